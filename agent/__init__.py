@@ -1,0 +1,1 @@
+"""How an incident is worked: evidence, signals, diagnosis, plan, gate, apply, verify."""

@@ -1,0 +1,141 @@
+"""What a run may reach, as protocols: the target, the journal, the runbooks, the reasoner."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from agent.incident import (
+    Action,
+    Diagnosis,
+    DiagnosisDraft,
+    Incident,
+    Plan,
+    RunbookMatch,
+    Status,
+    Usage,
+)
+from agent.runbook import Library
+from tools.connection import Connection
+from tools.reading import Evidence
+
+EventKind = Literal["status", "evidence", "claim", "plan", "action", "end"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One server we may look at. URLs hold credentials: never print them."""
+
+    name: str
+    url: str = field(repr=False)
+    remedy_url: str | None = field(default=None, repr=False)
+    environment: str = "production"
+    memory_limit: int | None = None
+    """Bytes the server may use when maxmemory is 0 (a container limit), if configured."""
+    match: dict[str, str] = field(default_factory=dict)
+    """Alert labels that map an alert to this target."""
+
+
+class Journal(Protocol):
+    """Where an incident is kept. Every method is durable when it returns, and repeatable."""
+
+    async def incident(self) -> Incident:
+        """The whole incident as it stands, decisions of people included."""
+
+    async def add_evidence(
+        self,
+        tool: str,
+        args: dict[str, Any],
+        reading: dict[str, Any],
+        *,
+        measured: bool,
+        node: str,
+        summary: str,
+    ) -> Evidence:
+        """Keep a reading under the next id (E1, E2, …) and publish an `evidence` event."""
+
+    async def evidence(self) -> list[Evidence]:
+        """All evidence of the incident, oldest first, whole."""
+
+    async def set_status(self, status: Status, ended_because: str = "") -> None:
+        """Move the incident on and publish a `status` event."""
+
+    async def set_runbooks(self, runbooks: list[RunbookMatch]) -> None:
+        """Which runbooks were loaded, and why."""
+
+    async def set_diagnosis(self, diagnosis: Diagnosis) -> None:
+        """Keep the diagnosis; publish a `claim` event for each claim."""
+
+    async def set_plan(self, plan: Plan) -> None:
+        """Keep the plan (replaces proposed actions) and publish a `plan` event."""
+
+    async def save_action(self, action: Action) -> None:
+        """Keep an action's status, outcome and comment; publish an `action` event."""
+
+    async def add_usage(self, usage: Usage) -> None:
+        """Add to what the incident has cost."""
+
+    async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
+        """Write ahead: what is about to be done (undo, CLIENT ID), before it is done."""
+
+    async def intent(self, action_id: str) -> dict[str, Any] | None:
+        """The intent without an outcome that an earlier run left, if any."""
+
+    async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
+        """What came of the intent."""
+
+    async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
+        """Publish something for whoever watches."""
+
+
+class Reasoner(Protocol):
+    """Finds the cause. `rules` and `openai` are the two implementations."""
+
+    name: str
+
+    async def investigate(
+        self, case: "Case", previous: DiagnosisDraft | None = None, mismatches: Sequence[str] = ()
+    ) -> DiagnosisDraft:
+        """Ask for more evidence through the case, and submit a diagnosis.
+
+        `previous` and `mismatches`: the submission that failed the evidence check, and how.
+        Raises ReasonerUnavailable when it cannot (endpoint down, budget spent); the rules stand.
+        """
+
+
+class ReasonerUnavailable(Exception):
+    """The reasoner could not finish; the text says why, for `ended_because` and the report."""
+
+
+class Case(Protocol):
+    """What a reasoner sees: the alert, the runbooks, the evidence; and how to ask for more."""
+
+    incident: Incident
+    runbooks: Library
+    evidence: list[Evidence]
+
+    async def look(self, tool: str, arguments: dict[str, Any]) -> Evidence:
+        """Run a read-only tool and keep what it saw. Repeated looks are answered from evidence.
+
+        Raises KeyError for an unknown tool, pydantic.ValidationError for bad arguments.
+        """
+
+    async def spent(self, usage: Usage) -> None:
+        """Account for a model call."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Handed to every step of the graph. Nothing in it is written to a checkpoint."""
+
+    target: Target
+    connection: Connection
+    """The diagnosis identity."""
+    open_for_remedies: Callable[[], Awaitable[Connection]]
+    """The executor's connection: never retries, never reconnects. Raises CommandFailure."""
+    journal: Journal
+    library: Library
+    """All runbooks, loaded."""
+    rules: Reasoner
+    """The rule-based reasoner: it always runs."""
+    model: Reasoner | None = None
+    """The `openai` reasoner, if a model is configured."""

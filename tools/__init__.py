@@ -1,0 +1,1 @@
+"""What can be seen of Redis, and done to it. Knows nothing of language models."""

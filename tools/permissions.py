@@ -1,0 +1,94 @@
+"""What each of the two identities may send: the guard in our client and the server's ACL rules.
+
+One table for both, so that `redis-oncall acl` grants what the tools use and nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Commands (or command|subcommand, in ACL spelling) of the read-only diagnosis identity.
+# All are read-only, and none returns a value stored in a key.
+READS: frozenset[str] = frozenset(
+    {
+        "ping", "info", "dbsize", "role", "time", "scan", "type", "ttl", "pttl", "expiretime",
+        "pexpiretime", "strlen", "hlen", "llen", "scard", "zcard", "xlen", "xpending",
+        "randomkey", "object|encoding", "object|idletime", "object|freq", "memory|usage",
+        "memory|stats", "memory|doctor", "memory|malloc-stats", "config|get", "client|list",
+        "client|id", "client|info", "client|setname", "client|no-touch", "client|no-evict",
+        "slowlog|get", "slowlog|len", "commandlog|get", "commandlog|len", "latency|latest",
+        "latency|histogram", "latency|doctor", "latency|history", "xinfo|stream", "xinfo|groups",
+        "xinfo|consumers", "script|exists", "function|stats", "function|list", "acl|log",
+        "acl|whoami", "module|list", "cluster|info", "cluster|nodes", "cluster|slots",
+        "cluster|shards", "cluster|countkeysinslot", "cluster|slot-stats",
+    }
+)  # fmt: skip
+
+# What the executor's identity may send besides READS. Never FLUSH*, KEYS, MONITOR, SAVE, DEBUG.
+WRITES: frozenset[str] = frozenset(
+    {
+        "config|set", "client|kill", "memory|purge", "expire", "pexpire", "persist", "unlink",
+        "xtrim", "dump", "restore",
+    }
+)  # fmt: skip
+
+# CONFIG GET asks for these parameters only. Passwords are not among them and never will be:
+# Redis cannot restrict CONFIG GET by parameter, so this list is the restriction.
+CONFIG_PARAMETERS: tuple[str, ...] = (
+    "maxmemory", "maxmemory-policy", "maxmemory-samples", "maxmemory-clients", "maxclients",
+    "timeout", "tcp-keepalive", "hz", "dynamic-hz", "active-expire-effort", "activedefrag",
+    "active-defrag-ignore-bytes", "active-defrag-threshold-lower",
+    "active-defrag-threshold-upper", "active-defrag-cycle-min", "active-defrag-cycle-max",
+    "client-output-buffer-limit", "client-query-buffer-limit", "proto-max-bulk-len",
+    "repl-backlog-size", "repl-backlog-ttl", "repl-timeout", "repl-diskless-sync",
+    "replica-read-only", "replica-serve-stale-data", "replica-ignore-maxmemory",
+    "min-replicas-to-write", "appendonly", "appendfsync", "auto-aof-rewrite-percentage",
+    "auto-aof-rewrite-min-size", "no-appendfsync-on-rewrite", "save",
+    "stop-writes-on-bgsave-error", "rdbcompression", "databases", "slowlog-log-slower-than",
+    "slowlog-max-len", "commandlog-execution-slower-than", "commandlog-slow-execution-max-len",
+    "latency-monitor-threshold", "latency-tracking", "lazyfree-lazy-eviction",
+    "lazyfree-lazy-expire", "lazyfree-lazy-server-del", "lazyfree-lazy-user-del",
+    "lazyfree-lazy-user-flush", "hash-max-listpack-entries", "hash-max-listpack-value",
+    "hash-max-ziplist-entries", "hash-max-ziplist-value", "list-max-listpack-size",
+    "list-max-ziplist-size", "set-max-intset-entries", "set-max-listpack-entries",
+    "set-max-listpack-value", "zset-max-listpack-entries", "zset-max-listpack-value",
+    "zset-max-ziplist-entries", "zset-max-ziplist-value", "stream-node-max-bytes",
+    "stream-node-max-entries", "lfu-log-factor", "lfu-decay-time", "io-threads", "disable-thp",
+    "oom-score-adj", "busy-reply-threshold", "lua-time-limit", "cluster-enabled",
+)  # fmt: skip
+
+_CONTAINERS = frozenset(name.partition("|")[0] for name in READS | WRITES if "|" in name)
+CONFIG_SETTABLE = frozenset(CONFIG_PARAMETERS)
+
+
+def acl_name(command: Sequence[object]) -> str:
+    """`CONFIG GET maxmemory` -> `config|get`, as ACL rules spell it."""
+    first = _word(command[0])
+    return f"{first}|{_word(command[1])}" if first in _CONTAINERS and len(command) > 1 else first
+
+
+def _word(part: object) -> str:
+    return (part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)).lower()
+
+
+@dataclass(frozen=True)
+class Permission:
+    """What one identity may send."""
+
+    name: str
+    commands: frozenset[str]
+
+    def refusal(self, command: Sequence[object]) -> str | None:
+        """Why this command may not be sent, or None."""
+        name = acl_name(command)
+        if name not in self.commands:
+            return f"'{name}' is not on the {self.name} list of redis-oncall"
+        if name in ("config|get", "config|set"):
+            step = 1 if name == "config|get" else 2
+            for parameter in map(_word, command[2::step]):
+                if parameter not in CONFIG_SETTABLE:
+                    return f"{name.replace('|', ' ').upper()} of '{parameter}' is not allowed"
+        return None
+
+
+READ_ONLY = Permission("read-only", READS)
+READ_WRITE = Permission("remedy", READS | WRITES)

@@ -1,0 +1,99 @@
+"""What every remedy declares. A remedy never decides whether it may run: `agent/policy.py` does."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tools.catalogue import Arguments
+from tools.connection import Connection
+
+Risk = Literal["R0", "R1", "R2", "R3", "R4"]
+A = TypeVar("A", bound=Arguments)
+
+
+class Check(BaseModel):
+    """A precondition, evaluated."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    holds: bool | None
+    """None: could not be measured; counts as not holding when it is time to apply."""
+    because: str
+
+
+class Preview(BaseModel):
+    """What would happen, with numbers, before anybody decides."""
+
+    model_config = ConfigDict(frozen=True)
+
+    title: str
+    commands: list[list[str]]
+    """The exact commands; a batch shows its pattern (`EXPIRE <key of session:*> 86400 NX`)."""
+    predicted_effect: str
+    verification: str
+    rollback: str
+    never_touches: str
+    artefact: str = ""
+
+
+class Verification(BaseModel):
+    """Did it help? Judged on the live server."""
+
+    model_config = ConfigDict(frozen=True)
+
+    helped: bool | None
+    """None: cannot be measured."""
+    because: str
+    measured: dict[str, Any] = Field(default_factory=dict)
+
+
+class Remedy(ABC, Generic[A]):
+    """One typed change. Every method reads the live server; only apply and undo write.
+
+    Order: preconditions -> capture -> (journal) -> apply -> verify -> undo if it did not help.
+    `captured` is JSON: what undo and settle need, and the numbers from before. Never a value.
+    """
+
+    kind: ClassVar[str]
+    risk: ClassVar[Risk]
+    args: type[A]
+    executable: ClassVar[bool] = True
+    """False: a proposal or advice; apply is never called."""
+
+    @abstractmethod
+    async def preview(self, connection: Connection, args: A) -> Preview:
+        """Title, exact commands, predicted effect with numbers, undo, what it never touches."""
+
+    @abstractmethod
+    async def preconditions(self, connection: Connection, args: A) -> list[Check]:
+        """What must hold; re-checked immediately before applying."""
+
+    async def capture(self, connection: Connection, args: A) -> dict[str, Any]:
+        """Old values and the numbers from before, taken before the first write."""
+        raise NotImplementedError(f"{self.kind} is not executable")
+
+    async def apply(
+        self, connection: Connection, args: A, captured: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Write. Returns what was done (counts, values). Raises CommandFailure."""
+        raise NotImplementedError(f"{self.kind} is not executable")
+
+    async def verify(
+        self, connection: Connection, args: A, captured: dict[str, Any]
+    ) -> Verification:
+        """Read the server again: did it do what was predicted, and did nothing get worse?"""
+        raise NotImplementedError(f"{self.kind} is not executable")
+
+    async def undo(
+        self, connection: Connection, args: A, captured: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Put back what was captured. Raises CommandFailure."""
+        raise NotImplementedError(f"{self.kind} is not executable")
+
+    async def settle(
+        self, connection: Connection, args: A, captured: dict[str, Any]
+    ) -> Literal["applied", "not_applied", "unknown"]:
+        """After a crash between write and outcome: what does the target itself say?"""
+        return "unknown"
