@@ -10,15 +10,33 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, cast
-from urllib.parse import urlsplit, urlunsplit
 
 import redis.exceptions as errors
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tools.permissions import READ_ONLY, Permission
-from tools.reading import FailureKind, NotMeasured, printable
+from tools.failures import ERROR_REPLIES, CommandFailure, failure_of
+from tools.permissions import READ_ONLY, READ_WRITE, Permission
+from tools.reading import printable
+from tools.target_url import display_url, host_port, user_of, with_known_options
+
+__all__ = [
+    "Argument",
+    "Command",
+    "CommandFailure",
+    "Connection",
+    "LiveConnection",
+    "Reply",
+    "UnreachableConnection",
+    "display_url",
+    "failure_of",
+    "open_for_reading",
+    "open_for_remedies",
+    "parse_info",
+    "read_info",
+    "worded",
+]
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]
@@ -30,23 +48,6 @@ RECONNECTS = 3
 """How often one investigation may reconnect after a dropped connection."""
 LONGEST_PIPELINE = 2_000
 CLIENT_NAME = "redis-oncall"
-
-
-class CommandFailure(Exception):
-    """An expected failure of one command: what was tried, what failed, what would help."""
-
-    def __init__(self, kind: FailureKind, tried: str, failed: str, remedy: str = "") -> None:
-        super().__init__(f"{tried}: {failed}")
-        self.kind = kind
-        self.tried = tried
-        self.failed = failed
-        self.remedy = remedy
-
-    def as_not_measured(self) -> NotMeasured:
-        """The same, as a reading."""
-        return NotMeasured(
-            not_measured=self.tried, because=self.failed, failure=self.kind, remedy=self.remedy
-        )
 
 
 class Connection(Protocol):
@@ -71,93 +72,6 @@ class Connection(Protocol):
         """Close the link. Repeatable."""
 
 
-_PREFIX_KINDS: dict[str, FailureKind] = {
-    "NOPERM": "refused",
-    "NOAUTH": "auth",
-    "WRONGPASS": "auth",
-    "MISCONF": "misconf",
-    "BUSY": "busy",
-    "LOADING": "loading",
-    "OOM": "oom",
-    "MASTERDOWN": "masterdown",
-    "READONLY": "readonly",
-}
-# redis-py strips the code of errors it knows a class for.
-_CLASS_KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
-    (errors.NoPermissionError, "refused"),
-    (errors.AuthenticationError, "auth"),
-    (errors.AuthorizationError, "auth"),
-    (errors.BusyLoadingError, "loading"),
-    (errors.OutOfMemoryError, "oom"),
-    (errors.ReadOnlyError, "readonly"),
-    (errors.MasterDownError, "masterdown"),
-    (errors.MaxConnectionsError, "maxclients"),
-    (errors.TimeoutError, "timeout"),
-    (TimeoutError, "timeout"),
-)
-_REMEDIES: dict[FailureKind, str] = {
-    "refused": "grant the command to this user (`redis-oncall acl` prints the rule)",
-    "auth": "check the user name and password in the target's URL",
-    "misconf": "fix the disk or directory that snapshots are written to",
-    "busy": "a script blocks the server: SCRIPT KILL, if it has not written",
-    "loading": "wait until the dataset is loaded",
-    "oom": "the server is at maxmemory",
-    "maxclients": "free a connection slot; keep one for diagnosis",
-    "timeout": "the server or the network is too slow; try again when it answers",
-    "connection_lost": "look at the server's log: it closed the connection",
-    "unreachable": "check host, port and that the server runs",
-    "unresolvable": "check the host name in the target's URL",
-    "unknown_command": "this server version or service does not offer the command",
-    "not_allowed": "",
-}
-
-
-def failure_of(error: Exception, tried: str) -> CommandFailure:
-    """The typed failure for an exception of redis-py or the network."""
-    text = printable(str(error) or type(error).__name__, 300)
-    kind = _kind_of(error, text)
-    return CommandFailure(kind, tried, text, _REMEDIES.get(kind, ""))
-
-
-def _kind_of(error: Exception, text: str) -> FailureKind:
-    lowered = text.lower()
-    if "max number of clients" in lowered or "maxclients" in lowered:
-        return "maxclients"
-    prefix = text.split(" ", 1)[0]
-    if prefix in _PREFIX_KINDS:
-        return _PREFIX_KINDS[prefix]
-    for cls, kind in _CLASS_KINDS:
-        if isinstance(error, cls):
-            return kind
-    if isinstance(error, errors.ResponseError):
-        return _kind_of_reply(lowered)
-    if isinstance(error, errors.ConnectionError | OSError):
-        return _kind_of_link(lowered)
-    return "error"
-
-
-def _kind_of_reply(lowered: str) -> FailureKind:
-    if "unknown command" in lowered or "unknown subcommand" in lowered:
-        return "unknown_command"
-    if "snapshots" in lowered and "disk" in lowered:
-        return "misconf"
-    return "refused" if "no permissions" in lowered else "error"
-
-
-def _kind_of_link(lowered: str) -> FailureKind:
-    if any(s in lowered for s in ("name or service", "nodename", "name resolution", "getaddrinfo")):
-        return "unresolvable"
-    if any(s in lowered for s in ("connect call failed", "connecting to", "refused", "no route")):
-        return "unreachable"
-    return "connection_lost"
-
-
-def display_url(url: str) -> str:
-    """The URL without user, password and query: safe to print."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def worded(command: Command) -> str:
     """A command as it may be shown: bounded, printable."""
     shown = [
@@ -166,11 +80,35 @@ def worded(command: Command) -> str:
     return " ".join(shown[:8]) + (" …" if len(shown) > 8 else "")
 
 
+def _link(url: str, command_seconds: float) -> tuple[AbstractConnection, str]:
+    """An unopened link to what the URL names, and its user. Raises CommandFailure."""
+    try:
+        pool = ConnectionPool.from_url(
+            with_known_options(url),
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=command_seconds,
+            socket_connect_timeout=CONNECT_SECONDS,
+            driver_info=None,
+            maint_notifications_config=None,
+        )
+        make = cast(Callable[[], AbstractConnection], pool.make_connection)
+        return make(), user_of(pool.connection_kwargs)
+    except (ValueError, TypeError):  # the text may hold a piece of the password
+        raise CommandFailure(
+            "error",
+            "read the target's URL",
+            "not a redis://, rediss:// or unix:// URL",
+            "percent-encode special characters in user name and password",
+        ) from None
+
+
 class LiveConnection:
     """One kept connection to a live server, restricted to what `permission` lists.
 
-    A dropped connection is opened again at the next command, at most `reconnects` times; an
-    executor passes 0, since a write must never be sent twice.
+    A dropped connection is opened again, at most `reconnects` times, and with the read-only
+    permission the commands that met the drop are sent once more. An executor passes 0 and has
+    another permission: a write must never be sent twice.
     """
 
     def __init__(
@@ -192,18 +130,8 @@ class LiveConnection:
         self._reconnects = reconnects
         self._lock = asyncio.Lock()
         self._opened = False
-        pool = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=command_seconds,
-            socket_connect_timeout=CONNECT_SECONDS,
-            driver_info=None,
-            maint_notifications_config=None,
-        )
-        self._user = str(pool.connection_kwargs.get("username") or "default")
-        make = cast(Callable[[], AbstractConnection], pool.make_connection)
-        self._link = make()
+        self._gone: CommandFailure | None = None
+        self._link, self._user = _link(url, command_seconds)
 
     async def open(self) -> None:
         """Connect, authenticate and introduce ourselves. Raises CommandFailure."""
@@ -214,10 +142,17 @@ class LiveConnection:
         tried = f"connect to {self.address} as '{self._user}'"
         try:
             await self._link.connect()  # type: ignore[no-untyped-call]
-            client_id = await self._ask("CLIENT", "ID")
-        except errors.RedisError as error:
+            await self._introduce()
+        except (errors.RedisError, OSError) as error:
+            await self._drop()
             raise failure_of(error, tried) from None
+        except BaseException:  # cancelled: a reply may still be under way
+            await self._drop()
+            raise
         self._opened = True
+
+    async def _introduce(self) -> None:
+        client_id = await self._ask("CLIENT", "ID")
         self.client_id = client_id if isinstance(client_id, int) else None
         # Courtesies: a server or user that refuses them is still a server to diagnose.
         # NO-TOUCH keeps our reads from resetting OBJECT IDLETIME.
@@ -225,18 +160,29 @@ class LiveConnection:
         await self._ask("CLIENT", "NO-TOUCH", "ON")
         role = await self._ask("ROLE")
         if isinstance(role, list) and role and isinstance(role[0], bytes):
-            self.node = f"{_host_port(self.address)} ({printable(role[0])})"
+            self.node = f"{host_port(self.address)} ({printable(role[0])})"
         else:
-            self.node = _host_port(self.address)
+            self.node = host_port(self.address)
 
     async def _ask(self, *command: Argument) -> Reply:
         await self._link.send_command(*command)
+        reply = await self._read()
+        if isinstance(reply, errors.AuthenticationError):
+            raise reply
+        return None if isinstance(reply, Exception) else reply
+
+    async def _read(self) -> Reply | Exception:
+        """A reply, or the error the server replied; raises when the link fails.
+
+        redis-py takes some error replies for link failures and would close a good connection.
+        """
         try:
-            return cast(Reply, await self._link.read_response())
-        except errors.ResponseError as error:
-            if _kind_of(error, str(error)) in ("maxclients", "auth"):
-                raise
-            return None
+            return cast(Reply, await self._link.read_response(disconnect_on_error=False))
+        except ERROR_REPLIES as error:
+            return error
+
+    async def _drop(self) -> None:
+        await self._link.disconnect(nowait=True)
 
     async def execute(self, *command: Argument) -> Reply:
         """Run one command. Raises CommandFailure."""
@@ -247,6 +193,8 @@ class LiveConnection:
 
     async def execute_many(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
         """Run commands in one round trip (at most LONGEST_PIPELINE)."""
+        if not commands:
+            return []
         if len(commands) > LONGEST_PIPELINE:
             raise ValueError(
                 f"{len(commands)} commands in one pipeline; page by {LONGEST_PIPELINE}"
@@ -255,24 +203,45 @@ class LiveConnection:
             if (refusal := self._permission.refusal(command)) is not None:
                 raise CommandFailure("not_allowed", worded(command), refusal)
         async with self._lock:
-            await self._ensure_connected(commands)
             started = time.perf_counter()
             try:
-                return await self._round_trip(commands)
+                return await self._send_and_read(commands)
             finally:
                 self.commands += len(commands)
                 self.seconds += time.perf_counter() - started
+
+    async def _send_and_read(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
+        await self._ensure_connected(commands)
+        try:
+            return await self._round_trip(commands)
+        except CommandFailure as failure:
+            self._gone = failure
+            if failure.kind != "connection_lost" or self._permission is not READ_ONLY:
+                raise
+        await self._ensure_connected(commands)
+        try:
+            return await self._round_trip(commands)
+        except CommandFailure as failure:
+            self._gone = failure
+            raise
 
     async def _ensure_connected(self, commands: Sequence[Command]) -> None:
         if self._link.is_connected:
             return
         if self._opened:
             if self._reconnects <= 0:
-                raise CommandFailure(
-                    "connection_lost", self._tried(commands[0]), "the connection is gone"
-                )
+                raise self._stays_gone(commands[0])
             self._reconnects -= 1
         await self._connect()
+
+    def _stays_gone(self, command: Command) -> CommandFailure:
+        cause = self._gone or CommandFailure("connection_lost", "", "the connection is gone")
+        return CommandFailure(
+            cause.kind,
+            self._tried(command),
+            f"not connected again after: {cause.failed}",
+            cause.remedy,
+        )
 
     async def _round_trip(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
         replies: list[Reply | CommandFailure] = []
@@ -281,17 +250,22 @@ class LiveConnection:
                 self._link.pack_commands(commands), check_health=False
             )
             for command in commands:
-                try:
-                    replies.append(cast(Reply, await self._link.read_response()))
-                except errors.ResponseError as error:
-                    replies.append(failure_of(error, self._tried(command)))
+                reply = await self._read()
+                replies.append(
+                    failure_of(reply, self._tried(command))
+                    if isinstance(reply, Exception)
+                    else reply
+                )
         except (errors.RedisError, OSError) as error:
-            await self._link.disconnect(nowait=True)
+            await self._drop()
             raise failure_of(error, self._tried(commands[len(replies)])) from None
+        except BaseException:  # cancelled: the replies still under way must not answer others
+            await self._drop()
+            raise
         return replies
 
     def _tried(self, command: Command) -> str:
-        return f"{worded(command)} on {_host_port(self.address)} as '{self._user}'"
+        return f"{worded(command)} on {host_port(self.address)} as '{self._user}'"
 
     async def wait(self, seconds: float) -> None:
         """Sleep."""
@@ -303,7 +277,7 @@ class LiveConnection:
 
     async def close(self) -> None:
         """Close the link. Repeatable."""
-        await self._link.disconnect(nowait=True)
+        await self._drop()
 
 
 class UnreachableConnection:
@@ -321,7 +295,7 @@ class UnreachableConnection:
 
     async def execute_many(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
         """Fail with the reason why the connection could not be opened."""
-        return [await self.execute(*commands[0])]
+        return [await self.execute(*command) for command in commands]
 
     async def wait(self, seconds: float) -> None:
         """Nothing changes on a server that cannot be seen: do not wait."""
@@ -338,25 +312,35 @@ async def open_for_reading(url: str) -> LiveConnection | UnreachableConnection:
     """The diagnosis identity's connection: read-only commands, kept, may reconnect."""
     try:
         connection = LiveConnection(url)
-    except ValueError:  # its text may hold a piece of the password
-        failure = CommandFailure(
-            "error",
-            "read the target's URL",
-            "not a redis://, rediss:// or unix:// URL",
-            "percent-encode special characters in user name and password",
-        )
-        return UnreachableConnection(_host_port(display_url(url)), failure)
+    except CommandFailure as failure:
+        return UnreachableConnection(host_port(display_url(url)), failure)
     try:
         await connection.open()
     except CommandFailure as failure:
         await connection.close()
-        return UnreachableConnection(_host_port(connection.address), failure)
+        return UnreachableConnection(host_port(connection.address), failure)
     return connection
 
 
-def _host_port(address: str) -> str:
-    parts = urlsplit(address)
-    return parts.netloc or parts.path
+async def open_for_remedies(url: str | None) -> LiveConnection:
+    """The executor's connection: may write, never retries, never reconnects.
+
+    Raises CommandFailure, also when no second identity is configured.
+    """
+    if url is None:
+        raise CommandFailure(
+            "not_allowed",
+            "open a connection for remedies",
+            "the target has no remedy_url",
+            "configure remedy_url (`redis-oncall acl` prints its user), or carry it out by hand",
+        )
+    connection = LiveConnection(url, READ_WRITE, reconnects=0)
+    try:
+        await connection.open()
+    except CommandFailure:
+        await connection.close()
+        raise
+    return connection
 
 
 def parse_info(reply: Reply) -> dict[str, str]:

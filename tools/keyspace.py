@@ -1,8 +1,15 @@
 """What the keys are: counts, expiry, prefixes, big keys."""
 
+import statistics
+
 from pydantic import Field
 
-from tools.reading import Measured, Reading
+from tools.connection import CommandFailure, Connection, read_info
+from tools.prefixes import Prefixes, Tally
+from tools.reading import Measured, NotMeasured, Reading, printable
+from tools.scanner import ScanArguments, Walk
+
+SAMPLE_PREFIXES = 100
 
 
 class DatabaseKeys(Reading):
@@ -21,7 +28,7 @@ class PrefixTtl(Reading):
     """Ends with its separator (`session:`); keys without one are `(no prefix)` together."""
     keys: int
     without_ttl: int
-    without_ttl_share: float
+    without_ttl_share: Measured[float]
     median_ttl_seconds: float | None
     """Of the keys that expire."""
 
@@ -39,6 +46,8 @@ class Keyspace(Reading):
     prefixes: list[PrefixTtl]
     """Most sampled keys first."""
     sample_stopped_because: str
+    lookups: int = 0
+    """PTTLs asked for: the server counts each as a keyspace hit, whoever asks."""
 
 
 class KeyRow(Reading):
@@ -55,7 +64,7 @@ class KeyRow(Reading):
     encoding: Measured[str]
     idle_seconds: Measured[int]
     share_of_dataset: Measured[float]
-    """bytes / used_memory_dataset, a fraction."""
+    """bytes / used_memory_dataset, a fraction, at most 1 (bytes may be an estimate)."""
 
 
 class PrefixRow(Reading):
@@ -68,7 +77,7 @@ class PrefixRow(Reading):
     """Of the bytes scanned, a fraction."""
     mean_bytes: float
     types: list[str]
-    without_ttl_share: float
+    without_ttl_share: Measured[float]
     median_idle_seconds: Measured[float]
 
 
@@ -79,6 +88,9 @@ class TypeRow(Reading):
     keys: int
     bytes: int
     share_of_bytes: float
+
+
+NO_STRINGS = NotMeasured(not_measured="MEMORY USAGE of strings", because="no string was sampled")
 
 
 class BigKeys(Reading):
@@ -107,6 +119,104 @@ class BigKeys(Reading):
     top_by_bytes: list[KeyRow] = Field(max_length=100)
     top_by_elements: list[KeyRow] = Field(max_length=100)
     prefixes: list[PrefixRow]
-    """Most bytes first."""
+    """Most bytes first; those beyond the first 100 are `(other)` together."""
     types: list[TypeRow]
-    """Most bytes first."""
+    """Most bytes first; beyond the largest keys scaled up from the looked-up sample."""
+    mean_value_bytes_at_most: Measured[float] = NO_STRINGS
+    """Mean MEMORY USAGE less key length of sampled strings: bounds mean_value_bytes where reading
+    lengths would reset idle times (before 7.2)."""
+    looked_up: int = 0
+    """Keys whose type, TTL and idle time were read; shares by those rest on them."""
+    lookups: int = 0
+    """Commands the server counts as keyspace hits (TYPE, PTTL, OBJECT, lengths), whoever asks."""
+
+
+class KeyspaceArguments(ScanArguments):
+    """Budget of the TTL sample. Each sampled key counts as one keyspace hit on the target."""
+
+    keys: int = Field(default=2_000, ge=1, le=200_000, description="Most keys sampled.")
+
+
+async def keyspace(connection: Connection, args: KeyspaceArguments) -> Keyspace | NotMeasured:
+    """Keys and expires per database, TTL in seconds by prefix from a sample of this database.
+
+    Source: INFO keyspace; SCAN and PTTL of at most `keys` keys. Use `bigkeys` for bytes.
+    """
+    info = await read_info(connection, "keyspace")
+    databases = [row for name, value in info.items() if (row := _database(name, value)) is not None]
+    keys = sum(row.keys for row in databases)
+    expires = sum(row.expires for row in databases)
+    walk = Walk(connection, args)
+    prefixes = Prefixes()
+    sampled = lookups = 0
+    refused: CommandFailure | None = None
+    try:
+        async for page in walk.pages(lambda key: [("PTTL", key)]):
+            for key, (ttl,) in page:
+                lookups += 1
+                if isinstance(ttl, CommandFailure):
+                    lookups -= 1
+                    refused = ttl
+                elif isinstance(ttl, int) and ttl != -2:
+                    sampled += 1
+                    tally = prefixes.of(key)
+                    tally.keys += 1
+                    tally.ttls.append(ttl / 1000 if ttl >= 0 else -1)
+        stopped = walk.stopped_because
+    except CommandFailure as failure:
+        stopped = f"no sample: {failure}"
+    if refused is not None:
+        stopped = f"{stopped}; not every TTL could be read: {refused}"
+    return Keyspace(
+        databases=databases,
+        keys=keys,
+        expires=expires,
+        expires_share=expires / keys if keys else None,
+        sampled=sampled,
+        prefixes=_prefix_ttls(prefixes, refused),
+        sample_stopped_because=stopped,
+        lookups=lookups,
+    )
+
+
+def _database(name: str, value: str) -> DatabaseKeys | None:
+    """`db0:keys=1,expires=0,avg_ttl=0[,subexpiry=0]`; avg_ttl is in milliseconds."""
+    if not name.startswith("db") or not name[2:].isdecimal():
+        return None
+    parts = dict(part.partition("=")[::2] for part in value.split(","))
+    try:
+        return DatabaseKeys(
+            db=int(name[2:]),
+            keys=int(parts["keys"]),
+            expires=int(parts["expires"]),
+            avg_ttl_seconds=int(parts.get("avg_ttl", "0")) / 1000,
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _prefix_ttls(prefixes: Prefixes, refused: CommandFailure | None) -> list[PrefixTtl]:
+    rows = [
+        PrefixTtl(
+            prefix=printable(prefix),
+            keys=tally.keys,
+            without_ttl=tally.ttls.count(-1),
+            without_ttl_share=without_ttl_share(tally, refused),
+            median_ttl_seconds=_median([ttl for ttl in tally.ttls if ttl >= 0]),
+        )
+        for prefix, tally in prefixes.found(SAMPLE_PREFIXES).items()
+    ]
+    return sorted(rows, key=lambda row: (-row.keys, row.prefix))
+
+
+def without_ttl_share(tally: Tally, refused: CommandFailure | None) -> Measured[float]:
+    """Share of the looked-up keys that never expire."""
+    if tally.ttls:
+        return tally.ttls.count(-1) / len(tally.ttls)
+    if refused is not None:
+        return refused.as_not_measured()
+    return NotMeasured(not_measured="PTTL", because="no key of this prefix told its TTL")
+
+
+def _median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None

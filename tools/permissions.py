@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # Commands (or command|subcommand, in ACL spelling) of the read-only diagnosis identity.
 # All are read-only, and none returns a value stored in a key.
-READS: frozenset[str] = frozenset(
+READ_COMMANDS: frozenset[str] = frozenset(
     {
         "ping", "info", "dbsize", "role", "time", "scan", "type", "ttl", "pttl", "expiretime",
         "pexpiretime", "strlen", "hlen", "llen", "scard", "zcard", "xlen", "xpending",
@@ -16,18 +16,17 @@ READS: frozenset[str] = frozenset(
         "memory|stats", "memory|doctor", "memory|malloc-stats", "config|get", "client|list",
         "client|id", "client|info", "client|setname", "client|no-touch", "client|no-evict",
         "slowlog|get", "slowlog|len", "commandlog|get", "commandlog|len", "latency|latest",
-        "latency|histogram", "latency|doctor", "latency|history", "xinfo|stream", "xinfo|groups",
+        "latency|histogram", "latency|doctor", "latency|history", "xinfo|groups",
         "xinfo|consumers", "script|exists", "function|stats", "function|list", "acl|log",
         "acl|whoami", "module|list", "cluster|info", "cluster|nodes", "cluster|slots",
         "cluster|shards", "cluster|countkeysinslot", "cluster|slot-stats",
     }
 )  # fmt: skip
 
-# What the executor's identity may send besides READS. Never FLUSH*, KEYS, MONITOR, SAVE, DEBUG.
-WRITES: frozenset[str] = frozenset(
+# What the executor's identity may send besides READ_COMMANDS: what remedies send, nothing else.
+WRITE_COMMANDS: frozenset[str] = frozenset(
     {
-        "config|set", "client|kill", "memory|purge", "expire", "pexpire", "persist", "unlink",
-        "xtrim", "dump", "restore",
+        "config|set", "client|kill", "memory|purge", "pexpireat", "persist",
     }
 )  # fmt: skip
 
@@ -56,7 +55,23 @@ CONFIG_PARAMETERS: tuple[str, ...] = (
     "oom-score-adj", "busy-reply-threshold", "lua-time-limit", "cluster-enabled",
 )  # fmt: skip
 
-_CONTAINERS = frozenset(name.partition("|")[0] for name in READS | WRITES if "|" in name)
+# CONFIG SET changes these only: those that `tools/remedies/parameters.py` has a rule for. Never
+# `save`, `appendonly` or `replica-read-only`, which are read.
+CONFIG_REMEDIES: frozenset[str] = frozenset(
+    {
+        "maxmemory", "maxmemory-policy", "client-output-buffer-limit", "activedefrag",
+        "repl-backlog-size", "client-query-buffer-limit", "hz", "active-expire-effort",
+        "active-defrag-cycle-max", "active-defrag-threshold-lower", "active-defrag-ignore-bytes",
+        "auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size", "timeout",
+        "hash-max-listpack-entries", "hash-max-ziplist-entries", "zset-max-listpack-entries",
+        "zset-max-ziplist-entries", "set-max-intset-entries", "lazyfree-lazy-expire",
+        "lazyfree-lazy-eviction", "lazyfree-lazy-server-del", "lazyfree-lazy-user-del",
+    }
+)  # fmt: skip
+
+_CONTAINERS = frozenset(
+    name.partition("|")[0] for name in READ_COMMANDS | WRITE_COMMANDS if "|" in name
+)
 CONFIG_SETTABLE = frozenset(CONFIG_PARAMETERS)
 
 
@@ -82,13 +97,25 @@ class Permission:
         name = acl_name(command)
         if name not in self.commands:
             return f"'{name}' is not on the {self.name} list of redis-oncall"
-        if name in ("config|get", "config|set"):
-            step = 1 if name == "config|get" else 2
-            for parameter in map(_word, command[2::step]):
-                if parameter not in CONFIG_SETTABLE:
-                    return f"{name.replace('|', ' ').upper()} of '{parameter}' is not allowed"
+        if name == "acl|log" and any(_word(part) == "reset" for part in command[2:]):
+            return "ACL LOG RESET is not allowed"  # no ACL rule can tell it from reading the log
+        if name == "client|kill" and (len(command) != 4 or _word(command[2]) != "id"):
+            return "CLIENT KILL other than by ID is not allowed: it hits bystanders"
+        return _refused_parameter(name, command)
+
+
+def _refused_parameter(name: str, command: Sequence[object]) -> str | None:
+    if name == "config|get":
+        asked, allowed = command[2:], CONFIG_SETTABLE
+    elif name == "config|set":
+        asked, allowed = command[2::2], CONFIG_REMEDIES
+    else:
         return None
+    for parameter in map(_word, asked):
+        if parameter not in allowed:
+            return f"{name.replace('|', ' ').upper()} of '{parameter}' is not allowed"
+    return None
 
 
-READ_ONLY = Permission("read-only", READS)
-READ_WRITE = Permission("remedy", READS | WRITES)
+READ_ONLY = Permission("read-only", READ_COMMANDS)
+READ_WRITE = Permission("remedy", READ_COMMANDS | WRITE_COMMANDS)

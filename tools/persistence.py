@@ -2,7 +2,10 @@
 
 from typing import ClassVar
 
-from tools.reading import InfoReading, Measured
+from tools.catalogue import Arguments
+from tools.connection import CommandFailure, Connection, Reply, parse_info
+from tools.reading import InfoReading, Measured, NotMeasured
+from tools.replies import absent, integer, items
 
 
 class Persistence(InfoReading):
@@ -37,3 +40,32 @@ class Persistence(InfoReading):
     aof_pending_bio_fsync: Measured[int]
     seconds_since_last_save: Measured[int]
     """Between rdb_last_save_time and the server's own clock (TIME)."""
+
+
+class PersistenceArguments(Arguments):
+    """None."""
+
+
+async def persistence(connection: Connection, args: PersistenceArguments) -> Persistence:
+    """Snapshots and append-only file: status words, sizes in bytes, times in seconds.
+
+    Source: INFO persistence; TIME for the age of the last snapshot.
+    """
+    reply, clock = await connection.execute_many([("INFO", "persistence"), ("TIME",)])
+    if isinstance(reply, CommandFailure):
+        raise reply
+    reading = Persistence.from_info(
+        parse_info(reply), seconds_since_last_save=absent("seconds_since_last_save")
+    )
+    return reading.model_copy(
+        update={"seconds_since_last_save": _age(reading.rdb_last_save_time, clock)}
+    )
+
+
+def _age(saved_at: Measured[int], clock: Reply | CommandFailure) -> Measured[int]:
+    if isinstance(saved_at, NotMeasured):
+        return saved_at
+    if isinstance(clock, CommandFailure):
+        return clock.as_not_measured()
+    now = items(clock)
+    return integer(now[0]) - saved_at if now else absent("TIME")

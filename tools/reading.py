@@ -7,7 +7,7 @@ Silence is not health: a missing INFO field, a refused command or a time-out is
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 FailureKind = Literal[
     "absent",  # this server does not report the field
@@ -59,6 +59,8 @@ class Reading(BaseModel):
 class InfoReading(Reading):
     """A reading whose fields carry the names of INFO fields and are parsed from them."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     info_command: ClassVar[str] = "INFO"
 
     @classmethod
@@ -75,7 +77,16 @@ class InfoReading(Reading):
                     not_measured=f"{cls.info_command} {name}",
                     because=f"this server does not report {name}",
                 )
-        return cls.model_validate(values)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as odd:
+            for name in {str(error["loc"][0]) for error in odd.errors()} & info.keys():
+                values[name] = NotMeasured(
+                    not_measured=f"{cls.info_command} {name}",
+                    because=f"the server reports '{info[name][:80]}', which cannot be read",
+                    failure="error",
+                )
+            return cls.model_validate(values)
 
 
 class Evidence(BaseModel):

@@ -2,7 +2,12 @@
 
 from typing import ClassVar
 
-from tools.reading import InfoReading, Measured, Reading
+from tools.catalogue import Arguments
+from tools.connection import Connection, read_info
+from tools.reading import InfoReading, Measured, Reading, printable
+from tools.replies import fields, whole
+
+MOST_REPLICAS = 100
 
 
 class ReplicaRow(Reading):
@@ -12,6 +17,7 @@ class ReplicaRow(Reading):
     state: str
     offset: int
     lag_seconds: int
+    """Since its last acknowledgement; -1: none yet."""
     lag_bytes: int
     """master_repl_offset - offset"""
 
@@ -36,3 +42,34 @@ class Replication(InfoReading):
     master_link_down_since_seconds: int | None = None
     slave_read_only: int | None = None
     replicas: list[ReplicaRow]
+
+
+class ReplicationArguments(Arguments):
+    """None."""
+
+
+async def replication(connection: Connection, args: ReplicationArguments) -> Replication:
+    """Role, link to the primary, replicas and backlog; offsets in bytes, lag in seconds.
+
+    Source: INFO replication.
+    """
+    info = await read_info(connection, "replication")
+    end = whole(info.get("master_repl_offset"))
+    lines = [
+        value
+        for name, value in info.items()
+        if name.startswith("slave") and name.removeprefix("slave").isdigit()
+    ]
+    rows = [_replica(fields(line), end) for line in lines[:MOST_REPLICAS]]
+    return Replication.from_info(info, replicas=rows)
+
+
+def _replica(line: dict[str, str], end: int) -> ReplicaRow:
+    offset = whole(line.get("offset"))
+    return ReplicaRow(
+        address=printable(f"{line.get('ip', '')}:{line.get('port', '')}"),
+        state=printable(line.get("state", "")),
+        offset=offset,
+        lag_seconds=whole(line.get("lag"), -1),
+        lag_bytes=end - offset,
+    )

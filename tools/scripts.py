@@ -1,6 +1,10 @@
 """Scripts and functions. Source: INFO memory, FUNCTION LIST/STATS (7.0+). Never their code."""
 
-from tools.reading import Measured, Reading
+from tools.catalogue import Arguments
+from tools.connection import CommandFailure, Connection, Reply, parse_info
+from tools.memory import with_later_names
+from tools.reading import InfoReading, Measured, Reading
+from tools.replies import integer, items, mapping, text
 
 
 class LibraryRow(Reading):
@@ -11,7 +15,7 @@ class LibraryRow(Reading):
     functions: list[str]
 
 
-class Scripts(Reading):
+class Scripts(InfoReading):
     """Script caches, in bytes."""
 
     number_of_cached_scripts: Measured[int]
@@ -25,3 +29,55 @@ class Scripts(Reading):
     running_script: Measured[str]
     """Name and milliseconds of a running function or script; empty: none."""
     libraries: Measured[list[LibraryRow]]
+
+
+class ScriptsArguments(Arguments):
+    """None."""
+
+
+MOST_LIBRARIES = 50
+MOST_FUNCTIONS = 50
+
+
+async def scripts(connection: Connection, args: ScriptsArguments) -> Scripts:
+    """Scripts and functions the server holds, in bytes, and the one that runs. Never their code.
+
+    Source: INFO memory, INFO stats, FUNCTION STATS, FUNCTION LIST (7.0 and later).
+    """
+    memory, counters = await connection.execute_many([("INFO", "memory"), ("INFO", "stats")])
+    if isinstance(memory, CommandFailure):
+        raise memory
+    info = with_later_names(parse_info(memory))
+    info |= {} if isinstance(counters, CommandFailure) else parse_info(counters)
+    running, listed = await _functions(connection, info)
+    return Scripts.from_info(info, running_script=_running(running), libraries=_libraries(listed))
+
+
+async def _functions(connection: Connection, info: dict[str, str]) -> list[Reply | CommandFailure]:
+    if "number_of_functions" not in info:  # asking would count as an error of the server's
+        unknown = CommandFailure("unknown_command", "FUNCTION", "functions came with version 7.0")
+        return [unknown, unknown]
+    return await connection.execute_many([("FUNCTION", "STATS"), ("FUNCTION", "LIST")])
+
+
+def _running(reply: Reply | CommandFailure) -> Measured[str]:
+    if isinstance(reply, CommandFailure):
+        return reply.as_not_measured()
+    script = mapping(mapping(reply).get("running_script"))
+    # Its `command` holds arguments: values.
+    return f"{text(script['name'])} {integer(script.get('duration_ms'))} ms" if script else ""
+
+
+def _libraries(reply: Reply | CommandFailure) -> Measured[list[LibraryRow]]:
+    if isinstance(reply, CommandFailure):
+        return reply.as_not_measured()
+    return [_library(mapping(raw)) for raw in items(reply)[:MOST_LIBRARIES]]
+
+
+def _library(raw: dict[str, Reply]) -> LibraryRow:
+    functions = items(raw.get("functions"))[:MOST_FUNCTIONS]
+    return LibraryRow(
+        name=text(raw.get("library_name")),
+        engine=text(raw.get("engine")),
+        functions=[text(mapping(function).get("name")) for function in functions],
+    )

@@ -1,0 +1,44 @@
+"""The explicit catalogue of read-only tools. What is not listed here does not exist."""
+
+from tools.access import acl_log
+from tools.bigkeys import bigkeys
+from tools.catalogue import Tool, tool
+from tools.clients import clients
+from tools.configuration import config_get
+from tools.keyspace import keyspace
+from tools.latency import latency_doctor, latency_histogram, latency_latest
+from tools.memory import memory_doctor, memory_info, memory_stats
+from tools.modules import modules
+from tools.persistence import persistence
+from tools.replication import replication
+from tools.resize import instance_resize
+from tools.scripts import scripts
+from tools.slowlog import slowlog
+from tools.stats import command_stats, error_stats, server_info, stats
+from tools.streams import stream_info
+
+_TOOLS: tuple[Tool, ...] = (
+    tool(server_info),
+    tool(memory_info),
+    tool(memory_stats),
+    tool(memory_doctor),
+    tool(config_get),
+    tool(stats),
+    tool(command_stats),
+    tool(error_stats),
+    tool(persistence),
+    tool(replication),
+    tool(slowlog),
+    tool(latency_latest),
+    tool(latency_histogram),
+    tool(latency_doctor),
+    tool(scripts),
+    tool(acl_log),
+    tool(modules),
+    tool(keyspace),
+    tool(bigkeys),
+    tool(clients),
+    tool(stream_info),
+    tool(instance_resize),
+)
+READS: dict[str, Tool] = {each.name: each for each in _TOOLS}

@@ -1,0 +1,21 @@
+"""The catalogue of remedies. What is not listed here cannot be done: unknown means no."""
+
+from typing import Any
+
+from tools.remedies.advice import AdviseApplication
+from tools.remedies.clients import KillClient
+from tools.remedies.config import SetConfig
+from tools.remedies.expiry import ExpirePrefix
+from tools.remedies.memory import MemoryPurge
+from tools.remedies.remedy import Remedy
+from tools.remedies.sizing import ProposeResize
+
+_ALL: tuple[Remedy[Any], ...] = (
+    SetConfig(),
+    KillClient(),
+    ExpirePrefix(),
+    MemoryPurge(),
+    ProposeResize(),
+    AdviseApplication(),
+)
+REMEDIES: dict[str, Remedy[Any]] = {remedy.kind: remedy for remedy in _ALL}
