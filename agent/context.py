@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from agent.incident import (
@@ -14,6 +15,7 @@ from agent.incident import (
     Status,
     Usage,
 )
+from agent.policy import BUILT_IN, Policy
 from agent.runbook import Library
 from tools.connection import Connection
 from tools.reading import Evidence
@@ -50,6 +52,7 @@ class Journal(Protocol):
         measured: bool,
         node: str,
         summary: str,
+        taken_at: datetime | None = None,
     ) -> Evidence:
         """Keep a reading under the next id (E1, E2, …) and publish an `evidence` event."""
 
@@ -139,3 +142,5 @@ class Context:
     """The rule-based reasoner: it always runs."""
     model: Reasoner | None = None
     """The `openai` reasoner, if a model is configured."""
+    policy: Policy = BUILT_IN
+    """Who may approve what."""

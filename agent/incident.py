@@ -69,8 +69,8 @@ class FactDraft(Words):
     op: FactOperation = "value"
     of: list[str] = Field(min_length=1, max_length=12)
     unit: str = ""
-    """bytes | ratio (printed as %) | seconds | microseconds | bytes_per_second | per_second |
-    count | text | empty. Decides how the number is printed, not how it is computed."""
+    """bytes | ratio (printed as %) | seconds | milliseconds | microseconds | bytes_per_second |
+    per_second | count | text | empty. How the number is printed, not how it is computed."""
 
 
 class Fact(FactDraft):

@@ -30,6 +30,8 @@ class ProposedRemedy(Words):
     args: dict[str, Any] = Field(default_factory=dict)
     """Literals, or `{culprit}`; a planner in `agent/planning.py` fills what only evidence knows."""
     relief: Literal["immediate", "long_term"] = "immediate"
+    for_causes: list[str] = Field(default_factory=list)
+    """In FrontMatter.remedies: proposed only when one of these is the cause (or contributes)."""
 
 
 class Cause(Words):
@@ -41,11 +43,22 @@ class Cause(Words):
     """condition: what a full server does; contributes when a cause is evidenced."""
     needs: list[str] = Field(default_factory=list)
     """Signals without which this cause is not considered at all."""
+    asked: dict[str, list[str]] = Field(default_factory=dict)
+    """signal -> words: it counts for this cause only if the alert or question holds one of them."""
     supported_by: dict[str, float] = Field(default_factory=dict)
     ruled_out_by: dict[str, float] = Field(default_factory=dict)
     ask_next: list[AskNext] = Field(default_factory=list)
     remedies: list[str | ProposedRemedy] = Field(default_factory=list)
     prevention: list[str] = Field(default_factory=list)
+
+
+class Prevention(Words):
+    """A prevention item with numbers from this server (`agent/prevention.py` puts them in)."""
+
+    text: str = Field(max_length=600)
+    """`{<tool>.<path>:<unit>}` is read from evidence: `{memory_info.used_memory_peak:bytes}`."""
+    otherwise: str = Field(default="", max_length=600)
+    """Said instead when a number of `text` was not measured; empty: `text` says which is not."""
 
 
 class AlertThreshold(Words):
@@ -55,12 +68,16 @@ class AlertThreshold(Words):
     """`<tool>.<path>`, e.g. `memory_info.pressure`"""
     above: float | None = None
     below: float | None = None
+    equals: str | None = None
+    """For states, e.g. `persistence.rdb_last_bgsave_status` equals err."""
     for_: str = Field(default="0s", alias="for")
     severity: Severity = "warning"
 
 
 class ChecklistCheck(Words):
-    """How one `- [ ]` line of the Production Checklist is evaluated."""
+    """How one `- [ ]` line of the Production Checklist is evaluated, if the line does not say so
+    itself (`<!-- check: <name> -->`).
+    """  # noqa: D205
 
     item: str
     """Words that the line contains."""
@@ -80,6 +97,10 @@ class FrontMatter(Words):
     causes: list[Cause] = Field(default_factory=list)
     alerts: list[AlertThreshold] = Field(default_factory=list)
     checklist: list[ChecklistCheck] = Field(default_factory=list)
+    remedies: list[ProposedRemedy] = Field(default_factory=list)
+    """Options of the runbook itself, whichever of `for_causes` it is; a planner adds them to
+    those of the cause and drops repeated ones."""
+    prevention: list[str | Prevention] = Field(default_factory=list)
 
 
 class Runbook(Words):
@@ -98,10 +119,27 @@ class Runbook(Words):
         return self.front.id
 
 
+class Problem(Words):
+    """What is wrong with a runbook file, where, and what to do about it."""
+
+    file: str
+    line: int | None = None
+    field: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """One line: file:line, field, what is wrong, what to do."""
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.field}: {self.message}; {self.remedy}"
+
+
 class Library(Words):
     """All runbooks that were loaded."""
 
     runbooks: list[Runbook]
+    problems: list[Problem] = Field(default_factory=list)
+    """Files of configured folders that could not be loaded; the others are used."""
 
     def causes(self) -> dict[str, Cause]:
         """Every catalogued cause by id."""

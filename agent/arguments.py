@@ -1,0 +1,254 @@
+"""Filling a remedy's arguments from evidence: what a runbook leaves to the server at hand."""
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from agent.context import Context
+from agent.incident import Culprit, Diagnosis
+from agent.proposed_values import propose_value
+from agent.runbook import ProposedRemedy
+from tools.clients import ClientRow, Clients
+from tools.connection import CommandFailure
+from tools.keyspace import Keyspace
+from tools.reading import Evidence, NotMeasured, Reading, number
+from tools.reads import READS
+from tools.remedies.advice_texts import ADVICE, ALIASES
+from tools.remedies.parameters import RULES, current_value
+from tools.remedies.vitals import MIB, Vitals, read_clients, read_parameter, sized
+from tools.resize import InstanceResize
+from tools.stats import Stats
+
+R = TypeVar("R", bound=Reading)
+USUAL_TTL = 86_400
+SHORTEST_TTL = 3_600
+MOST_CLIENTS = 5
+LONGEST_FACTS = 8
+_BUFFER_CLASSES = {"slow-pubsub-cob": "pubsub", "replica-output-buffer": "replica"}
+"""Which class of client the limit is about, by cause."""
+_CLIENT_TYPES = {
+    "slow-pubsub-cob": "pubsub",
+    "monitor-left-on": "monitor",
+    "unread-reply-cob": "normal",
+    "query-buffer-bloat": "normal",
+    "replica-output-buffer": "replica",
+}
+"""A name may be shared by innocent clients of another type."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Arguments, and the evidence they come from."""
+
+    arguments: dict[str, Any]
+    evidence: list[str]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the plan is made from."""
+
+    context: Context
+    diagnosis: Diagnosis
+    evidence: list[Evidence]
+    vitals: Vitals
+    """As of now: the plan's numbers are those of the moment it is made."""
+
+    @property
+    def culprit(self) -> Culprit:
+        """What did it."""
+        return self.diagnosis.culprit
+
+    def latest(self, cls: type[R]) -> tuple[R, str] | None:
+        """The newest reading of this type that could be taken, and its id."""
+        for piece in reversed(self.evidence):
+            tool = READS.get(piece.tool)
+            if not piece.measured or tool is None or tool.reading is not cls:
+                continue
+            try:
+                return cls.model_validate(piece.reading), piece.id
+            except ValidationError:
+                continue
+        return None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What is to be filled: a remedy of a cause, and the arguments its runbook gives."""
+
+    findings: Findings
+    cause: str
+    given: dict[str, Any]
+
+    @property
+    def culprit(self) -> Culprit:
+        """What did it."""
+        return self.findings.culprit
+
+
+async def fill(findings: Findings, cause: str, proposed: ProposedRemedy) -> list[Filled]:
+    """Complete arguments for a remedy, one set an action; empty if evidence gives none."""
+    filler = _FILLERS.get(proposed.kind)
+    if filler is None:
+        return []
+    given = {
+        name: findings.culprit.name if value == "{culprit}" else value
+        for name, value in proposed.args.items()
+    }
+    try:
+        return await filler(Gap(findings, cause, given))
+    except CommandFailure:
+        return []
+
+
+async def _set_config(gap: Gap) -> list[Filled]:
+    parameter = str(gap.given.get("parameter", ""))
+    if parameter not in RULES:
+        return []
+    limit = gap.findings.context.target.memory_limit
+    value = gap.given.get("value") or await propose_value(
+        parameter,
+        gap.findings.context.connection,
+        gap.findings.vitals,
+        memory_limit=limit,
+        written_per_second=_written_per_second(gap.findings),
+        buffer_class=_BUFFER_CLASSES.get(gap.cause, ""),
+    )
+    if value is None:
+        return []
+    now = await read_parameter(gap.findings.context.connection, parameter)
+    expected = current_value(parameter, now or "", str(value))
+    arguments: dict[str, Any] = {"parameter": parameter, "value": str(value), "expected": expected}
+    if parameter == "maxmemory" and limit is not None:
+        arguments["memory_limit"] = limit
+    if parameter.startswith("client-") and gap.culprit.kind in ("client", "replica"):
+        arguments["culprit"] = gap.culprit.name
+    return [Filled(arguments, [])]
+
+
+def _written_per_second(findings: Findings) -> float | None:
+    found = findings.latest(Stats)
+    return number(found[0].input_bytes_per_second) if found else None
+
+
+async def _kill_client(gap: Gap) -> list[Filled]:
+    found = gap.findings.latest(Clients)
+    if found is None or gap.culprit.kind not in ("client", "replica"):
+        return []
+    clients, evidence = found
+    kind = _CLIENT_TYPES.get(gap.cause)
+    rows = [
+        row
+        for row in clients.largest
+        if row.label == gap.culprit.name and kind in (None, row.type) and row.type != "master"
+    ]
+    heaviest = max((_held(row) for row in rows), default=0)
+    floor = max(MIB, heaviest // 2)
+    chosen = [row for row in rows if row.type == "monitor" or _held(row) >= floor]
+    return [
+        Filled(await _as_it_is_now(gap.findings, row, floor), [evidence])
+        for row in chosen[:MOST_CLIENTS]
+    ]
+
+
+async def _as_it_is_now(findings: Findings, row: ClientRow, floor: int) -> dict[str, Any]:
+    # Evidence is redacted: the name to compare with at apply time is the server's own.
+    now = await read_clients(findings.context.connection, only=row.id)
+    same = now[0] if now and now[0].address == row.address else None
+    return {
+        "id": row.id,
+        "name": same.name if same else row.name,
+        "address": row.address,
+        "type": row.type,
+        "min_buffer_bytes": 0 if row.type == "monitor" else floor,
+    }
+
+
+def _held(row: ClientRow) -> int:
+    return max(row.output_bytes, row.input_bytes, row.memory)
+
+
+async def _expire_prefix(gap: Gap) -> list[Filled]:
+    prefix = gap.culprit.name
+    # An escape or an ellipsis means that the real bytes are not what is shown.
+    if gap.culprit.kind != "prefix" or "\\" in prefix or "…" in prefix or prefix[:1] == "(":
+        return []
+    ttl, evidence = USUAL_TTL, []
+    if (found := gap.findings.latest(Keyspace)) is not None:
+        evidence = [found[1]]
+        similar = [p.median_ttl_seconds for p in found[0].prefixes if p.prefix.startswith(prefix)]
+        known = [median for median in similar if median]  # of the most frequent prefix first
+        if known:
+            ttl = max(SHORTEST_TTL, math.ceil(known[0]))
+    ttl = int(gap.given.get("ttl_seconds", ttl))
+    policy = gap.findings.vitals.fields.get("maxmemory_policy", "")
+    evictable = policy.startswith("volatile")
+    return [Filled({"prefix": prefix, "ttl_seconds": ttl, "evictable": evictable}, evidence)]
+
+
+async def _memory_purge(_: Gap) -> list[Filled]:
+    return [Filled({}, [])]
+
+
+async def _instance_resize(gap: Gap) -> list[Filled]:
+    found = gap.findings.latest(InstanceResize) or await _look_for_size(gap.findings)
+    if found is None:
+        return []
+    size, evidence = found
+    limit = number(size.current_limit)
+    arguments = {
+        "needed_bytes": size.needed_bytes,
+        "recommended_maxmemory": size.recommended_maxmemory,
+        "current_limit": None if limit is None else int(limit),
+        "arithmetic": [f"{step.name}: {sized(step.bytes)} ({step.how})" for step in size.steps],
+        "sizes": [f"{fit.provider} {fit.name} ({sized(fit.memory_bytes)})" for fit in size.fits],
+        "artefact": size.artefact,
+    }
+    return [Filled(arguments, [evidence])]
+
+
+async def _look_for_size(findings: Findings) -> tuple[InstanceResize, str] | None:
+    """The sizing, taken now and kept as evidence, if the investigation did not."""
+    tool = next((tool for tool in READS.values() if tool.reading is InstanceResize), None)
+    if tool is None:
+        return None
+    limit, connection = findings.context.target.memory_limit, findings.context.connection
+    known = "memory_limit" in tool.args.model_fields and limit is not None
+    args = {"memory_limit": limit} if known else {}
+    reading = await tool.call(connection, args)
+    if isinstance(reading, NotMeasured) or not isinstance(reading, InstanceResize):
+        return None
+    piece = await findings.context.journal.add_evidence(
+        tool.name,
+        args,
+        reading.model_dump(mode="json"),
+        measured=True,
+        node=connection.node,
+        summary=f"needs {sized(reading.needed_bytes)}",
+    )
+    findings.evidence.append(piece)
+    return reading, piece.id
+
+
+async def _advise(gap: Gap) -> list[Filled]:
+    topic = str(gap.given.get("topic") or ALIASES.get(gap.cause, gap.cause))
+    if topic not in ADVICE:
+        return []
+    named = gap.culprit.kind in ("key", "prefix", "stream", "client", "replica")
+    facts = [claim.text for claim in gap.findings.diagnosis.claims[:LONGEST_FACTS]]
+    subject = gap.culprit.name if named else ""
+    return [Filled({"topic": topic, "subject": subject, "facts": facts}, [])]
+
+
+_Filler = Callable[[Gap], Awaitable[list[Filled]]]
+_FILLERS: dict[str, _Filler] = {
+    "set_config": _set_config,
+    "kill_client": _kill_client,
+    "expire_prefix": _expire_prefix,
+    "memory_purge": _memory_purge,
+    "instance_resize": _instance_resize,
+    "advise_application": _advise,
+}

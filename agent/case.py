@@ -1,0 +1,101 @@
+"""The case file of one investigation: what is known, and how to look further."""
+
+import asyncio
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent.context import Context
+from agent.incident import Incident, Usage
+from agent.redaction import redact_tree
+from agent.runbook import Library
+from tools.reading import Evidence, NotMeasured, Reading
+from tools.reads import READS
+from tools.summaries import summarize
+
+LOOK_SECONDS = 30.0
+"""Longest a single look may take."""
+MOST_LOOKS = 60
+"""Looks of one investigation, over all reasoners: the target's load budget."""
+
+
+class CaseFile:
+    """Runs read-only tools and keeps what they saw; the same look is taken only once."""
+
+    def __init__(
+        self, context: Context, incident: Incident, runbooks: Library, evidence: list[Evidence]
+    ) -> None:
+        self.incident = incident
+        self.runbooks = runbooks
+        self.evidence = evidence
+        self._context = context
+        self._looks: dict[str, asyncio.Task[Evidence]] = {}
+
+    async def look(self, tool: str, arguments: dict[str, Any]) -> Evidence:
+        """Run a tool of READS, or answer from what was already seen with the same arguments.
+
+        Raises KeyError for an unknown tool, pydantic.ValidationError for bad arguments.
+        """
+        chosen = READS[tool]
+        wanted = self._with_target_facts(tool, arguments)
+        args = chosen.args.model_validate(wanted).model_dump(mode="json", exclude_defaults=True)
+        for seen in self.evidence:
+            if seen.tool == tool and seen.args == args:
+                return seen
+        key = json.dumps([tool, args], sort_keys=True)
+        if key not in self._looks:
+            self._looks[key] = asyncio.create_task(self._look(tool, args))
+        return await asyncio.shield(self._looks[key])
+
+    async def spent(self, usage: Usage) -> None:
+        """Account for a model call."""
+        await self._context.journal.add_usage(usage)
+
+    def _with_target_facts(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        known = {"memory_limit": self._context.target.memory_limit}
+        fields = READS[tool].args.model_fields
+        return {
+            name: value for name, value in known.items() if name in fields and value is not None
+        } | arguments
+
+    async def _look(self, tool: str, args: dict[str, Any]) -> Evidence:
+        connection = self._context.connection
+        taken_at = connection.now()
+        reading = await self._read(tool, args)
+        evidence = await self._context.journal.add_evidence(
+            tool,
+            args,
+            redact_tree(reading.model_dump(mode="json")),
+            measured=not isinstance(reading, NotMeasured),
+            node=connection.node,
+            summary=summarize(reading),
+            taken_at=taken_at,
+        )
+        await self._context.journal.add_usage(Usage(tool_calls=1))
+        self.evidence.append(evidence)
+        return evidence
+
+    async def _read(self, tool: str, args: dict[str, Any]) -> Reading | NotMeasured:
+        if len(self._looks) > MOST_LOOKS:
+            return NotMeasured(
+                not_measured=tool,
+                because=f"this investigation has spent its {MOST_LOOKS} looks at the target",
+                failure="budget",
+            )
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await READS[tool].call(self._context.connection, args)
+        except TimeoutError:
+            return NotMeasured(
+                not_measured=tool,
+                because=f"no answer within {LOOK_SECONDS:.0f} s",
+                failure="timeout",
+            )
+        except ValidationError as error:
+            # Arguments were validated before: this is a reply no server we know gives.
+            return NotMeasured(
+                not_measured=tool,
+                because=f"a reply of unexpected shape ({error.error_count()} fields)",
+                failure="error",
+            )

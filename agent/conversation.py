@@ -1,0 +1,180 @@
+"""A function-calling conversation with hard caps: look, look again, submit."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from agent.context import ReasonerUnavailable
+from agent.digest import one_evidence, untrusted
+from agent.functions import FunctionSchema, read_functions
+from agent.incident import Usage
+from agent.model import Budget, Model
+from agent.model_reply import Answer, Message, ToolCall
+from agent.redaction import redact
+from tools.catalogue import Tool
+from tools.reading import Evidence, printable
+
+MOST_AT_ONCE = 8
+"""Looks run from one reply of the model."""
+MOST_CALLS_IN_A_REPLY = 32
+LONGEST_ERROR = 900
+USUAL_ANSWER = 1_000
+"""Tokens of a submission."""
+
+T = TypeVar("T")
+Look = Callable[[str, dict[str, Any]], Awaitable[Evidence]]
+
+
+@dataclass
+class Conversation(Generic[T]):
+    """Runs until the model submits something acceptable, or a cap is met."""
+
+    model: Model
+    budget: Budget
+    messages: list[Message]
+    submission: FunctionSchema
+    accept: Callable[[dict[str, Any]], T]
+    """The submission from its arguments. Raises ValueError with what is wrong, for the model."""
+    look: Look | None
+    tools: Mapping[str, Tool]
+    spent: Callable[[Usage], Awaitable[None]]
+    _silent: bool = field(default=False, init=False)
+    """The last reply called nothing."""
+
+    @property
+    def _submit(self) -> str:
+        return str(self.submission["function"]["name"])
+
+    async def run(self) -> T:
+        """What was submitted and accepted. Raises ReasonerUnavailable."""
+        while True:
+            last = self._is_last_turn()
+            offered = [self.submission] if last else self._offered()
+            answer = await self.model.ask(
+                self.messages, offered, self.budget, must_call=self._submit if last else ""
+            )
+            await self.spent(answer.usage)
+            submitted, wrong = self._submitted(answer)
+            if submitted is not None:
+                return submitted
+            if self.budget.calls_left <= 0:
+                raise ReasonerUnavailable(_gave_up(answer, wrong))
+            self._silent = not answer.calls
+            self.messages.append(answer.as_message())
+            self.messages += await self._replies(answer, wrong)
+
+    def _offered(self) -> list[FunctionSchema]:
+        return [*read_functions(self.tools), self.submission]
+
+    def _is_last_turn(self) -> bool:
+        """Whether there is nothing left to do but submit."""
+        used_up = self.budget.calls_left <= 1 or self.budget.tool_calls_left <= 0
+        # Each turn sends the whole conversation again: is there room for two more?
+        next_turns = 2 * (self.budget.estimate(self.messages, self._offered()) + USUAL_ANSWER)
+        return used_up or self._silent or self.look is None or self.budget.tokens_left < next_turns
+
+    def _submitted(self, answer: Answer) -> tuple[T | None, str]:
+        """The accepted submission, or what is wrong with the one that was made."""
+        wrong = ""
+        for call in self._submissions(answer):
+            try:
+                return self.accept(call.parsed()), ""
+            except ValueError as error:
+                wrong = _worded(error)
+        return None, wrong
+
+    def _submissions(self, answer: Answer) -> list[ToolCall]:
+        """The submissions in a reply; some models answer in the text instead."""
+        called = [call for call in answer.calls if call.name == self._submit]
+        start, end = answer.text.find("{"), answer.text.rfind("}")
+        if not answer.calls and 0 <= start < end:
+            called.append(ToolCall("", self._submit, answer.text[start : end + 1]))
+        return called
+
+    async def _replies(self, answer: Answer, wrong: str) -> list[Message]:
+        """One message for every tool call, whatever became of it; else a request to submit."""
+        if not answer.calls:
+            text = f"That cannot be used: {wrong}. " if wrong else ""
+            return [{"role": "user", "content": f"{text}Call {self._submit} now."}]
+        runnable = self._runnable(answer.calls)
+        texts: dict[int, str] = await self._looks(runnable)
+        return [
+            {
+                "role": "tool",
+                "tool_call_id": call.id,
+                "content": texts.get(at) or self._why_not(call, wrong),
+            }
+            for at, call in enumerate(answer.calls)
+        ]
+
+    def _runnable(self, calls: list[ToolCall]) -> dict[int, tuple[str, dict[str, Any]]]:
+        """The looks that may be taken, by their place in the reply."""
+        runnable: dict[int, tuple[str, dict[str, Any]]] = {}
+        room = min(MOST_AT_ONCE, self.budget.tool_calls_left)
+        for at, call in enumerate(calls[:MOST_CALLS_IN_A_REPLY]):
+            if call.name not in self.tools or len(runnable) >= room:
+                continue
+            try:
+                runnable[at] = (call.name, call.parsed())
+            except ValueError:
+                continue
+        return runnable if self.look is not None else {}
+
+    async def _looks(self, wanted: dict[int, tuple[str, dict[str, Any]]]) -> dict[int, str]:
+        self.budget.tool_calls += len(wanted)
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, self.budget.seconds_left)):
+                texts = await asyncio.gather(*(self._look(*one) for one in wanted.values()))
+        except TimeoutError as error:
+            cap = self.budget.settings.seconds_per_incident
+            raise ReasonerUnavailable(f"the cap of {cap:g} s for the model is met") from error
+        finally:
+            self.budget.seconds += time.monotonic() - started
+        return dict(zip(wanted, texts, strict=True))
+
+    async def _look(self, tool: str, arguments: dict[str, Any]) -> str:
+        if self.look is None:  # pragma: no cover - nothing is runnable without
+            return "not run"
+        try:
+            evidence = await self.look(tool, arguments)
+        except ValidationError as error:
+            return f"not run: {_worded(error)}"
+        return untrusted(f"{evidence.id} was kept", one_evidence(evidence))
+
+    def _why_not(self, call: ToolCall, wrong: str) -> str:
+        """Why a call was not run. The model reads it, so it says what to do instead."""
+        if call.name == self._submit:
+            return f"not accepted: {wrong or 'one submission is enough'}. Correct it and submit."
+        if call.name not in self.tools:
+            known = ", ".join(self.tools)
+            return f"not run: there is no tool '{printable(call.name, 60)}'. There are: {known}"
+        try:
+            call.parsed()
+        except ValueError as error:
+            return f"not run: {_worded(error)}"
+        return f"not run: the budget of looks is spent. Call {self._submit} now."
+
+
+def _worded(error: Exception) -> str:
+    """An error for the model: which field, what is wrong."""
+    if isinstance(error, ValidationError):
+        text = "; ".join(
+            f"{'.'.join(str(part) for part in each['loc']) or 'arguments'}: {each['msg']}"
+            for each in error.errors(include_url=False, include_input=False)[:6]
+        )
+    else:
+        text = str(error)
+    return printable(redact(text), LONGEST_ERROR)
+
+
+def _gave_up(answer: Answer, wrong: str) -> str:
+    if wrong:
+        return f"the model's submission cannot be used: {wrong}"
+    if answer.calls:
+        return "the model kept asking for tools and submitted nothing"
+    return "the model submitted nothing" if answer.text.strip() else "the model's reply was empty"

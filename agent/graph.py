@@ -1,0 +1,46 @@
+"""The way of an incident, on one page. `redis-oncall graph` draws it."""
+
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from agent import steps
+from agent.context import Context
+from agent.steps import State
+
+GRAPH_VERSION = "1"
+"""Part of the thread id: another version starts a new attempt from what SQL knows."""
+
+Graph = CompiledStateGraph[State, Context, State, State]
+
+
+def build_graph(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
+    """Alert to report, with an interrupt at the gate."""
+    graph = StateGraph(State, context_schema=Context)
+    graph.add_node("load_runbook", steps.load_runbook)
+    graph.add_node("observe", steps.observe)
+    graph.add_node("detect_signals", steps.detect_signals)
+    graph.add_node("investigate", steps.investigate)
+    graph.add_node("verify_claims", steps.verify_claims)
+    graph.add_node("propose", steps.propose)
+    graph.add_node("gate", steps.gate)
+    graph.add_node("apply", steps.apply)
+    graph.add_node("verify_effect", steps.verify_effect)
+    graph.add_node("roll_back", steps.roll_back)
+    graph.add_node("report", steps.report)
+
+    graph.add_edge(START, "load_runbook")
+    graph.add_edge("load_runbook", "observe")
+    graph.add_edge("observe", "detect_signals")
+    graph.add_edge("detect_signals", "investigate")
+    graph.add_edge("investigate", "verify_claims")
+    graph.add_conditional_edges("verify_claims", steps.does_evidence_hold)
+    graph.add_edge("propose", "gate")
+    graph.add_conditional_edges("gate", steps.is_anything_approved)
+    graph.add_conditional_edges("apply", steps.was_it_applied)
+    graph.add_conditional_edges("verify_effect", steps.did_it_help)
+    graph.add_edge("roll_back", "gate")
+    graph.add_edge("report", END)
+    return graph.compile(checkpointer=checkpointer)

@@ -1,0 +1,127 @@
+"""A journal in memory: for one-shot investigations, replays, the suite and tests."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.context import EventKind
+from agent.incident import (
+    Action,
+    Diagnosis,
+    EvidenceSummary,
+    Incident,
+    Plan,
+    RunbookMatch,
+    Status,
+    Usage,
+)
+from tools.reading import Evidence
+
+Listener = Callable[[EventKind, dict[str, Any]], None]
+
+
+class MemoryJournal:
+    """Keeps one incident in this process; `listener` sees every event as it happens."""
+
+    def __init__(self, incident: Incident, listener: Listener | None = None) -> None:
+        self._incident = incident.model_copy(deep=True)
+        self._evidence: list[Evidence] = []
+        self._intents: dict[str, dict[str, Any]] = {}
+        self._listener = listener
+
+    async def incident(self) -> Incident:
+        """The incident as it stands."""
+        return self._incident.model_copy(deep=True)
+
+    async def add_evidence(
+        self,
+        tool: str,
+        args: dict[str, Any],
+        reading: dict[str, Any],
+        *,
+        measured: bool,
+        node: str,
+        summary: str,
+        taken_at: datetime | None = None,
+    ) -> Evidence:
+        """Keep a reading under the next id."""
+        evidence = Evidence(
+            id=f"E{len(self._evidence) + 1}",
+            tool=tool,
+            args=args,
+            reading=reading,
+            measured=measured,
+            taken_at=taken_at or datetime.now(UTC),
+            target=self._incident.target,
+            node=node,
+            summary=summary,
+        )
+        self._evidence.append(evidence)
+        shown = EvidenceSummary.model_validate(
+            evidence.model_dump(include=set(EvidenceSummary.model_fields))
+        )
+        self._incident.evidence.append(shown)
+        await self.event("evidence", shown.model_dump(mode="json"))
+        return evidence
+
+    async def evidence(self) -> list[Evidence]:
+        """All evidence, oldest first."""
+        return list(self._evidence)
+
+    async def set_status(self, status: Status, ended_because: str = "") -> None:
+        """Move the incident on."""
+        self._incident.status = status
+        self._incident.ended_because = ended_because
+        self._touch()
+        await self.event("status", {"status": status, "ended_because": ended_because})
+
+    async def set_runbooks(self, runbooks: list[RunbookMatch]) -> None:
+        """Which runbooks were loaded."""
+        self._incident.runbooks = runbooks
+
+    async def set_diagnosis(self, diagnosis: Diagnosis) -> None:
+        """Keep the diagnosis."""
+        self._incident.diagnosis = diagnosis
+        self._touch()
+        for claim in diagnosis.claims:
+            await self.event("claim", claim.model_dump(mode="json"))
+
+    async def set_plan(self, plan: Plan) -> None:
+        """Keep the plan."""
+        self._incident.plan = plan
+        self._touch()
+        await self.event("plan", plan.model_dump(mode="json"))
+
+    async def save_action(self, action: Action) -> None:
+        """Keep an action's state."""
+        self._incident.plan.actions = [
+            action if known.id == action.id else known for known in self._incident.plan.actions
+        ]
+        self._touch()
+        await self.event("action", action.model_dump(mode="json"))
+
+    async def add_usage(self, usage: Usage) -> None:
+        """Add to the cost."""
+        total = self._incident.usage
+        for name in Usage.model_fields:
+            setattr(total, name, getattr(total, name) + getattr(usage, name))
+
+    async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
+        """Write ahead."""
+        self._intents[action_id] = intent
+
+    async def intent(self, action_id: str) -> dict[str, Any] | None:
+        """An intent without an outcome."""
+        return self._intents.get(action_id)
+
+    async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
+        """The intent is settled."""
+        self._intents.pop(action_id, None)
+
+    async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
+        """Tell the listener."""
+        if self._listener is not None:
+            self._listener(kind, data)
+
+    def _touch(self) -> None:
+        self._incident.updated_at = datetime.now(UTC)

@@ -1,0 +1,309 @@
+"""The only caller of OpenAI: Chat Completions of any compatible endpoint, within hard caps."""
+
+import asyncio
+import email.utils
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from agent.context import ReasonerUnavailable
+from agent.incident import Usage
+from agent.model_reply import Answer, Message, read_answer, tokens
+from agent.redaction import redact
+from tools.reading import printable
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+ToolSchema = dict[str, Any]
+
+TRIES = 3
+"""Per call: the first one and two more after a 429 or a 5xx."""
+FIRST_PAUSE_SECONDS = 0.5
+LEAST_ANSWER_TOKENS = 200
+MOST_INCIDENTS = 1_000
+"""How many incidents' spending is remembered in this process."""
+LARGEST_REPLY = 2_000_000
+OPENAI = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which model, where, and what it may cost. Read from the environment by `api/settings.py`."""
+
+    model: str
+    api_key: str = field(default="", repr=False)
+    base_url: str = field(default=OPENAI, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    max_calls: int = 6
+    """Model calls per incident."""
+    max_tool_calls: int = 12
+    """Looks the model may ask for, per incident."""
+    max_tokens: int = 40_000
+    """Input and output tokens per incident."""
+    max_answer_tokens: int = 2_500
+    """Output tokens of one call."""
+    seconds_per_call: float = 30.0
+    seconds_per_incident: float = 60.0
+
+
+@dataclass
+class Budget:
+    """What one incident may still spend on the model."""
+
+    settings: ModelSettings
+    calls: int = 0
+    tool_calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    attempt: int = 1
+    """Each attempt at an incident that a person starts gets the caps anew."""
+    scale: float = 1.0
+    """Tokens as this endpoint counted them last, over our pessimistic estimate."""
+
+    @property
+    def calls_left(self) -> int:
+        """Model calls."""
+        return self.settings.max_calls * self.attempt - self.calls
+
+    @property
+    def tool_calls_left(self) -> int:
+        """Looks."""
+        return self.settings.max_tool_calls * self.attempt - self.tool_calls
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens, input and output together."""
+        return self.settings.max_tokens * self.attempt - self.tokens
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds of waiting for the model and its looks."""
+        return self.settings.seconds_per_incident * self.attempt - self.seconds
+
+    def known(self, usage: Usage, attempt: int) -> None:
+        """Take over what the journal says was spent, by a process that crashed for example."""
+        self.attempt = attempt
+        self.calls = max(self.calls, usage.llm_calls)
+        self.tokens = max(self.tokens, usage.input_tokens + usage.output_tokens)
+
+    def estimate(self, *parts: object) -> int:
+        """About how many tokens this endpoint will count for these parts of a request."""
+        return int(sum(map(tokens, parts)) * self.scale)
+
+    def spend(self, usage: Usage, estimate: int) -> None:
+        """Account for one answered call, and learn how this endpoint counts."""
+        self.calls += 1
+        self.tokens += usage.input_tokens + usage.output_tokens
+        if estimate:
+            self.scale = min(2.0, max(0.3, self.scale * usage.input_tokens / estimate))
+
+    def answer_tokens(self, request_tokens: int) -> int:
+        """How long the answer may be. Raises ReasonerUnavailable if a cap is met."""
+        if self.calls_left <= 0:
+            raise ReasonerUnavailable(f"the cap of {self.settings.max_calls} model calls is met")
+        if self.seconds_left <= 0:
+            raise ReasonerUnavailable(
+                f"the cap of {self.settings.seconds_per_incident:g} s for the model is met"
+            )
+        room = self.tokens_left - request_tokens
+        if room < LEAST_ANSWER_TOKENS:
+            raise ReasonerUnavailable(
+                f"the cap of {self.settings.max_tokens:,} tokens would be exceeded"
+            )
+        return min(room, self.settings.max_answer_tokens)
+
+
+class Model:
+    """An OpenAI-compatible endpoint. Raises ReasonerUnavailable with a plain reason."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.settings = settings
+        self.name = f"openai:{settings.model}"
+        self._client: AsyncOpenAI | None = None
+        self._opening = asyncio.Lock()
+        self._budgets: OrderedDict[str, Budget] = OrderedDict()
+        self._refused: set[str] = set()
+        """Optional parameters this endpoint has refused."""
+
+    def budget(self, incident: str) -> Budget:
+        """The budget of one incident (or chat turn), remembered while this process lives."""
+        budget = self._budgets.setdefault(incident, Budget(self.settings))
+        self._budgets.move_to_end(incident)
+        while len(self._budgets) > MOST_INCIDENTS:
+            self._budgets.popitem(last=False)
+        return budget
+
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSchema],
+        budget: Budget,
+        must_call: str = "",
+    ) -> Answer:
+        """One call. `must_call`: the one function that has to be called, strictly by its schema."""
+        estimate = budget.estimate(messages, tools)
+        room = budget.answer_tokens(estimate)
+        started = time.monotonic()
+        try:
+            reply = await self._within_time(messages, tools, budget, must_call, room)
+        finally:
+            budget.seconds += time.monotonic() - started
+        answer = read_answer(reply, estimate)
+        budget.spend(answer.usage, estimate)
+        return answer
+
+    async def close(self) -> None:
+        """Close connections. Repeatable."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _within_time(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSchema],
+        budget: Budget,
+        must_call: str,
+        room: int,
+    ) -> Any:
+        seconds = min(self.settings.seconds_per_call, budget.seconds_left)
+        deadline = time.monotonic() + seconds
+        request = {"model": self.settings.model, "messages": list(messages), **_functions(tools)}
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._try(request, must_call, room, deadline)
+        except TimeoutError as error:
+            raise ReasonerUnavailable(f"the model did not answer within {seconds:.0f} s") from error
+
+    async def _try(
+        self, request: dict[str, Any], must_call: str, room: int, deadline: float
+    ) -> Any:
+        import openai
+
+        client = await self._open()
+        pause = FIRST_PAUSE_SECONDS
+        tries = 0
+        while True:
+            options = self._options(must_call, room)
+            try:
+                raw = await client.chat.completions.with_raw_response.create(**request, **options)
+                return _decoded(raw.http_response.content)
+            except openai.APITimeoutError as error:
+                raise TimeoutError from error
+            except openai.APIConnectionError as error:
+                raise ReasonerUnavailable("the model's endpoint cannot be reached") from error
+            except openai.APIStatusError as error:
+                if self._without_what_was_refused(error, options):
+                    continue
+                tries += 1
+                pause = _pause_before_retry(error, tries, pause, deadline - time.monotonic())
+            except openai.OpenAIError as error:
+                raise ReasonerUnavailable(
+                    f"the model's client failed: {type(error).__name__}"
+                ) from error
+            await asyncio.sleep(pause)
+            pause *= 2
+
+    def _options(self, must_call: str, room: int) -> dict[str, Any]:
+        """Parameters that not every endpoint takes, without those this one has refused."""
+        limit = (
+            "max_tokens" if "max_completion_tokens" in self._refused else "max_completion_tokens"
+        )
+        options: dict[str, Any] = {limit: room}
+        if must_call:
+            options["tool_choice"] = {"type": "function", "function": {"name": must_call}}
+            options["parallel_tool_calls"] = False
+        return {name: value for name, value in options.items() if name not in self._refused}
+
+    def _without_what_was_refused(
+        self, error: "APIStatusError", options: Mapping[str, Any]
+    ) -> bool:
+        """Whether the endpoint named an optional parameter it does not know: go on without."""
+        if error.status_code not in (400, 422):
+            return False
+        text = str(error)
+        named = {name for name in options if name in text}
+        self._refused |= named
+        return bool(named)
+
+    async def _open(self) -> "AsyncOpenAI":
+        async with self._opening:
+            if self._client is None:
+                # Importing openai and loading certificates block: not on the event loop.
+                self._client = await asyncio.to_thread(self._connect)
+            return self._client
+
+    def _connect(self) -> "AsyncOpenAI":
+        from openai import AsyncOpenAI
+
+        client = AsyncOpenAI(
+            api_key=self.settings.api_key or "not-needed",
+            base_url=self.settings.base_url,
+            default_headers=dict(self.settings.headers),
+            max_retries=0,
+            timeout=self.settings.seconds_per_call,
+        )
+        # The library fills these from the environment, which only `api/settings.py` reads.
+        client.organization = client.project = None
+        return client
+
+
+def _functions(tools: Sequence[ToolSchema]) -> dict[str, Any]:
+    return {"tools": list(tools)} if tools else {}
+
+
+def _pause_before_retry(
+    error: "APIStatusError", tries: int, pause: float, seconds_left: float
+) -> float:
+    """How long to wait before the next try. Raises ReasonerUnavailable if there is none."""
+    status = error.status_code
+    reason = f"the model's endpoint answered {status}"
+    if status in (401, 403):
+        raise ReasonerUnavailable(f"{reason}: the API key was refused") from error
+    if status == 404:
+        raise ReasonerUnavailable(f"{reason}: no such model or path") from error
+    if status != 429 and status < 500:
+        raise ReasonerUnavailable(f"{reason}: {_worded(error)}") from error
+    if error.code == "insufficient_quota":
+        raise ReasonerUnavailable(f"{reason}: the quota is spent") from error
+    if tries >= TRIES:
+        raise ReasonerUnavailable(f"{reason}, {tries} times") from error
+    wait = max(pause, _retry_after(error.response.headers.get("retry-after", "")))
+    if wait >= seconds_left:
+        raise ReasonerUnavailable(
+            f"{reason} and asks to wait {wait:.0f} s: more than is left"
+        ) from error
+    return wait
+
+
+def _retry_after(value: str) -> float:
+    """Seconds to wait, from a number or an HTTP date; 0 for anything else."""
+    try:
+        return max(0.0, float(value)) if value else 0.0
+    except ValueError:
+        pass
+    try:
+        at = email.utils.parsedate_to_datetime(value)
+    except (ValueError, TypeError):
+        return 0.0
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+
+
+def _worded(error: Exception) -> str:
+    """An endpoint's error: it may echo the key or the prompt, so bounded and redacted."""
+    return printable(redact(str(error)), 200)
+
+
+def _decoded(content: bytes) -> Any:
+    if len(content) > LARGEST_REPLY:
+        raise ReasonerUnavailable("the model's reply is too large")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ReasonerUnavailable("the model's endpoint did not answer in JSON") from error

@@ -1,0 +1,120 @@
+"""From evidence to named signals: pure functions, an explicit catalogue."""
+
+from collections.abc import Sequence
+
+from agent.signals import (
+    clients,
+    encodings,
+    filling,
+    keys,
+    limits,
+    memory,
+    persistence,
+    replication,
+    streams,
+    symptoms,
+    upkeep,
+)
+from agent.signals.seen import Outcome, Role, Seen, Signal, Signals, SignalSpec
+from tools.reading import Evidence, NotMeasured
+
+__all__ = ["SIGNALS", "Outcome", "Role", "Seen", "Signal", "SignalSpec", "Signals", "detect"]
+
+_ALL: tuple[SignalSpec, ...] = (
+    memory.memory_pressure,
+    memory.memory_full,
+    memory.low_pressure,
+    memory.raw_memory_above_counted,
+    memory.maxmemory_is_unset,
+    memory.rss_near_memory_limit,
+    memory.memory_grows,
+    memory.heap_fragmented,
+    memory.freed_pages_kept,
+    memory.peak_far_above_use,
+    memory.tiny_heap_looks_fragmented,
+    memory.clients_hold_memory,
+    memory.overhead_exceeds_data,
+    keys.key_dominates,
+    keys.prefix_never_expires,
+    keys.prefix_is_idle,
+    keys.few_keys_expire,
+    keys.keys_expire_normally,
+    keys.keys_accumulate,
+    filling.keys_without_expiry_accumulate,
+    filling.largest_key_grows,
+    keys.tiny_values,
+    filling.tiny_strings_fill_memory,
+    keys.no_outlier,
+    keys.keys_do_not_explain_dataset,
+    filling.one_thing_dominates,
+    filling.one_thing_fills_memory,
+    encodings.small_collections_use_tables,
+    encodings.compact_limit_lowered,
+    streams.stream_dominates,
+    streams.stream_grows,
+    streams.stream_fills_memory,
+    streams.stream_is_consumed,
+    streams.pending_dominates,
+    streams.pending_is_old,
+    streams.deliveries_not_acknowledged,
+    clients.subscriber_unread,
+    clients.replies_unread,
+    clients.input_buffer_large,
+    clients.monitor_attached,
+    clients.connections_rejected,
+    replication.replica_buffers_large,
+    replication.replica_lags,
+    replication.backlog_takes_limit,
+    replication.replication_link_down,
+    limits.oom_errors,
+    limits.noeviction_policy,
+    limits.allkeys_policy,
+    limits.volatile_policy_without_ttl,
+    limits.evicts_keys,
+    limits.evicts_as_fast_as_it_writes,
+    limits.evicts_little,
+    limits.hit_ratio_low,
+    limits.hit_ratio_healthy,
+    limits.eviction_stalls,
+    persistence.child_copies_memory,
+    persistence.copy_finished,
+    persistence.copies_threaten_limit,
+    persistence.saves_often,
+    persistence.last_save_ok,
+    persistence.persistence_broken,
+    upkeep.expired_keys_pile_up,
+    upkeep.hz_is_low,
+    upkeep.expiry_hits_its_time_cap,
+    upkeep.defrag_runs,
+    upkeep.defrag_stalls,
+    upkeep.defrag_is_eager,
+    upkeep.no_defrag,
+    upkeep.scripts_pile_up,
+    upkeep.script_memory_large,
+    upkeep.modules_loaded,
+    symptoms.errors_rising,
+    symptoms.commands_are_slow,
+    symptoms.cpu_saturated,
+    symptoms.forks_again_and_again,
+)
+SIGNALS: dict[str, SignalSpec] = {spec.name: spec for spec in _ALL}
+"""Every signal by name; what is not listed here does not exist."""
+
+
+def detect(evidence: Sequence[Evidence]) -> Signals:
+    """Every signal of the catalogue: fired, absent, or not measured and why."""
+    return detect_in(Seen(evidence))
+
+
+def detect_in(seen: Seen) -> Signals:
+    """The same, over evidence that was already typed."""
+    signals = Signals()
+    for name, spec in SIGNALS.items():
+        outcome = spec(seen)
+        if outcome is None:
+            signals.absent.add(name)
+        elif isinstance(outcome, NotMeasured):
+            signals.not_measured[name] = outcome
+        else:
+            signals.fired[name] = outcome
+    return signals
