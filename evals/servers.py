@@ -27,6 +27,10 @@ START_SECONDS = 15.0
 STOP_SECONDS = 5.0
 
 
+# Held until they are stopped: a Popen that is forgotten warns, and loses its exit status.
+_processes: dict[int, "subprocess.Popen[bytes]"] = {}
+
+
 @dataclass(frozen=True)
 class Server:
     """A running throwaway server."""
@@ -96,6 +100,7 @@ def start(build: str, path: Path, arguments: Sequence[str] = ()) -> Server:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         server = Server(build, port, process.pid, directory)
+        _processes[process.pid] = process
         if _answers(port, process):
             return server
         log = (
@@ -122,16 +127,15 @@ def _answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
 
 def stop(server: Server) -> None:
     """Stop by process id (also when stopped by SIGSTOP) and remove its directory. Repeatable."""
-    with contextlib.suppress(ProcessLookupError, ChildProcessError):
-        os.kill(server.pid, signal.SIGCONT)
-        os.kill(server.pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while os.waitpid(server.pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:
-                os.kill(server.pid, signal.SIGKILL)
-                os.waitpid(server.pid, 0)
-                break
-            time.sleep(0.01)
+    process = _processes.pop(server.pid, None)
+    if process is not None:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     shutil.rmtree(server.directory, ignore_errors=True)
 
 

@@ -1,0 +1,174 @@
+"""What a fault is: something wrong with a server, and what a good diagnosis says about it."""
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, ClassVar
+
+import redis
+
+from evals import servers
+from evals.faults.workload import MIB, Actor, Application, Traffic, connect, everyday_traffic
+from evals.servers import Server
+
+WARM_UP_SECONDS = 0.6
+"""Traffic after the traces of the injector are gone, so that counters are the workload's."""
+SLOWEST_SECONDS = 20.0
+"""Longest that setting up waits for anything."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The truth about a server, as a good diagnosis would state it."""
+
+    root_cause: frozenset[str]
+    """Any of these is right."""
+    culprit: frozenset[tuple[str, str]] = frozenset({("none", "")})
+    """(kind, name); any of these is right."""
+    contributing: frozenset[str] = frozenset()
+    """May be named as contributing."""
+    is_incident: bool = True
+    alert: dict[str, Any] = field(default_factory=dict)
+    """What fired: the only part of this the agent may see."""
+
+
+@dataclass
+class Lab:
+    """One server being made ill: its application, and a client that leaves before anyone looks."""
+
+    server: Server
+    seed: int
+    random: Random
+    scale: float
+    app: Application
+    admin: "redis.Redis"
+    stack: contextlib.ExitStack
+    actors: list[Actor] = field(default_factory=list)
+
+    def info(self, name: str) -> int:
+        """An integer INFO field, 0 if the build lacks it."""
+        return int(self.admin.info("everything").get(name, 0))
+
+    def used(self) -> int:
+        """used_memory, bytes."""
+        return self.info("used_memory")
+
+    def counted(self) -> int:
+        """What counts against maxmemory, bytes."""
+        info = self.admin.info("memory")
+        return int(info["used_memory"]) - int(info.get("mem_not_counted_for_evict", 0))
+
+    def megabytes(self, count: float) -> int:
+        """Bytes at this lab's scale: faults state theirs for scale 0.5."""
+        return int(count * 2 * MIB * self.scale)
+
+    def configure(self, **parameters: object) -> None:
+        """CONFIG SET; `_` stands for `-`."""
+        for name, value in parameters.items():
+            self.admin.config_set(name.replace("_", "-"), str(value))
+
+    def limit_at(self, pressure: float) -> int:
+        """Set maxmemory, in whole megabytes, so that about this share of it is used."""
+        limit = max(1, round(self.counted() / pressure / MIB)) * MIB
+        self.configure(maxmemory=limit)
+        return limit
+
+    def until(self, done: Callable[[], bool], what: str) -> None:
+        """Wait for the server to get there. Raises TimeoutError."""
+        deadline = time.monotonic() + SLOWEST_SECONDS
+        while not done():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.server.build}: {what} did not happen")
+            time.sleep(0.02)
+
+    def act(self, per_second: float, step: Callable[[Any], object], name: str = "") -> None:
+        """A client that goes on doing this while people look."""
+        client = connect(self.server.port, name or self.app.client_name())
+        self.stack.callback(client.close)
+        self.actors.append(Actor(client, per_second, step))
+
+
+class Fault(ABC):
+    """One failure mode, caused for real."""
+
+    id: ClassVar[str]
+    builds: ClassVar[tuple[str, ...]] = servers.BUILDS
+    """Builds on which it can be caused."""
+    alerts: ClassVar[tuple[str, ...]] = ("RedisMemoryHigh",)
+    """Names of alerts that fire for it; look-alikes share them."""
+    arguments: ClassVar[tuple[str, ...]] = ()
+    """Of the server it is caused on."""
+    try_first: ClassVar[tuple[str, ...]] = ()
+    """Remedies that a demonstration approves."""
+    everyday: ClassVar[float] = 12
+    """Megabytes of ordinary keys beside it."""
+
+    @property
+    def story(self) -> str:
+        """What is wrong, in a sentence: for people only, never for the agent."""
+        return (self.__doc__ or self.id).strip().splitlines()[0]
+
+    @property
+    def alert_labels(self) -> dict[str, str]:
+        """Labels of the alert that a demonstration posts."""
+        return {"alertname": self.alerts[0]}
+
+    @property
+    def alert_summary(self) -> str:
+        """Its text: a symptom, never a cause."""
+        return _SUMMARIES[self.alerts[0]]
+
+    @abstractmethod
+    def inject(self, lab: Lab) -> Expected:
+        """Cause it, and say what the truth is."""
+
+    @contextlib.contextmanager
+    def prepare(self, server: Server, seed: int = 1, scale: float = 1.0) -> Iterator[Expected]:
+        """The ill server with its clients and traffic, for the length of a `with`."""
+        random = Random(f"{self.id}/{seed}")
+        app = Application(random)
+        with contextlib.ExitStack() as stack:
+            admin = stack.enter_context(contextlib.closing(connect(server.port)))
+            lab = Lab(server, seed, random, scale, app, admin, stack)
+            app.fill(admin, lab.megabytes(self.everyday * random.uniform(0.8, 1.2)))
+            expected = self.inject(lab)
+            _remove_traces(admin)
+            admin.close()
+            traffic = Traffic(everyday_traffic(app, server.port) + lab.actors)
+            stack.callback(traffic.stop)
+            traffic.start()
+            time.sleep(WARM_UP_SECONDS)
+            yield expected
+
+    def alert(self, lab: Lab, severity: str = "warning") -> dict[str, Any]:
+        """What a monitoring system says: a symptom, never a cause."""
+        name = lab.random.choice(self.alerts)
+        return {
+            "name": name,
+            "severity": severity,
+            "labels": {"alertname": name, "service": lab.app.services[0]},
+            "annotations": {"summary": _SUMMARIES[name]},
+        }
+
+
+_SUMMARIES = {
+    "RedisMemoryHigh": "Redis memory is above 85 % of its limit",
+    "RedisOutOfMemoryErrors": "writes to Redis fail with OOM",
+    "RedisLatencyHigh": "p99 of Redis commands is above 50 ms for 5 minutes",
+    "RedisEvictions": "Redis evicts keys",
+    "RedisRssHigh": "resident memory of Redis is above 85 % of the container's limit",
+}
+
+
+def _remove_traces(admin: "redis.Redis") -> None:
+    """Logs and counters that only the injector filled; counters last, they count the rest."""
+    for command in (
+        "SLOWLOG RESET", "LATENCY RESET", "ACL LOG RESET", "COMMANDLOG RESET large-request",
+        "COMMANDLOG RESET large-reply",
+    ):  # fmt: skip
+        with contextlib.suppress(redis.ResponseError):  # not every build has it
+            admin.execute_command(*command.split())  # type: ignore[no-untyped-call]
+    admin.config_resetstat()

@@ -1,0 +1,154 @@
+"""Runs a reasoner over the recorded incidents, offline, through the real graph."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent.context import Context, Reasoner, Target
+from agent.incident import Alert, Diagnosis, Incident
+from agent.memory_journal import MemoryJournal
+from agent.redaction import redact_tree
+from agent.rules import Rules
+from agent.run import investigate
+from agent.runbook import Library
+from agent.runbook_library import load_library
+from evals.score import Checked, Result, recomputed, summary
+from evals.truth import INCIDENTS, RecordedIncident, incidents
+from tools.connection import CommandFailure, Connection
+from tools.reading import Evidence
+from tools.reads import READS
+from tools.recording import RecordedConnection
+from tools.recording_file import Recording
+
+Report = dict[str, Any]
+RULES = "rules"
+
+
+async def run_suite(
+    reasoner: str = RULES,
+    only: str = "*",
+    *,
+    model: Reasoner | None = None,
+    library: Library | None = None,
+    directory: Path = INCIDENTS,
+    on_done: Callable[[Result], None] | None = None,
+) -> Report:
+    """Every recorded incident whose id matches `only`, scored: the JSON of `evals run`.
+
+    `reasoner` other than `rules` needs `model`. An incident that crashes counts as wrong.
+    """
+    if reasoner != RULES and model is None:
+        raise ValueError(f"the reasoner '{reasoner}' needs a model")
+    started = time.monotonic()
+    books = library or load_library()
+    results = []
+    for recorded in incidents(only, directory):
+        result = await work(recorded, books, model if reasoner != RULES else None)
+        results.append(result)
+        if on_done is not None:
+            on_done(result)
+    name = RULES if reasoner == RULES or model is None else model.name
+    return summary(name, results, time.monotonic() - started)
+
+
+async def work(
+    recorded: RecordedIncident, library: Library, model: Reasoner | None = None
+) -> Result:
+    """One incident. Whatever goes wrong in it is part of its result."""
+    started = time.monotonic()
+    try:
+        incident, evidence = await diagnose(recorded, library, model)
+    except Exception as error:  # noqa: BLE001 - a crash is a wrong answer, not the end of the suite
+        failure = f"{type(error).__name__}: {error}"
+        return Result(recorded.id, recorded.truth, recorded.held_back, None, failure=failure)
+    seconds = time.monotonic() - started
+    readings = {piece.tool: piece.reading for piece in reversed(evidence)}
+    diagnosis = incident.diagnosis
+    return Result(
+        id=recorded.id,
+        truth=recorded.truth,
+        held_back=recorded.held_back,
+        diagnosis=diagnosis,
+        actions=tuple(incident.plan.actions),
+        facts=await check_facts(recorded, diagnosis, evidence) if diagnosis else (),
+        readings=readings,
+        usage=incident.usage,
+        seconds=seconds,
+    )
+
+
+async def diagnose(
+    recorded: RecordedIncident, library: Library, model: Reasoner | None = None
+) -> tuple[Incident, list[Evidence]]:
+    """The incident at the gate, and all its evidence."""
+    connection = RecordedConnection(recorded.recording)
+    journal = MemoryJournal(_opened(recorded.id, connection))
+    context = Context(
+        target=Target(recorded.id, "", memory_limit=connection.header.memory_limit),
+        connection=connection,
+        open_for_remedies=_refuse,
+        journal=journal,
+        library=library,
+        rules=Rules(library),
+        model=model,
+    )
+    incident = await investigate(context, await journal.incident())
+    return incident, await journal.evidence()
+
+
+async def _refuse() -> Connection:
+    raise CommandFailure("not_allowed", "open for remedies", "a recording cannot be changed")
+
+
+def _opened(name: str, connection: RecordedConnection) -> Incident:
+    """The incident as the alert in the recording would open it."""
+    now = datetime.now(UTC)
+    fired = connection.header.alert or {}
+    alert = Alert(
+        source="recording",
+        name=str(fired.get("name", "RedisAlert")),
+        fingerprint=name,
+        starts_at=now,
+        severity=fired.get("severity", "warning"),
+        labels=fired.get("labels", {}),
+        annotations=fired.get("annotations", {}),
+    )
+    return Incident(
+        id=name,
+        status="queued",
+        severity=alert.severity,
+        title=alert.name,
+        target=name,
+        alerts=[alert],
+        opened_at=now,
+        updated_at=now,
+    )
+
+
+async def check_facts(
+    recorded: RecordedIncident, diagnosis: Diagnosis, evidence: Sequence[Evidence]
+) -> tuple[Checked, ...]:
+    """Look again, at a fresh copy of the recording, and compute every fact anew."""
+    facts = [fact for claim in diagnosis.claims for fact in claim.facts]
+    cited = {fact.evidence for fact in facts} | {
+        path.partition(":")[0] for fact in facts for path in fact.of if ":" in path
+    }
+    recording = RecordedConnection(recorded.recording).recording
+    readings = {
+        piece.id: await _look_again(recording, piece) for piece in evidence if piece.id in cited
+    }
+    return tuple(recomputed(fact, readings) for fact in facts)
+
+
+async def _look_again(recording: Recording, piece: Evidence) -> dict[str, Any]:
+    connection = RecordedConnection(recording)  # its clock begins at zero again
+    try:
+        reading = await READS[piece.tool].call(connection, piece.args)
+    except (KeyError, ValidationError):
+        return {}
+    seen: dict[str, Any] = redact_tree(reading.model_dump(mode="json"))
+    return seen
