@@ -1,0 +1,1 @@
+"""Alert intake: one parser per source, then the same way for all."""

@@ -1,0 +1,58 @@
+"""Alertmanager's webhook, version 4; Grafana's alerting speaks the same.
+
+Unknown fields are ignored. A malformed alert is kept for a person and never fails the message:
+Alertmanager drops a whole batch that is answered with 4xx.
+"""
+
+from typing import Any, Literal
+
+from agent.incident import Alert
+from api.alerts.parsed import (
+    Malformed,
+    Parsed,
+    alerts_of,
+    clean,
+    identity,
+    instant,
+    malformed,
+    severity,
+    texts,
+)
+
+
+def parse(body: Any, source: Literal["alertmanager", "grafana"] = "alertmanager") -> list[Parsed]:
+    """The alerts of a message. Raises UnreadableEnvelope."""
+    parsed = []
+    for raw in alerts_of(body):
+        try:
+            parsed.append(Parsed(_alert(raw, source)))
+        except Malformed as problem:
+            parsed.append(malformed(source, raw, str(problem)))
+    return parsed
+
+
+def _alert(raw: Any, source: str) -> Alert:
+    if not isinstance(raw, dict):
+        raise Malformed("it is not an object")
+    status = raw.get("status")
+    if status not in ("firing", "resolved"):
+        raise Malformed("status must be firing or resolved")
+    labels = texts(raw, "labels")
+    name = labels.get("alertname", "")
+    if not name:
+        raise Malformed("labels.alertname is missing")
+    starts_at = instant(raw, "startsAt")
+    if starts_at is None:
+        raise Malformed("startsAt is missing")
+    ends_at = instant(raw, "endsAt")
+    return Alert(
+        source=source,
+        name=name,
+        status=status,
+        fingerprint=clean(raw.get("fingerprint") or identity(labels))[:200],
+        starts_at=starts_at,
+        ends_at=ends_at if status == "resolved" else None,
+        severity=severity(labels),
+        labels=labels,
+        annotations=texts(raw, "annotations"),
+    )

@@ -1,0 +1,113 @@
+"""What a parser hands over: alerts, and what could not be read as one."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.incident import Alert, Severity
+from tools.reading import printable
+
+MOST_ALERTS = 500
+"""Alerts of one message; Alertmanager groups, so more is a mistake or an attack."""
+MOST_LABELS = 100
+LONGEST_TEXT = 2_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SEVERITIES: dict[str, Severity] = {
+    "critical": "critical", "page": "critical", "error": "critical", "high": "critical",
+    "warning": "warning", "warn": "warning", "info": "info", "none": "info", "low": "info",
+}  # fmt: skip
+
+
+class UnreadableEnvelope(ValueError):
+    """Not a message of this source at all: field, and what was expected."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """An alert, or a piece of a message that could not be read as one (`problem`)."""
+
+    alert: Alert
+    problem: str = ""
+
+
+class Malformed(ValueError):
+    """One alert of a message cannot be read; the text names the field."""
+
+
+def alerts_of(body: Any) -> list[Any]:
+    """The list under `alerts`. Raises UnreadableEnvelope."""
+    if not isinstance(body, dict):
+        raise UnreadableEnvelope("body", "a JSON object is expected")
+    alerts = body.get("alerts")
+    if not isinstance(alerts, list):
+        raise UnreadableEnvelope("body.alerts", "a list of alerts is expected")
+    if len(alerts) > MOST_ALERTS:
+        raise UnreadableEnvelope("body.alerts", f"at most {MOST_ALERTS} alerts are expected")
+    return alerts
+
+
+def malformed(source: str, raw: Any, problem: str) -> Parsed:
+    """Keep what could not be read: a person has to look at it. The same again is recognised."""
+    text = json.dumps(raw, sort_keys=True, ensure_ascii=True, default=str)
+    alert = Alert(
+        source=source,
+        name="unreadable alert",
+        fingerprint="unreadable-" + hashlib.sha256(text.encode()).hexdigest()[:32],
+        starts_at=EPOCH,
+        annotations={"raw": printable(text, LONGEST_TEXT)},
+    )
+    return Parsed(alert, f"an alert from {source} could not be read: {problem}")
+
+
+def clean(value: Any) -> str:
+    """Untrusted text: printable, bounded, lines kept."""
+    lines = str(value)[:LONGEST_TEXT].splitlines()
+    return "\n".join(printable(line, LONGEST_TEXT) for line in lines)
+
+
+def texts(raw: Mapping[str, Any], field: str) -> dict[str, str]:
+    """Labels or annotations. Raises Malformed."""
+    found = raw.get(field) or {}
+    if not isinstance(found, dict):
+        raise Malformed(f"{field} must be an object")
+    if any(isinstance(value, dict | list) for value in found.values()):
+        raise Malformed(f"{field} must hold texts")
+    kept = list(found.items())[:MOST_LABELS]
+    return {clean(name): clean(value) for name, value in kept if value is not None}
+
+
+def instant(raw: Mapping[str, Any], field: str) -> datetime | None:
+    """A time with a zone; None if absent or Go's zero time. Raises Malformed."""
+    value = raw.get(field)
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str):
+        raise Malformed(f"{field} must be a text")
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.year <= 1:
+            return None
+        with_zone = moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        raise Malformed(f"{field} must be a time such as 2026-01-31T03:00:00Z") from None
+    if with_zone is None:
+        raise Malformed(f"{field} has no time zone")
+    return with_zone
+
+
+def severity(labels: Mapping[str, str]) -> Severity:
+    """From the usual label; warning if it says nothing we know."""
+    return _SEVERITIES.get(labels.get("severity", "").lower(), "warning")
+
+
+def identity(labels: Mapping[str, str]) -> str:
+    """A fingerprint for a source that sends none: its labels are what an alert is."""
+    text = json.dumps(labels, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,93 @@
+"""The application: `create_app(settings)`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+
+from api import actions, catalogues, chat, events, health, incidents, logs, problems
+from api.alerts import intake
+from api.auth import Tokens
+from api.middleware import BodyLimit, Observed
+from api.problems import documented
+from api.queue import open_queue
+from api.reasoning import language_model
+from api.service import Service
+from api.settings import Settings
+from api.store.database import Database, database_url
+from api.store.migrate import migrate
+from api.worker import RunGraph, working_on
+
+log = structlog.get_logger(__name__)
+_ERRORS = documented(401, 403, 413, 422)
+
+
+def create_app(
+    settings: Settings, *, worker: bool = True, run_graph: RunGraph | None = None
+) -> FastAPI:
+    """The service. `worker`: work on incidents in this process, too."""
+    from agent.runbook_library import load_library
+
+    logs.configure()
+    library = load_library(settings.runbooks)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            database = Database(database_url(settings.database_url.get_secret_value()))
+            stack.push_async_callback(database.close)
+            await migrate(database)
+            queue, docket = await stack.enter_async_context(
+                open_queue(settings.queue.get_secret_value(), database)
+            )
+            app.state.service = Service(
+                settings, database, queue, library, settings.agent_targets()
+            )
+            if worker:
+                await stack.enter_async_context(
+                    working_on(settings, database, queue, docket, run_graph)
+                )
+            log.info("started", targets=len(app.state.service.targets), worker=worker)
+            yield
+
+    app = FastAPI(
+        title="redis-oncall",
+        summary="An on-call engineer for Redis and Valkey",
+        version=version("redis-oncall"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.tokens = Tokens(settings)
+    app.state.model = language_model(settings)
+    problems.install(app)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Observed)
+    for router in (
+        intake.router, incidents.router, actions.router, events.router, chat.router,
+        catalogues.router,
+    ):  # fmt: skip
+        app.include_router(router, responses=_ERRORS)
+    app.include_router(health.router)
+    _document_problems(app)
+    return app
+
+
+def _document_problems(app: FastAPI) -> None:
+    """OpenAPI: the schema every error refers to."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        problem = problems.ProblemDetails.model_json_schema(
+            ref_template="#/components/schemas/{model}"
+        )
+        schemas |= problem.pop("$defs", {})
+        schemas["ProblemDetails"] = problem
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,99 @@
+"""What there is: targets, runbooks, tools."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from agent.incident import Severity
+from api.auth import Viewer
+from api.listing import Page
+from api.service import Service
+from tools.connection import display_url
+from tools.reads import READS
+
+router = APIRouter(prefix="/v1", tags=["catalogues"])
+On = Annotated[Service, Depends(Service.of)]
+
+
+class TargetShown(BaseModel):
+    """A configured server, without its credentials."""
+
+    name: str
+    address: str
+    environment: str
+    memory_limit: int | None
+    match: dict[str, str]
+    remedies: bool
+    """Is there a second identity to apply approved actions with?"""
+
+
+class RunbookShown(BaseModel):
+    """A runbook that is loaded."""
+
+    id: str
+    title: str
+    severity: Severity
+    causes: list[str]
+    alerts: list[str]
+    prose_only: bool
+
+
+class ToolShown(BaseModel):
+    """A read-only tool."""
+
+    name: str
+    description: str
+    arguments: dict[str, Any]
+    """JSON Schema."""
+
+
+@router.get("/targets")
+async def list_targets(service: On, _: Viewer) -> Page[TargetShown]:
+    """The configured targets."""
+    return Page(
+        items=[
+            TargetShown(
+                name=target.name,
+                address=display_url(target.url),
+                environment=target.environment,
+                memory_limit=target.memory_limit,
+                match=target.match,
+                remedies=target.remedy_url is not None,
+            )
+            for target in service.targets
+        ]
+    )
+
+
+@router.get("/runbooks")
+async def list_runbooks(service: On, _: Viewer) -> Page[RunbookShown]:
+    """The runbooks that are loaded."""
+    return Page(
+        items=[
+            RunbookShown(
+                id=book.id,
+                title=book.front.title,
+                severity=book.front.severity,
+                causes=[cause.id for cause in book.front.causes],
+                alerts=book.front.matches.alerts,
+                prose_only=book.prose_only,
+            )
+            for book in service.library.runbooks
+        ]
+    )
+
+
+@router.get("/tools")
+async def list_tools(_: Viewer) -> Page[ToolShown]:
+    """The read-only tools a reasoner may use."""
+    return Page(
+        items=[
+            ToolShown(
+                name=tool.name,
+                description=tool.description,
+                arguments=tool.args.model_json_schema(),
+            )
+            for tool in READS.values()
+        ]
+    )

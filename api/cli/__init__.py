@@ -1,0 +1,1 @@
+"""The command line. Heavy packages are imported where they are used: `--help` is quick."""

@@ -1,0 +1,102 @@
+"""Commands that speak to a running service, with REDIS_ONCALL_URL and REDIS_ONCALL_TOKEN."""
+
+import json
+import sys
+from typing import Any
+
+import httpx2
+import typer
+
+from agent.incident import Incident
+from api.cli import render
+from api.cli.oneshot import failure, settings_or_exit
+
+SECONDS = 30.0
+CHAT_SECONDS = 120.0
+
+
+def call(method: str, path: str, body: dict[str, Any] | None = None, **query: str | None) -> Any:
+    """One request; a refusal is one sentence on stderr and exit 1."""
+    settings = settings_or_exit()
+    secret = settings.token.get_secret_value() if settings.token else ""
+    try:
+        response = httpx2.request(
+            method,
+            settings.service_url.rstrip("/") + path,
+            json=body,
+            params={name: value for name, value in query.items() if value is not None},
+            headers={"Authorization": f"Bearer {secret}"} if secret else {},
+            timeout=CHAT_SECONDS if path == "/v1/chat" else SECONDS,
+        )
+    except httpx2.HTTPError as error:
+        raise failure(
+            f"no answer from {settings.service_url} ({type(error).__name__}); start it with "
+            "`redis-oncall serve`, or set REDIS_ONCALL_URL"
+        ) from None
+    if response.is_success:
+        return response.json()
+    raise failure(_refusal(response))
+
+
+def _refusal(response: httpx2.Response) -> str:
+    try:
+        problem = response.json()
+        detail = problem.get("detail") or problem.get("title") or ""
+        fields = "; ".join(f"{e['field']}: {e['message']}" for e in problem.get("errors", []))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        detail, fields = response.text[:300], ""
+    hint = "; set REDIS_ONCALL_TOKEN" if response.status_code == 401 else ""
+    return f"the service said {response.status_code}: {detail} {fields}".rstrip() + hint
+
+
+def incidents(incident: str | None, status: str | None, *, as_json: bool, full: bool) -> None:
+    """A list of incidents, or one."""
+    if incident is not None:
+        shown = call("GET", f"/v1/incidents/{incident}")
+        if as_json:
+            typer.echo(json.dumps(shown, indent=2))
+        else:
+            render.console().print(render.incident(Incident.model_validate(shown), full=full))
+        return
+    listed = call("GET", "/v1/incidents", status=status, limit="50")
+    if as_json:
+        typer.echo(json.dumps(listed, indent=2))
+        return
+    if not listed["items"]:
+        typer.echo("no incidents", err=True)
+    for item in listed["items"]:
+        diagnosis = item.get("diagnosis") or {}
+        cause = diagnosis.get("root_cause", "")
+        typer.echo(f"{item['id']}  {item['status']:<17} {item['target']:<16} {cause}")
+
+
+def decide(incident: str, action: str, comment: str, *, yes: bool, reject: bool) -> None:
+    """Show an action, ask, and approve or reject exactly what was shown."""
+    shown = Incident.model_validate(call("GET", f"/v1/incidents/{incident}"))
+    chosen = next((a for a in shown.plan.actions if a.id == action), None)
+    if chosen is None:
+        names = ", ".join(a.id for a in shown.plan.actions if a.executable) or "none"
+        raise failure(f"incident {incident} has no action {action} (executable: {names})", code=2)
+    word = "reject" if reject else "approve"
+    render.console(stderr=True).print(render.action(chosen))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise failure(f"to {word} without a terminal, say --yes", code=2)
+        typer.confirm(f"{word} {action} on {shown.target}?", abort=True, err=True)
+    answer = call(
+        "POST",
+        f"/v1/incidents/{incident}/actions/{action}/{word}",
+        {"fingerprint": chosen.fingerprint, "comment": comment},
+    )
+    typer.echo(json.dumps(answer, indent=2))
+
+
+def chat(message: str, incident: str | None, target: str | None, *, as_json: bool) -> None:
+    """Ask, and print the answer with its evidence."""
+    body = {"message": message, "incident_id": incident, "target": target}
+    answer = call("POST", "/v1/chat", {k: v for k, v in body.items() if v is not None})
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+        return
+    render.console().print(answer["answer"], markup=False)
+    typer.echo(f"by {answer['reasoner']}; thread {answer['thread_id']}", err=True)

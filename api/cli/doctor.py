@@ -1,0 +1,114 @@
+"""`doctor`: what is configured, what is reachable, what is missing."""
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from agent.context import Target
+from api.cli import render
+from api.cli.oneshot import settings_or_exit
+from api.settings import Settings
+
+_STYLE = {"ok": "green", "warning": "yellow", "missing": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    what: str
+    state: Literal["ok", "warning", "missing"]
+    says: str
+
+
+def run(*, as_json: bool) -> None:
+    """Examine and print; exit 0 also when something is missing: that is the answer."""
+    findings = asyncio.run(_examine(settings_or_exit()))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        return
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=8)
+    table.add_column(width=20, overflow="fold")
+    table.add_column(overflow="fold")
+    for f in findings:
+        table.add_row(Text(f.state, style=_STYLE[f.state]), Text(f.what), Text(f.says))
+    render.console().print(table)
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    findings = _configuration(settings) + _runbooks(settings)
+    targets = settings.agent_targets()
+    if not targets:
+        findings.append(
+            Finding("targets", "missing", "none configured: alerts cannot be mapped to a server")
+        )
+    for answer in await asyncio.gather(*(_target(target) for target in targets)):
+        findings += answer
+    findings.append(await _model(settings))
+    return findings
+
+
+def _configuration(settings: Settings) -> list[Finding]:
+    tokens = len(settings.tokens)
+    return [
+        Finding("configuration", "ok", settings.config_path or "none (REDIS_ONCALL_CONFIG unset)"),
+        Finding("database", "ok", settings.shown_database),
+        Finding("queue", "ok", settings.shown_queue),
+        Finding("tokens", "ok", f"{tokens} configured")
+        if tokens
+        else Finding("tokens", "warning", "none: the service listens on loopback only"),
+    ]
+
+
+def _runbooks(settings: Settings) -> list[Finding]:
+    from agent.runbook_library import load_library
+
+    library = load_library(settings.runbooks)
+    problems = [Finding("runbooks", "warning", str(problem)) for problem in library.problems]
+    return [Finding("runbooks", "ok", f"{len(library.runbooks)} loaded"), *problems]
+
+
+async def _target(target: Target) -> list[Finding]:
+    from tools.connection import CommandFailure, open_for_reading, read_info
+    from tools.reads import READS
+
+    name = f"target {target.name}"
+    connection = await open_for_reading(target.url)
+    try:
+        info = await read_info(connection, "server")
+    except CommandFailure as failure:
+        await connection.close()
+        return [Finding(name, "missing", f"{failure} {failure.remedy}")]
+    version = info.get("valkey_version") or info.get("redis_version", "?")
+    findings = [Finding(name, "ok", f"{connection.node}, version {version}")]
+    quick = {"memory_info", "config_get", "clients", "slowlog", "latency_latest", "acl_log"}
+    for tool in sorted(quick & set(READS)):
+        reading = await READS[tool].call(connection, {})
+        if (because := getattr(reading, "because", None)) is not None:
+            findings.append(Finding(name, "warning", f"{tool}: {because}"))
+    await connection.close()
+    if target.remedy_url is None:
+        findings.append(
+            Finding(name, "warning", "no remedy_url: nothing can be applied, only proposed")
+        )
+    findings.append(
+        Finding(
+            name,
+            "ok",
+            "CONFIG GET cannot be restricted by parameter; redis-oncall asks an allow-list only",
+        )
+    )
+    return findings
+
+
+async def _model(settings: Settings) -> Finding:
+    if not settings.openai_model:
+        return Finding("model", "ok", "none (OPENAI_MODEL unset): the rules do the whole job")
+    where = settings.openai_base_url or "the provider's default endpoint"
+    return Finding("model", "ok", f"{settings.openai_model} at {where}")

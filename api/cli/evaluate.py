@@ -1,0 +1,62 @@
+"""`evals run` and `bench`."""
+
+import asyncio
+import json
+
+import typer
+from rich.progress import Progress
+
+from api.cli import render
+from api.cli.oneshot import failure, settings_or_exit
+
+
+def run_evals(reasoner: str, only: str, *, as_json: bool) -> None:
+    """Score a reasoner on the recorded incidents; the report on stdout."""
+    from agent.runbook_library import load_library
+    from api.reasoning import reasoners
+    from evals.report import markdown
+    from evals.run import RULES, run_suite
+    from evals.truth import incidents
+
+    settings = settings_or_exit()
+    library = load_library(settings.runbooks)
+    _, model = reasoners(settings, library)
+    if reasoner not in (RULES, "openai"):
+        raise failure(f"--reasoner: '{reasoner}' is not one of rules, openai", code=2)
+    if reasoner == "openai" and model is None:
+        raise failure("--reasoner openai: set OPENAI_MODEL (and OPENAI_API_KEY) first", code=2)
+    chosen = incidents(only)
+    if not chosen:
+        raise failure(f"--only: no recorded incident matches '{only}'", code=2)
+    with Progress(console=render.console(stderr=True), transient=True) as progress:
+        task = progress.add_task("incidents", total=len(chosen))
+        report = asyncio.run(
+            run_suite(
+                reasoner,
+                only,
+                model=model if reasoner == "openai" else None,
+                library=library,
+                on_done=lambda _: progress.advance(task),
+            )
+        )
+    typer.echo(json.dumps(report, indent=2) if as_json else markdown(report))
+
+
+def run_bench(name: str, runs: int, *, as_json: bool) -> None:
+    """Run a benchmark on a real server and print what it measured."""
+    from evals.bench import BENCHES
+
+    if name not in BENCHES:
+        raise failure(f"'{name}' is not a benchmark; there are: {', '.join(BENCHES)}", code=2)
+    err = render.console(stderr=True)
+    with err.status(f"{name}: {runs} run(s)"):
+        result = asyncio.run(BENCHES[name](runs))
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+        return
+    out = render.console()
+    out.print(f"{result['name']}: {len(result['runs'])} runs on {result['machine']}", markup=False)
+    for run in result["runs"]:
+        out.print("  " + "  ".join(f"{key} {value}" for key, value in run.items()), markup=False)
+    for key, value in result["ratios"].items():
+        out.print(f"  {key}: {value}", markup=False)

@@ -1,0 +1,229 @@
+"""`redis-oncall`: every command, each importing what it needs only when it runs."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="redis-oncall",
+    help="An autonomous on-call engineer for Redis and Valkey.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+runbooks_app = typer.Typer(help="List and check runbooks.", no_args_is_help=True)
+evals_app = typer.Typer(help="Score a reasoner on recorded incidents.", no_args_is_help=True)
+app.add_typer(runbooks_app, name="runbooks")
+app.add_typer(evals_app, name="evals")
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+Full = Annotated[bool, typer.Option("--full", help="Also the steps and commands to hand over.")]
+Url = Annotated[str, typer.Argument(help="redis://, rediss:// or unix:// URL, or a target's name.")]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(help="Bytes the server may use when maxmemory is 0 (a container's limit)."),
+]
+
+
+@app.command()
+def investigate(
+    url: Url,
+    alert: Annotated[str, typer.Option(help="The alert's name or text, or a question.")] = "",
+    memory_limit: MemoryLimit = None,
+    as_json: AsJson = False,
+    full: Full = False,
+) -> None:
+    """Investigate a live server, read-only, and print diagnosis and plan."""
+    from api.cli.oneshot import investigate_url
+
+    investigate_url(url, alert, memory_limit, as_json=as_json, full=full)
+
+
+@app.command()
+def capture(
+    url: Url,
+    output: Annotated[str, typer.Option("--output", "-o", help="File to write (.jsonl.gz).")],
+    hash_names: Annotated[bool, typer.Option(help="Hash key, client and host names.")] = False,
+    memory_limit: MemoryLimit = None,
+) -> None:
+    """Record a server, read-only, into a file that `replay` investigates elsewhere."""
+    from api.cli.oneshot import capture_url
+
+    capture_url(url, output, memory_limit, hash_names=hash_names)
+
+
+@app.command()
+def replay(
+    file: Annotated[str, typer.Argument(help="A recording made by `capture`.")],
+    alert: Annotated[str, typer.Option(help="The alert's name or text, or a question.")] = "",
+    as_json: AsJson = False,
+    full: Full = False,
+) -> None:
+    """Investigate a recording."""
+    from api.cli.oneshot import replay_file
+
+    replay_file(file, alert, as_json=as_json, full=full)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Beyond loopback only with tokens.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.")] = None,
+    worker: Annotated[bool, typer.Option(help="Also work the queue in this process.")] = True,
+) -> None:
+    """Run the service: HTTP API and, unless --no-worker, the worker."""
+    from api.cli.service import serve as run
+
+    run(host, port, worker=worker)
+
+
+@app.command()
+def worker() -> None:
+    """Work the queue (with PostgreSQL and a queue server, as many as you like)."""
+    from api.cli.service import work
+
+    work()
+
+
+@app.command()
+def demo(
+    scenario: Annotated[
+        str, typer.Option(envvar="SCENARIO", help="Which fault; `list` names them.")
+    ] = "",
+    approve: Annotated[
+        bool, typer.Option("--approve", envvar="APPROVE", help="Approve the first action.")
+    ] = False,
+) -> None:
+    """A real server, a real fault, a real alert: the whole way of an incident."""
+    from api.cli.demo import run
+
+    run(scenario, approve=approve)
+
+
+@app.command()
+def chat(
+    message: Annotated[str, typer.Argument(help="Your question.")],
+    incident: Annotated[str | None, typer.Option(help="The incident it is about.")] = None,
+    target: Annotated[str | None, typer.Option(help="The target it is about.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the service about an incident or a target."""
+    from api.cli.client import chat as ask
+
+    ask(message, incident, target, as_json=as_json)
+
+
+@app.command()
+def incidents(
+    incident: Annotated[str | None, typer.Argument(help="Show this one whole.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only this status.")] = None,
+    as_json: AsJson = False,
+    full: Full = False,
+) -> None:
+    """List the service's incidents, or show one."""
+    from api.cli.client import incidents as show
+
+    show(incident, status, as_json=as_json, full=full)
+
+
+@app.command()
+def approve(
+    incident: Annotated[str, typer.Argument(help="The incident's id.")],
+    action: Annotated[str, typer.Argument(help="The action's id, e.g. A1.")],
+    comment: Annotated[str, typer.Option(help="Why; kept in the audit.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="Reject instead.")] = False,
+) -> None:
+    """Approve (or --reject) one action of an incident's plan, after showing it."""
+    from api.cli.client import decide
+
+    decide(incident, action, comment, yes=yes, reject=reject)
+
+
+@app.command()
+def acl(
+    version: Annotated[str, typer.Argument(help="A version (7.0, valkey-9.1) or a URL.")],
+) -> None:
+    """Print the ACL SETUSER lines of the two identities for a server's version."""
+    from api.cli.catalogue import print_acl
+
+    print_acl(version)
+
+
+@app.command()
+def graph() -> None:
+    """Print the way of an incident as a Mermaid diagram."""
+    from agent.graph import build_graph
+
+    typer.echo(build_graph().get_graph().draw_mermaid())
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what is configured, what is reachable and what is missing."""
+    from api.cli.doctor import run
+
+    run(as_json=as_json)
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Who or what will use it.")],
+    role: Annotated[str, typer.Option(help="viewer, responder, approver, admin or source.")],
+) -> None:
+    """Make a bearer token: printed once, with the line for the configuration."""
+    from api.cli.catalogue import print_token
+
+    print_token(name, role)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="Which benchmark: investigate.")] = "investigate",
+    runs: Annotated[int, typer.Option(min=1, max=20)] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Measure ourselves on a real server."""
+    from api.cli.evaluate import run_bench
+
+    run_bench(name, runs, as_json=as_json)
+
+
+@runbooks_app.command("list")
+def runbooks_list(as_json: AsJson = False) -> None:
+    """The runbooks that are loaded, and the causes each one knows."""
+    from api.cli.catalogue import list_runbooks
+
+    list_runbooks(as_json=as_json)
+
+
+@runbooks_app.command("lint")
+def runbooks_lint(
+    paths: Annotated[list[str] | None, typer.Argument(help="Files or folders.")] = None,
+) -> None:
+    """Check runbooks; exit 1 if one has a problem."""
+    from api.cli.catalogue import lint_runbooks
+
+    lint_runbooks(paths or [])
+
+
+@evals_app.command("run")
+def evals_run(
+    reasoner: Annotated[str, typer.Option(help="rules or openai.")] = "rules",
+    only: Annotated[str, typer.Option(help="Glob over incident ids.")] = "*",
+    as_json: AsJson = False,
+) -> None:
+    """Score a reasoner on the recorded incidents, offline."""
+    from api.cli.evaluate import run_evals
+
+    run_evals(reasoner, only, as_json=as_json)
+
+
+def main() -> None:
+    """Entry point: expected failures are one sentence on stderr and exit 1."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,206 @@
+"""An incident as a person reads it in a terminal at 3 a.m.: 80 columns, colours optional."""
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from agent.incident import Action, ChecklistItem, Diagnosis, Incident
+
+WIDTH = 80
+_RISK = {
+    "R0": "nothing is written",
+    "R1": "changes configuration; the old value is put back if it does not help",
+    "R2": "drops a client or a link; it can reconnect, what was not delivered is lost",
+    "R3": "changes or expires data",
+    "R4": "restarts or resizes",
+}
+_STATUS_STYLE = {
+    "resolved": "green",
+    "verified": "green",
+    "awaiting_approval": "yellow",
+    "needs_human": "red",
+    "failed": "red",
+    "rolled_back": "red",
+    "rollback_failed": "bold red",
+    "outcome_unknown": "bold red",
+}
+_RESULT = {"pass": ("pass", "green"), "fail": ("FAIL", "red"), "not_measured": ("?", "yellow")}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console no wider than 80 columns; rich drops colours by itself when piped."""
+    wide = Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, width=min(WIDTH, wide.width))
+
+
+def incident(shown: Incident, *, full: bool = False) -> RenderableType:
+    """What is wrong, how sure, why, what to do, what it risks; `full`: with every artefact."""
+    parts: list[RenderableType] = [_headline(shown)]
+    if shown.diagnosis is not None:
+        parts += _diagnosis(shown.diagnosis)
+    executable = [action for action in shown.plan.actions if action.executable]
+    advice = [action for action in shown.plan.actions if not action.executable]
+    if executable:
+        parts.append(_section("What can be done from here, after approval"))
+        parts += [action(step, full=full) for step in executable]
+    if advice:
+        parts.append(_section("What people have to do"))
+        parts += [action(step, full=full) for step in advice]
+    if shown.plan.prevention:
+        parts.append(_section("So that it does not come back"))
+        parts += [_bullet(text) for text in shown.plan.prevention]
+    if shown.plan.checklist:
+        parts += [_section("Production checklist"), *_checklist(shown.plan.checklist, full=full)]
+    if advice and not full:
+        parts.append(Text("\n(--full adds the steps and commands to hand over)", style="dim"))
+    parts.append(_footer(shown))
+    return Group(*parts)
+
+
+def _headline(shown: Incident) -> RenderableType:
+    title = Text()
+    title.append(f"{shown.target}  ", style="bold")
+    title.append(shown.status.replace("_", " "), style=_STATUS_STYLE.get(shown.status, "bold"))
+    if shown.alerts:
+        title.append(f"  {shown.alerts[0].name}", style="dim")
+    return title
+
+
+def _diagnosis(diagnosis: Diagnosis) -> list[RenderableType]:
+    sure = f"{diagnosis.confidence:.0%} sure" if diagnosis.root_cause != "unknown" else "not known"
+    head = Text()
+    head.append(diagnosis.title, style="bold red" if diagnosis.is_incident else "bold green")
+    head.append(f"  [{diagnosis.root_cause}, {sure}, by {diagnosis.reasoner}]", style="dim")
+    parts: list[RenderableType] = [Text(), head]
+    if not diagnosis.claims:
+        parts.append(Text(diagnosis.summary))
+    if diagnosis.culprit.kind != "none":
+        line = Text("culprit: ", style="dim")
+        line.append(f"{diagnosis.culprit.kind} ")
+        line.append(diagnosis.culprit.name, style="bold")
+        parts.append(line)
+    if diagnosis.escalate:
+        parts.append(Text("A person has to look at this one.", style="bold red"))
+    if diagnosis.claims:
+        parts.append(_section("Why"))
+    for claim in diagnosis.claims:
+        sources = ", ".join(dict.fromkeys(fact.evidence for fact in claim.facts))
+        parts.append(_bullet(claim.text, f"[{sources}]"))
+    if diagnosis.contributing:
+        parts.append(_bullet("contributing: " + ", ".join(diagnosis.contributing)))
+    parts += _doubts(diagnosis)
+    return parts
+
+
+def _doubts(diagnosis: Diagnosis) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    if diagnosis.hypothesis is not None:
+        parts.append(_section("What it might be (not established)"))
+        parts.append(_bullet(diagnosis.hypothesis.title))
+        parts += [_bullet(claim.text) for claim in diagnosis.hypothesis.claims]
+    if diagnosis.alternatives:
+        parts.append(_section("Why not something else"))
+        parts += [
+            _bullet(f"{other.root_cause} ({other.confidence:.0%}): {other.why_not}")
+            for other in diagnosis.alternatives[:3]
+        ]
+    if diagnosis.overruled is not None:
+        lost = diagnosis.overruled
+        parts.append(_bullet(f"{lost.reasoner} said {lost.root_cause}: {lost.reason}"))
+    if diagnosis.not_measured:
+        parts.append(_section("Not measured"))
+        parts += [_bullet(text) for text in diagnosis.not_measured[:8]]
+        if len(diagnosis.not_measured) > 8:
+            parts.append(_bullet(f"and {len(diagnosis.not_measured) - 8} more"))
+    return parts
+
+
+def action(action: Action, *, full: bool = True) -> RenderableType:
+    """One action: what it does, what it risks, how it is undone."""
+    head = Text()
+    head.append(f"{action.id} ", style="bold")
+    head.append(action.title, style="bold")
+    if action.executable:
+        risky = action.risk in ("R2", "R3", "R4")
+        head.append(f"  {action.risk}", style="yellow" if risky else "dim")
+    if action.status != "proposed":
+        head.append(f"  {action.status}", style=_STATUS_STYLE.get(action.status, "bold"))
+    lines: list[RenderableType] = [head]
+    if action.executable:
+        lines += [_indent(" ".join(command), "cyan") for command in action.commands[:4]]
+        lines.append(_labelled("effect", action.predicted_effect))
+        lines.append(_labelled("risk", _RISK[action.risk]))
+        lines.append(_labelled("undo", action.rollback))
+        lines += [
+            _labelled("not now", f"{p.text}: {p.because}")
+            for p in action.preconditions
+            if p.holds is not True
+        ]
+    else:
+        lines.append(_indent(action.predicted_effect))
+        lines += [_indent(line, "cyan") for line in action.artefact.splitlines() if full]
+    if action.comment:
+        lines.append(_labelled("note", action.comment))
+    return Group(*lines)
+
+
+def _checklist(items: list[ChecklistItem], *, full: bool) -> list[RenderableType]:
+    """Lines that were evaluated; those for a person to judge are counted unless `full`."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=6)
+    table.add_column(overflow="fold")
+    shown = [item for item in items if full or item.evidence or item.result != "not_measured"]
+    for item in shown:
+        word, style = _RESULT[item.result]
+        text = Text(item.text)
+        text.append(f" {item.because}", style="dim")
+        if item.evidence:
+            text.append(f" [{', '.join(item.evidence)}]", style="dim")
+        table.add_row(Text(f"  {word}", style=style), text)
+    left = len(items) - len(shown)
+    more = Text(f"  and {left} lines that a person has to judge", style="dim")
+    return [table, more] if left else [table]
+
+
+def _footer(shown: Incident) -> RenderableType:
+    usage = shown.usage
+    text = f"{len(shown.evidence)} pieces of evidence, {usage.seconds:.1f} s"
+    if usage.llm_calls:
+        text += f", {usage.llm_calls} model calls, {usage.input_tokens} tokens in"
+    books = ", ".join(book.id for book in shown.runbooks)
+    parts: list[RenderableType] = [
+        Rule(style="dim"),
+        Text(f"{text}; runbooks: {books or 'none'}", style="dim"),
+    ]
+    if shown.ended_because:
+        parts.append(Text(f"ended: {shown.ended_because}", style="dim"))
+    return Group(*parts)
+
+
+def _section(title: str) -> RenderableType:
+    return Padding(Text(title, style="underline"), (1, 0, 0, 0))
+
+
+def _bullet(text: str, source: str = "") -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=1)
+    table.add_column(overflow="fold")
+    body = Text(text)
+    if source:
+        body.append(f" {source}", style="dim")
+    table.add_row(Text("-", style="dim"), body)
+    return table
+
+
+def _indent(text: str, style: str = "") -> RenderableType:
+    return Padding(Text(text, style=style, overflow="fold"), (0, 0, 0, 3))
+
+
+def _labelled(label: str, text: str) -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=9, justify="right")
+    table.add_column(overflow="fold")
+    table.add_row(Text(label, style="dim"), Text(text))
+    return table

@@ -1,0 +1,44 @@
+"""`serve` and `worker`."""
+
+import typer
+
+from api.cli.oneshot import failure, settings_or_exit
+from api.settings import SettingsError
+
+
+def serve(host: str | None, port: int | None, *, worker: bool) -> None:
+    """Run the HTTP API, with the worker in the same process unless told otherwise."""
+    import uvicorn
+
+    from api.app import create_app
+
+    settings = settings_or_exit()
+    settings = settings.model_copy(
+        update={"host": host or settings.host, "port": settings.port if port is None else port}
+    )
+    try:
+        settings.check_exposure()
+    except SettingsError as error:
+        raise failure(str(error), code=2) from None
+    who = f"{len(settings.tokens)} tokens" if settings.tokens else "no tokens: local admin"
+    typer.echo(
+        f"redis-oncall: http://{settings.host}:{settings.port} "
+        f"({len(settings.agent_targets())} targets, {who})",
+        err=True,
+    )
+    uvicorn.run(
+        create_app(settings, worker=worker),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def work() -> None:
+    """Work the queue until told to stop."""
+    import asyncio
+
+    from api.worker import run_worker
+
+    asyncio.run(run_worker(settings_or_exit()))

@@ -1,0 +1,77 @@
+"""Events of an incident as they happen: server-sent events, resumable, ending with `end`."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from api.auth import Viewer
+from api.listing import IncidentId
+from api.problems import busy, documented
+from api.service import Service
+from api.store import events, incidents
+from api.store.database import Database
+from api.store.tables import EventRow, IncidentRow
+
+POLL_SECONDS = 0.25
+"""Events may be written by another process, so the table is the only place to look."""
+POLLS_PER_SECOND = 80
+"""Of all streams together: many watchers wait a little longer, the work does not."""
+PAGE = 200
+MOST_STREAMS = 200
+router = APIRouter(prefix="/v1/incidents", tags=["events"], responses=documented(404, 503))
+_streams = 0
+
+
+@router.get(
+    "/{incident_id}/events",
+    response_class=EventSourceResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "Events"}},
+)
+async def stream(
+    service: Annotated[Service, Depends(Service.of)],
+    _: Viewer,
+    incident_id: IncidentId,
+    last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1)] = 0,
+) -> EventSourceResponse:
+    """Events after `Last-Event-ID`. Kinds: status, evidence, claim, plan, action, end."""
+    if _streams >= MOST_STREAMS:
+        raise busy(f"{MOST_STREAMS} streams are open already")
+    async with service.database.reading() as session:
+        await incidents.load(session, incident_id)
+    return EventSourceResponse(_events(service.database, incident_id, last_event_id))
+
+
+async def _events(
+    database: Database, incident_id: str, number: int
+) -> AsyncIterator[ServerSentEvent]:
+    global _streams
+    _streams += 1
+    try:
+        while True:
+            batch, newest = await _after(database, incident_id, number)
+            for event in batch:
+                number = event.number
+                # An `end` that was followed by more (another attempt) ends nothing.
+                if event.kind != "end" or event.number == newest:
+                    yield _sse(event)
+            if batch and batch[-1].kind == "end" and number == newest:
+                return
+            if not batch:
+                await asyncio.sleep(max(POLL_SECONDS, _streams / POLLS_PER_SECOND))
+    finally:
+        _streams -= 1
+
+
+async def _after(database: Database, incident_id: str, number: int) -> tuple[list[EventRow], int]:
+    async with database.reading() as session:
+        row = await session.get(IncidentRow, incident_id)
+        batch = await events.after(session, incident_id, number, PAGE)
+    return batch, row.last_event if row else 0
+
+
+def _sse(event: EventRow) -> ServerSentEvent:
+    return ServerSentEvent(id=str(event.number), event=event.kind, data=json.dumps(event.data))

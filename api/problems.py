@@ -1,0 +1,135 @@
+"""Errors as application/problem+json, with `errors: [{field, message}]`."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from api.store.decisions import NoSuchAction, Stale
+from api.store.incidents import NoSuchIncident
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 5
+log = structlog.get_logger(__name__)
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    message: str
+
+
+class ProblemDetails(BaseModel):
+    """RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError]
+
+
+class Problem(Exception):
+    """An answer that is an error."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[tuple[str, str]] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+    def response(self) -> JSONResponse:
+        """As HTTP."""
+        return JSONResponse(self.content(), self.status, self.headers, media_type=MEDIA_TYPE)
+
+    def content(self) -> dict[str, Any]:
+        """The document."""
+        return ProblemDetails(
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail,
+            errors=[FieldError(field=field, message=message) for field, message in self.errors],
+        ).model_dump()
+
+
+def busy(detail: str) -> Problem:
+    """Not now; the sender should try again."""
+    return Problem(503, detail, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+_SCHEMA = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: these statuses answer with a problem."""
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: _SCHEMA}}
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Every error of the application leaves it as a problem."""
+
+    @app.exception_handler(Problem)
+    async def problem(_: Request, error: Problem) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return Problem(
+            422, "the request cannot be understood", fields_of(error.errors())
+        ).response()
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        return Problem(error.status_code, str(error.detail), headers=headers).response()
+
+    @app.exception_handler(NoSuchIncident)
+    async def no_incident(_: Request, __: NoSuchIncident) -> JSONResponse:
+        return Problem(404, "there is no such incident").response()
+
+    @app.exception_handler(NoSuchAction)
+    async def no_action(_: Request, __: NoSuchAction) -> JSONResponse:
+        return Problem(404, "the incident's plan has no such action").response()
+
+    @app.exception_handler(Stale)
+    async def stale(_: Request, error: Stale) -> JSONResponse:
+        return Problem(409, str(error)).response()
+
+    @app.exception_handler(DBAPIError)
+    @app.exception_handler(PoolTimeout)
+    async def database(_: Request, error: Exception) -> JSONResponse:
+        log.error("database_error", error=type(error).__name__)
+        if isinstance(error, OperationalError | PoolTimeout):
+            return busy("the database cannot be used at the moment").response()
+        return Problem(500, "the database refused; see the service's log").response()
+
+    @app.exception_handler(Exception)
+    async def bug(_: Request, error: Exception) -> JSONResponse:
+        log.error("bug", exc_info=error)
+        return Problem(500, "a fault of the service; see its log").response()
+
+
+def fields_of(errors: Sequence[Any]) -> list[tuple[str, str]]:
+    """Pydantic's errors as (field, message), without the values."""
+    return [
+        (".".join(str(part) for part in error["loc"]), str(error["msg"])) for error in errors[:50]
+    ]

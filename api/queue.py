@@ -1,0 +1,106 @@
+"""The queue: Docket. Only a nudge: whatever is lost in it, the sweeper finds again."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import structlog
+from docket import Docket, Worker
+
+from api.store import incidents
+from api.store.database import Database
+
+REDELIVERY_SECONDS = 10
+NUDGE_SECONDS = 2.0
+RESTART_SECONDS = 1.0
+NAME = "redis-oncall"
+log = structlog.get_logger(__name__)
+
+
+class Queue:
+    """Asks workers to get on with an incident."""
+
+    def __init__(self, docket: Docket, database: Database) -> None:
+        self._docket = docket
+        self._database = database
+
+    async def nudge(self, *incident_ids: str) -> None:
+        """Enqueue `advance` for each. Never raises: what is committed must not be refused.
+
+        Nor does it wait long: whom it does not reach, the sweeper nudges later.
+        """
+        try:
+            async with asyncio.timeout(NUDGE_SECONDS):
+                for incident_id in incident_ids:
+                    await self._enqueue(incident_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the incident is committed
+            log.warning("queue_unavailable", incidents=len(incident_ids), error=repr(error))
+
+    async def _enqueue(self, incident_id: str) -> None:
+        # The queue drops a key it knows. While a job waits, further nudges are the same one, so
+        # a storm cannot fill the queue; as soon as it has started, they are another.
+        async with self._database.reading() as session:
+            number = await incidents.nudge_number(session, incident_id)
+        await self._docket.add("advance", key=f"{incident_id}:{number}")(incident_id)
+
+    async def started(self, incident_id: str) -> None:
+        """A job has started: what happens from now on asks for another one."""
+        async with self._database.writing() as session:
+            await incidents.next_nudge(session, incident_id)
+
+    async def ping(self) -> None:
+        """Raises if the queue cannot be reached."""
+        async with asyncio.timeout(2), self._docket.redis() as redis:
+            await redis.xlen(self._docket.stream_key)
+
+
+@asynccontextmanager
+async def open_queue(
+    url: str, database: Database, name: str = NAME
+) -> AsyncIterator[tuple[Queue, Docket]]:
+    """Connect to the queue."""
+    async with Docket(name=name, url=url) as docket:
+        docket.register(_somewhere_else, names=["advance"])
+        yield Queue(docket, database), docket
+
+
+async def _somewhere_else(incident_id: str) -> None:
+    """Stands for the job in a process that only enqueues it."""
+    raise RuntimeError(f"no worker runs here: {incident_id}")
+
+
+@asynccontextmanager
+async def working(
+    queue: Queue, docket: Docket, advance: Callable[[str], Awaitable[None]], concurrency: int
+) -> AsyncIterator[None]:
+    """Run jobs in the background, so many at a time, until the block ends."""
+
+    async def job(incident_id: str) -> None:
+        await queue.started(incident_id)
+        await advance(incident_id)
+
+    docket.register(job, names=["advance"])
+    async with Worker(
+        docket,
+        concurrency=concurrency,
+        redelivery_timeout=timedelta(seconds=REDELIVERY_SECONDS),
+    ) as worker:
+        task = asyncio.create_task(_run_forever(worker))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def _run_forever(worker: Worker) -> None:
+    """It survives an unreachable queue by itself; what else it raises must not end the work."""
+    while True:
+        try:
+            return await worker.run_forever()  # cancelled, it returns
+        except Exception:
+            log.exception("queue_worker_failed")
+        await asyncio.sleep(RESTART_SECONDS)

@@ -1,0 +1,366 @@
+"""Settings: the only module that reads the environment.
+
+Errors name the field and the remedy, and never repeat a value that may be a secret.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from agent.context import Target
+from agent.incident import Risk, Role
+from agent.policy import POLICY, Policy, Rule, is_production
+from tools.connection import display_url
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2,
+          "g": 1000**3, "gb": 1024**3}  # fmt: skip
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400}
+SourceKind = Literal["alertmanager", "grafana", "generic"]
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the text says which field and what to do."""
+
+
+def _bytes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+)\s*([kmg]?b?)\s*", value.lower())
+    if match is None:
+        raise ValueError("a size in bytes is expected, such as 536870912 or 512mb")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _duration(value: Any) -> Any:
+    match = re.fullmatch(r"\s*(\d{1,6})\s*([mhd])\s*", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a time is expected, such as 30m, 24h or 7d")
+    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("use redis://, rediss:// or unix://")
+    _check_port(url)
+    return value
+
+
+def _check_port(url: str) -> None:
+    """A `/` or `#` in a password makes the rest of it the port, and errors would print that."""
+    try:
+        urlsplit(url).port  # noqa: B018 - it raises
+    except ValueError:
+        because = "not a URL: write / ? # @ : in a password as %2F %3F %23 %40 %3A"
+        raise ValueError(because) from None
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), BeforeValidator(lambda v: str(v).lower())]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class TargetEntry(_Entry):
+    """A server we may look at."""
+
+    name: Name
+    url: RedisUrl
+    remedy_url: RedisUrl | None = None
+    environment: Name = "production"
+    memory_limit: Annotated[int | None, BeforeValidator(_bytes)] = None
+    match: dict[str, str] = Field(default_factory=dict)
+
+    def target(self) -> Target:
+        """For the agent."""
+        return Target(
+            name=self.name,
+            url=self.url.get_secret_value(),
+            remedy_url=self.remedy_url.get_secret_value() if self.remedy_url else None,
+            environment=self.environment,
+            memory_limit=self.memory_limit,
+            match=self.match,
+        )
+
+
+class TokenEntry(_Entry):
+    """Who may do what. `sha256` is that of the whole token; the token itself is nowhere."""
+
+    name: Name
+    role: Role | Literal["source"]
+    """source: may post alerts, and nothing else."""
+    sha256: Sha256
+    id: str | None = None
+    """The token's public id, the middle part of `roc_<id>_<secret>`."""
+
+
+class SourceEntry(_Entry):
+    """A token that may post alerts of one kind, and nothing else."""
+
+    name: Name
+    kind: SourceKind
+    sha256: Sha256
+    id: str | None = None
+
+
+class RuleEntry(_Entry):
+    """What it takes to approve actions of a risk in an environment."""
+
+    risk: Annotated[list[Risk], Field(min_length=1), BeforeValidator(_listed)]
+    environment: Name | None = None
+    """`production`: whatever counts as production. None: every environment."""
+    role: Literal["responder", "approver", "admin"]
+    approvals: int = Field(default=1, ge=1, le=9)
+
+    def rules(self) -> Iterator[Rule]:
+        """As rows of the agent's table."""
+        name = self.environment.lower() if self.environment else None
+        exact = None if name == "production" else name
+        for production in (True, False) if name is None else (is_production(name),):
+            yield Rule(frozenset(self.risk), production, self.role, self.approvals, exact)
+
+
+class PolicyEntry(_Entry):
+    """Rules that are tried before the built-in ones, and how long an action can be approved."""
+
+    rules: list[RuleEntry] = Field(default_factory=list)
+    expires: Annotated[
+        timedelta,
+        Field(ge=timedelta(minutes=1), le=timedelta(days=30)),
+        BeforeValidator(_duration),
+    ] = Policy().expires
+
+
+class Config(_Entry):
+    """The YAML file."""
+
+    targets: list[TargetEntry] = Field(default_factory=list)
+    tokens: list[TokenEntry] = Field(default_factory=list)
+    sources: list[SourceEntry] = Field(default_factory=list)
+    policy: PolicyEntry = PolicyEntry()
+    runbooks: list[Path] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for field in ("targets", "tokens", "sources"):
+            names = [entry.name for entry in getattr(self, field)]
+            if doubles := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{field}: the name {doubles[0]} is used twice; choose another")
+        return self
+
+
+class Settings(_Entry):
+    """Everything the service is told from outside."""
+
+    config: Config = Config()
+    config_path: str = ""
+    database_url: SecretStr
+    queue: SecretStr = SecretStr("memory://")
+    openai_model: str = ""
+    """The language model. A key alone never switches it on."""
+    openai_api_key: SecretStr | None = None
+    openai_base_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8321, ge=0, le=65535)
+    workers: int = Field(default=4, ge=1, le=64)
+    """Investigations at a time, in one process."""
+    token: SecretStr | None = None
+    """What the command line authenticates with."""
+    service_url: str = "http://127.0.0.1:8321"
+    """Where the command line finds the service."""
+
+    @property
+    def tokens(self) -> list[TokenEntry]:
+        """Who may use the service."""
+        return self.config.tokens
+
+    @property
+    def sources(self) -> list[SourceEntry]:
+        """Tokens that may only post alerts."""
+        return self.config.sources
+
+    @property
+    def runbooks(self) -> list[Path]:
+        """Folders of a team's own runbooks."""
+        return self.config.runbooks
+
+    @property
+    def policy(self) -> Policy:
+        """Who may approve what: the file's rules, then the built-in ones."""
+        own = (rule for entry in self.config.policy.rules for rule in entry.rules())
+        return Policy((*own, *POLICY), self.config.policy.expires)
+
+    @property
+    def shown_database(self) -> str:
+        """The database URL without its password."""
+        from api.store.database import database_url  # SQLAlchemy is too heavy for `--help`
+
+        url = database_url(self.database_url.get_secret_value())
+        return url.set(query={}).render_as_string()
+
+    @property
+    def shown_queue(self) -> str:
+        """The queue's URL without its password."""
+        return display_url(self.queue.get_secret_value())
+
+    def agent_targets(self) -> list[Target]:
+        """The configured targets."""
+        return [entry.target() for entry in self.config.targets]
+
+    def check_exposure(self) -> None:
+        """Refuse to listen beyond loopback without tokens. Raises SettingsError."""
+        if not self.config.tokens and not is_loopback(self.host):
+            raise SettingsError(
+                f"REDIS_ONCALL_HOST: {self.host} is reachable from other machines, and no tokens "
+                "are configured; add `tokens:` to the REDIS_ONCALL_CONFIG file, or listen on "
+                "127.0.0.1"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Is it this machine only? Names other than localhost are not trusted to be."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+ENVIRONMENT = {
+    "database_url": "DATABASE_URL",
+    "queue": "REDIS_ONCALL_QUEUE",
+    "openai_model": "OPENAI_MODEL",
+    "openai_api_key": "OPENAI_API_KEY",
+    "openai_base_url": "OPENAI_BASE_URL",
+    "host": "REDIS_ONCALL_HOST",
+    "port": "REDIS_ONCALL_PORT",
+    "workers": "REDIS_ONCALL_WORKERS",
+    "token": "REDIS_ONCALL_TOKEN",
+    "service_url": "REDIS_ONCALL_URL",
+}
+"""Field -> variable. Beside these: REDIS_ONCALL_CONFIG, REDIS_ONCALL_DATA, and whatever a
+target's URL refers to as `${NAME}`."""
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment and the file it names. Raises SettingsError."""
+    env = os.environ if environment is None else environment
+    values: dict[str, Any] = {
+        "config": load_config(env),
+        "config_path": env.get("REDIS_ONCALL_CONFIG", ""),
+        "database_url": f"sqlite:///{_data_folder(env) / 'redis-oncall.db'}",
+    }
+    values |= {field: env[name] for field, name in ENVIRONMENT.items() if env.get(name)}
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_worded(error, ENVIRONMENT)) from None
+    _check_urls(settings)
+    return settings
+
+
+def _check_urls(settings: Settings) -> None:
+    from api.store.database import database_url  # SQLAlchemy is too heavy for `--help`
+
+    try:
+        database_url(settings.database_url.get_secret_value())
+    except ValueError as error:
+        raise SettingsError(f"DATABASE_URL: {error}") from None
+    queue = settings.queue.get_secret_value()
+    if not queue.startswith(("memory://", "redis://", "rediss://")):
+        raise SettingsError("REDIS_ONCALL_QUEUE: use memory:// or a redis:// URL")
+    try:
+        _check_port(queue)
+    except ValueError as error:
+        raise SettingsError(f"REDIS_ONCALL_QUEUE: {error}") from None
+
+
+def _data_folder(env: Mapping[str, str]) -> Path:
+    state = env.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(env.get("REDIS_ONCALL_DATA") or f"{state}/redis-oncall").expanduser()
+
+
+def load_config(env: Mapping[str, str]) -> Config:
+    """The YAML file that REDIS_ONCALL_CONFIG names; without one, an empty configuration."""
+    name = env.get("REDIS_ONCALL_CONFIG")
+    if not name:
+        return Config()
+    path = Path(name).expanduser()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingsError(
+            f"REDIS_ONCALL_CONFIG: {path} cannot be read ({error.strerror}); check the path and "
+            "its permissions"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"REDIS_ONCALL_CONFIG: {path} is not YAML{where}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"REDIS_ONCALL_CONFIG: {path} must hold a mapping (`targets:`, …)")
+    content = _expanded(content, env)
+    _resolve_folders(content, path)
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_worded(error, {})}") from None
+
+
+def _expanded(value: Any, env: Mapping[str, str], where: str = "") -> Any:
+    """The same, with `${NAME}` in its texts filled in from the environment."""
+    if isinstance(value, dict):
+        return {key: _expanded(part, env, f"{where}.{key}") for key, part in value.items()}
+    if isinstance(value, list):
+        return [_expanded(part, env, f"{where}.{i}") for i, part in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if name not in env:
+            raise SettingsError(f"{where[1:]}: the environment has no {name}; set it")
+    return _VARIABLE.sub(lambda match: env[match[1]], value)
+
+
+def _resolve_folders(content: dict[str, Any], path: Path) -> None:
+    folders = content.get("runbooks")
+    if isinstance(folders, list):
+        content["runbooks"] = [
+            str(path.parent / Path(folder).expanduser()) if isinstance(folder, str) else folder
+            for folder in folders
+        ]
+
+
+def _worded(error: ValidationError, names: Mapping[str, str]) -> str:
+    """Every problem with its field; never the value."""
+    problems = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        first, *rest = problem["loc"] or ("configuration",)
+        field = ".".join(str(part) for part in (names.get(str(first), first), *rest))
+        problems.append(f"{field}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(problems)

@@ -1,0 +1,1 @@
+"""What is true: alerts, incidents, evidence, plans, decisions, events, leases, audit; in SQL."""

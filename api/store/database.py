@@ -1,0 +1,115 @@
+"""The engine and its two kinds of transaction, on SQLite and on PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+BUSY_SECONDS = 10
+"""How long a writer of SQLite waits for another."""
+_CLOCK = {
+    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "extract(epoch from clock_timestamp())::float8",
+}
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+}
+
+
+def database_url(url: str) -> URL:
+    """The URL with the driver we use. Raises ValueError without repeating the URL's secrets."""
+    try:
+        parsed = make_url(url)
+    except Exception:  # noqa: BLE001
+        raise ValueError("not a database URL") from None
+    family = parsed.drivername.split("+")[0]
+    if family not in _DRIVERS:
+        raise ValueError(f"{family} is not supported: use sqlite:///FILE or postgresql://…")
+    if family == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ValueError("an SQLite database needs a file: sqlite:///FILE")
+    return parsed.set(drivername=_DRIVERS[family])
+
+
+class Database:
+    """Transactions that read, and transactions that write."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self.engine = make_engine(url)
+        self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = async_sessionmaker(
+            self.engine.execution_options(read_only=True), expire_on_commit=False
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the graph's checkpoints of an SQLite installation are: beside the database."""
+        path = Path(str(self.url.database))
+        return path.with_name(f"{path.stem}.checkpoints{path.suffix}")
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that is committed, durably, at the end of the block."""
+        async with self._writers.begin() as session:
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A snapshot; never waits for writers."""
+        async with self._readers() as session:
+            yield session
+
+    async def clock(self, session: AsyncSession) -> float:
+        """The database's own time, in seconds: workers' clocks may differ."""
+        dialect = "sqlite" if self.is_sqlite else "postgresql"
+        now = (await session.execute(text(f"SELECT {_CLOCK[dialect]}"))).scalar_one()
+        return float(now)
+
+    async def exclude(self, session: AsyncSession, what: str) -> None:
+        """Until the transaction ends, nobody else gets past this call with the same words."""
+        if not self.is_sqlite:  # a writer of SQLite is alone anyway
+            await session.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what}
+            )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
+    """An engine with our transactions; a migration of SQLite rebuilds tables without keys."""
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(url, pool_pre_ping=True, pool_size=10)
+
+    def prepare(connection: Any, _record: Any) -> None:
+        keys = "ON" if foreign_keys else "OFF"
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"foreign_keys={keys}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    # The driver's own transactions silently lose updates: we begin them, as writers at once.
+    engine = create_async_engine(
+        url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
+    )
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,274 @@
+"""The journal of a run, in SQL: durable when a method returns, fenced by the lease."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agent.context import EventKind
+from agent.incident import (
+    Action,
+    Diagnosis,
+    EvidenceSummary,
+    Incident,
+    Plan,
+    RunbookMatch,
+    Status,
+    Usage,
+)
+from api.store import decisions, incidents
+from api.store.database import Database
+from api.store.events import publish
+from api.store.leases import Lease, assert_held
+from api.store.tables import ActionRow, EvidenceRow, IncidentRow, IntentRow
+from tools.reading import Evidence
+
+_PEOPLES = {"approvals", "rejected_by"}
+"""What people decided has its own table; a run never writes it."""
+
+
+ASKED = 0
+"""The attempt of evidence that a question in chat asked for."""
+
+
+class Superseded(Exception):
+    """A person closed the incident or started another attempt: this run has nothing to say."""
+
+
+class ActionMoved(Exception):
+    """The action is not the one the run read, or a person rejected it meanwhile."""
+
+
+class SqlJournal:
+    """Implements `agent.context.Journal` for one incident, under one lease."""
+
+    def __init__(self, database: Database, incident_id: str, attempt: int, lease: Lease) -> None:
+        self._database = database
+        self._id = incident_id
+        self._attempt = attempt
+        self._lease = lease
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[tuple[AsyncSession, IncidentRow]]:
+        async with self._database.writing() as session:
+            await assert_held(session, self._lease)
+            row = await incidents.lock(session, self._id)
+            if row.status == "closed" or row.attempt != self._attempt:
+                raise Superseded(f"{row.id} is {row.status}, attempt {row.attempt}")
+            yield session, row
+
+    async def incident(self) -> Incident:
+        """The whole incident as it stands, decisions of people included."""
+        async with self._database.reading() as session:
+            return await incidents.load(session, self._id)
+
+    async def add_evidence(
+        self,
+        tool: str,
+        args: dict[str, Any],
+        reading: dict[str, Any],
+        *,
+        measured: bool,
+        node: str,
+        summary: str,
+        taken_at: datetime | None = None,
+    ) -> Evidence:
+        """Keep a reading under the incident's next number."""
+        async with self._writing() as (session, row):
+            row.last_evidence += 1
+            part = EvidenceRow(
+                incident_id=row.id,
+                number=row.last_evidence,
+                attempt=row.attempt,
+                tool=tool,
+                args=args,
+                reading=reading,
+                measured=measured,
+                target=row.target,
+                node=node,
+                summary=summary,
+                taken_at=taken_at or incidents.now(),
+            )
+            session.add(part)
+            evidence = to_evidence(part)
+            row.updated_at = incidents.now()
+            shown = evidence.model_dump(mode="json", include=set(EvidenceSummary.model_fields))
+            await publish(session, row, "evidence", shown)
+        return evidence
+
+    async def evidence(self) -> list[Evidence]:
+        """The evidence of this attempt, oldest first: an earlier one looked at another time."""
+        async with self._database.reading() as session:
+            rows = await session.scalars(
+                select(EvidenceRow)
+                .where(EvidenceRow.incident_id == self._id, EvidenceRow.attempt == self._attempt)
+                .order_by(EvidenceRow.number)
+            )
+            return [to_evidence(row) for row in rows]
+
+    async def set_status(self, status: Status, ended_because: str = "") -> None:
+        """Move the incident on."""
+        async with self._writing() as (session, row):
+            await incidents.move(session, row, status, ended_because)
+
+    async def set_runbooks(self, runbooks: list[RunbookMatch]) -> None:
+        """Which runbooks were loaded, and why."""
+        async with self._writing() as (_, row):
+            row.runbooks = [match.model_dump(mode="json") for match in runbooks]
+
+    async def set_diagnosis(self, diagnosis: Diagnosis) -> None:
+        """Keep the diagnosis; a claim's event is published once."""
+        content = diagnosis.model_dump(mode="json")
+        async with self._writing() as (session, row):
+            if row.diagnosis == content:
+                return
+            row.diagnosis = content
+            incidents.touch(row)
+            for claim in content["claims"]:
+                await publish(session, row, "claim", claim)
+
+    async def set_plan(self, plan: Plan) -> None:
+        """Keep the plan: replaces what is proposed, never what somebody decided upon."""
+        async with self._writing() as (session, row):
+            await incidents.forget_proposed(session, row)
+            decided = set(
+                await session.scalars(
+                    select(ActionRow.id).where(
+                        ActionRow.incident_id == row.id, ActionRow.attempt == row.attempt
+                    )
+                )
+            )
+            if clash := decided & {action.id for action in plan.actions}:
+                raise ActionMoved(f"{', '.join(sorted(clash))} of {row.id} is already decided")
+            for position, action in enumerate(plan.actions):
+                session.add(_action_row(row, position, action))
+            row.prevention = plan.prevention
+            row.checklist = [item.model_dump(mode="json") for item in plan.checklist]
+            incidents.touch(row)
+            await publish(session, row, "plan", plan.model_dump(mode="json"))
+
+    async def save_action(self, action: Action) -> None:
+        """Keep an action's state. What people decided stays theirs."""
+        async with self._writing() as (session, row):
+            kept = await session.get(
+                ActionRow, (row.id, row.attempt, action.id), with_for_update=True
+            )
+            if kept is None or kept.fingerprint != action.fingerprint:
+                raise ActionMoved(f"{action.id} of {row.id} is not what the run read")
+            if kept.status == "rejected" and action.status != "rejected":
+                raise ActionMoved(f"{action.id} of {row.id} was rejected meanwhile")
+            body = action.model_dump(mode="json", exclude=_PEOPLES)
+            if kept.body == body and kept.status == action.status:
+                return
+            kept.body, kept.status, kept.expires_at = body, action.status, action.expires_at
+            incidents.touch(row)
+            await publish(session, row, "action", action.model_dump(mode="json"))
+
+    async def add_usage(self, usage: Usage) -> None:
+        """Add to what the incident has cost."""
+        async with self._writing() as (_, row):
+            total = Usage.model_validate(row.usage)
+            row.usage = {
+                name: getattr(total, name) + getattr(usage, name) for name in Usage.model_fields
+            }
+
+    async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
+        """Write ahead. Noted again before its outcome, it is the same intent, updated."""
+        async with self._writing() as (session, row):
+            known = await self._open_intent(session, action_id)
+            if known is not None:
+                known.intent = intent
+                return
+            session.add(
+                IntentRow(
+                    incident_id=row.id,
+                    attempt=row.attempt,
+                    action_id=action_id,
+                    intent=intent,
+                    noted_at=incidents.now(),
+                )
+            )
+
+    async def intent(self, action_id: str) -> dict[str, Any] | None:
+        """The intent without an outcome that an earlier run left, if any."""
+        async with self._database.reading() as session:
+            known = await self._open_intent(session, action_id)
+            return None if known is None else known.intent
+
+    async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
+        """What came of the intent."""
+        async with self._writing() as (session, _):
+            known = await self._open_intent(session, action_id)
+            if known is not None:
+                known.outcome, known.settled_at = outcome, incidents.now()
+
+    async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
+        """Publish something for whoever watches."""
+        async with self._writing() as (session, row):
+            await publish(session, row, kind, data)
+
+    async def hand_over(self, because: str) -> None:
+        """Give the incident to a person; what is neither done nor undone is of unknown outcome."""
+        async with self._writing() as (session, row):
+            await decisions.give_up(session, row, because)
+            await incidents.move(session, row, "needs_human", because)
+
+    async def _open_intent(self, session: AsyncSession, action_id: str) -> IntentRow | None:
+        return await session.scalar(
+            select(IntentRow)
+            .where(
+                IntentRow.incident_id == self._id,
+                IntentRow.attempt == self._attempt,
+                IntentRow.action_id == action_id,
+                IntentRow.settled_at.is_(None),
+            )
+            .order_by(IntentRow.id.desc())
+            .limit(1)
+        )
+
+
+async def add_asked_evidence(database: Database, incident_id: str, evidence: Evidence) -> Evidence:
+    """Keep what a question looked at. It belongs to no attempt: runs do not judge by it."""
+    async with database.writing() as session:
+        row = await incidents.lock(session, incident_id)
+        row.last_evidence += 1
+        part = EvidenceRow(
+            incident_id=incident_id,
+            number=row.last_evidence,
+            attempt=ASKED,
+            **evidence.model_dump(exclude={"id"}),
+        )
+        session.add(part)
+        return to_evidence(part)
+
+
+def to_evidence(row: EvidenceRow) -> Evidence:
+    """Evidence, whole."""
+    return Evidence(
+        id=f"E{row.number}",
+        tool=row.tool,
+        args=row.args,
+        reading=row.reading,
+        measured=row.measured,
+        taken_at=row.taken_at,
+        target=row.target,
+        node=row.node,
+        summary=row.summary,
+    )
+
+
+def _action_row(row: IncidentRow, position: int, action: Action) -> ActionRow:
+    return ActionRow(
+        incident_id=row.id,
+        attempt=row.attempt,
+        id=action.id,
+        position=position,
+        fingerprint=action.fingerprint,
+        status=action.status,
+        executable=action.executable,
+        expires_at=action.expires_at,
+        body=action.model_dump(mode="json", exclude=_PEOPLES),
+    )

@@ -1,0 +1,105 @@
+"""Bringing the database to this version, at every start, by one process at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL
+
+from api.store.database import Database, make_engine
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+SETUP_SECONDS = 60
+
+
+async def migrate(database: Database) -> None:
+    """Upgrade tables and checkpoints. Safe to call from several processes at once."""
+    if database.is_sqlite:
+        await asyncio.to_thread(_make_private_folder, Path(str(database.url.database)).parent)
+    await _run(database.url, lambda config: command.upgrade(config, "head"))
+    await _set_up_checkpoints(database)
+
+
+def _make_private_folder(folder: Path) -> None:
+    """Key names and client addresses of production are kept in it: for the owner's eyes only."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+async def downgrade(database: Database, revision: str = "base") -> None:
+    """Back to a revision."""
+    await _run(database.url, lambda config: command.downgrade(config, revision))
+
+
+async def _run(url: URL, what: Any) -> None:
+    engine = make_engine(url, foreign_keys=False)
+    try:
+        async with engine.begin() as connection:  # one transaction: on SQLite it is the lock, too
+            if url.get_backend_name() != "sqlite":
+                await connection.execute(text("SELECT pg_advisory_xact_lock(7104214)"))
+            await connection.run_sync(_alembic, what)
+    finally:
+        await engine.dispose()
+
+
+def _alembic(connection: Connection, what: Any) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    what(config)
+
+
+async def _set_up_checkpoints(database: Database) -> None:
+    if database.is_sqlite:
+        async with open_checkpoints(database) as saver:
+            await saver.setup()
+        return
+    conninfo = _conninfo(database.url)
+    # Its setup() races with itself. Its CREATE INDEX CONCURRENTLY waits for every statement that
+    # is under way, so others must not wait inside of one for the lock: they ask for it repeatedly.
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as lock:
+        async with asyncio.timeout(SETUP_SECONDS):
+            while not await _taken(lock):  # noqa: ASYNC110 - another process holds it
+                await asyncio.sleep(0.1)
+        async with open_checkpoints(database) as saver:
+            await saver.setup()
+
+
+async def _taken(lock: psycopg.AsyncConnection[Any]) -> bool:
+    cursor = await lock.execute("SELECT pg_try_advisory_lock(7104215)")
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+@asynccontextmanager
+async def open_checkpoints(database: Database) -> AsyncIterator[Any]:
+    """The graph's checkpointer on this database."""
+    saver: BaseCheckpointSaver[Any]
+    if database.is_sqlite:
+        async with AsyncSqliteSaver.from_conn_string(str(database.checkpoints)) as saver:
+            await saver.conn.execute("PRAGMA synchronous=FULL")
+            yield saver
+        return
+    async with AsyncConnectionPool[psycopg.AsyncConnection[dict[str, Any]]](
+        _conninfo(database.url),
+        min_size=1,
+        max_size=8,
+        open=False,
+        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
+    ) as pool:
+        yield AsyncPostgresSaver(pool)
+
+
+def _conninfo(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,0 +1,252 @@
+"""The tables. Every time is UTC; every name of a constraint is ours, so Alembic can find it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Utc(TypeDecorator[datetime]):
+    """A point in time. SQLite drops time zones: naive times are refused, UTC comes back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """As UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012
+        datetime: Utc,
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+        str: Text,
+    }
+
+
+class IncidentRow(Table):
+    """One incident; its parts are in the tables below."""
+
+    __tablename__ = "incidents"
+    __table_args__ = (Index("ix_incidents_target_status", "target", "status"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Sorts by time of opening."""
+    status: Mapped[str] = mapped_column(String(32), index=True)
+    severity: Mapped[str] = mapped_column(String(16))
+    title: Mapped[str]
+    target: Mapped[str]
+    question: Mapped[str] = mapped_column(default="")
+    opened_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    attempt: Mapped[int] = mapped_column(default=1)
+    diagnosis: Mapped[dict[str, Any] | None]
+    prevention: Mapped[list[Any]] = mapped_column(default=list)
+    checklist: Mapped[list[Any]] = mapped_column(default=list)
+    runbooks: Mapped[list[Any]] = mapped_column(default=list)
+    usage: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    ended_because: Mapped[str] = mapped_column(default="")
+    nudges: Mapped[int] = mapped_column(default=0)
+    """Jobs started; the queue's next key. It drops a key that is waiting or still finishing."""
+    idle_runs: Mapped[int] = mapped_column(default=0)
+    """Runs started since the incident last moved; bounds a run that always dies."""
+    last_event: Mapped[int] = mapped_column(default=0)
+    last_evidence: Mapped[int] = mapped_column(default=0)
+
+
+class AlertRow(Table):
+    """One alert. The unique key is the deduplication."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (UniqueConstraint("source", "fingerprint", "starts_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    incident_id: Mapped[str] = mapped_column(String(64), ForeignKey("incidents.id"), index=True)
+    source: Mapped[str] = mapped_column(String(32))
+    fingerprint: Mapped[str] = mapped_column(String(200))
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime | None]
+    name: Mapped[str]
+    status: Mapped[str] = mapped_column(String(16))
+    severity: Mapped[str] = mapped_column(String(16))
+    labels: Mapped[dict[str, Any]]
+    annotations: Mapped[dict[str, Any]]
+    received_at: Mapped[datetime]
+
+
+class EvidenceRow(Table):
+    """One reading, whole."""
+
+    __tablename__ = "evidence"
+
+    incident_id: Mapped[str] = mapped_column(
+        String(64), ForeignKey("incidents.id"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    tool: Mapped[str]
+    args: Mapped[dict[str, Any]]
+    reading: Mapped[dict[str, Any]]
+    measured: Mapped[bool]
+    target: Mapped[str]
+    node: Mapped[str]
+    summary: Mapped[str]
+    taken_at: Mapped[datetime]
+
+
+class ActionRow(Table):
+    """One action of an attempt's plan; `body` is the Action without what people decided."""
+
+    __tablename__ = "actions"
+
+    incident_id: Mapped[str] = mapped_column(
+        String(64), ForeignKey("incidents.id"), primary_key=True
+    )
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    position: Mapped[int]
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(32), index=True)
+    executable: Mapped[bool]
+    expires_at: Mapped[datetime | None]
+    body: Mapped[dict[str, Any]]
+
+
+class DecisionRow(Table):
+    """One person's yes or no to one exact action."""
+
+    __tablename__ = "decisions"
+
+    incident_id: Mapped[str] = mapped_column(
+        String(64), ForeignKey("incidents.id"), primary_key=True
+    )
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    action_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    by: Mapped[str] = mapped_column(String(200), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    role: Mapped[str] = mapped_column(String(32))
+    approves: Mapped[bool]
+    comment: Mapped[str]
+    at: Mapped[datetime]
+
+
+class IntentRow(Table):
+    """Write-ahead record of an effect. Without an outcome: to be settled by reading."""
+
+    __tablename__ = "intents"
+    __table_args__ = (Index("ix_intents_incident_action", "incident_id", "attempt", "action_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    incident_id: Mapped[str] = mapped_column(String(64), ForeignKey("incidents.id"))
+    attempt: Mapped[int]
+    action_id: Mapped[str] = mapped_column(String(64))
+    intent: Mapped[dict[str, Any]]
+    outcome: Mapped[dict[str, Any] | None]
+    noted_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+
+
+class EventRow(Table):
+    """Something that happened to an incident, numbered for resumable streams."""
+
+    __tablename__ = "events"
+
+    incident_id: Mapped[str] = mapped_column(
+        String(64), ForeignKey("incidents.id"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    data: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
+
+
+class LeaseRow(Table):
+    """Who works on a target. Times are seconds of the database's own clock."""
+
+    __tablename__ = "leases"
+
+    target: Mapped[str] = mapped_column(String(200), primary_key=True)
+    holder: Mapped[str]
+    incident_id: Mapped[str] = mapped_column(String(64))
+    fencing: Mapped[int]
+    expires: Mapped[float]
+
+
+class VerdictRow(Table):
+    """What it really was, says a person."""
+
+    __tablename__ = "verdicts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    incident_id: Mapped[str] = mapped_column(String(64), ForeignKey("incidents.id"), index=True)
+    by: Mapped[str]
+    root_cause: Mapped[str]
+    culprit: Mapped[dict[str, Any] | None]
+    comment: Mapped[str]
+    at: Mapped[datetime]
+
+
+class MessageRow(Table):
+    """One question and its answer in a chat thread."""
+
+    __tablename__ = "messages"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    thread_id: Mapped[str] = mapped_column(String(64), index=True)
+    by: Mapped[str]
+    incident_id: Mapped[str | None] = mapped_column(String(64))
+    target: Mapped[str | None]
+    question: Mapped[str]
+    answer: Mapped[str]
+    claims: Mapped[list[Any]]
+    reasoner: Mapped[str]
+    at: Mapped[datetime]
+
+
+class AuditRow(Table):
+    """Who did what, when. Written in the transaction of the deed."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    by: Mapped[str]
+    role: Mapped[str]
+    what: Mapped[str]
+    incident_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    detail: Mapped[dict[str, Any]]

@@ -1,0 +1,237 @@
+"""The worker: takes a target's lease, runs the graph to its end or to the gate, lets go.
+
+The sweeper makes the queue a mere nudge: it finds every unfinished incident nobody works on.
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from sqlalchemy import update
+
+from agent.context import Context, Target
+from agent.incident import Incident
+from agent.runbook import Library
+from api import logs, metrics
+from api.queue import Queue, open_queue, working
+from api.settings import Settings
+from api.store import decisions, incidents
+from api.store.database import Database, database_url
+from api.store.journal import SqlJournal, Superseded
+from api.store.leases import HEARTBEAT_SECONDS, Lease, LeaseLost, acquire, release, renew
+from api.store.migrate import migrate, open_checkpoints
+from api.store.tables import IncidentRow
+from tools.connection import open_for_reading, open_for_remedies
+
+SWEEP_SECONDS = 2.0
+NUDGE_AGAIN_SECONDS = 5.0
+MOST_IDLE_RUNS = 5
+"""Runs without progress before an incident is handed to a person."""
+RunGraph = Callable[[Context, Incident], Awaitable[None]]
+"""From the checkpoint to the end or to the gate."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Worker:
+    """Everything `advance` needs. One per process."""
+
+    settings: Settings
+    database: Database
+    queue: Queue
+    run_graph: RunGraph
+    library: Library
+    reasoners: tuple[Any, Any]
+    """The rules, and the model or None."""
+    holder: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+
+    def __post_init__(self) -> None:
+        self.targets = {target.name: target for target in self.settings.agent_targets()}
+        self._nudged: dict[str, float] = {}
+        self.holder += f":{secrets.token_hex(4)}"
+
+    async def advance(self, incident_id: str) -> None:
+        """Get on with an incident, unless somebody is already at its target."""
+        with structlog.contextvars.bound_contextvars(incident=incident_id):
+            try:
+                await self._advance(incident_id)
+            except LeaseLost:
+                log.warning("lease_lost")
+            except Superseded:
+                log.info("superseded")
+            except incidents.NoSuchIncident:
+                log.warning("no_such_incident")
+
+    async def _advance(self, incident_id: str) -> None:
+        async with self.database.reading() as session:
+            incident = await incidents.load(session, incident_id)
+            if not await incidents.works_left(session, incident_id):
+                return
+        lease = await acquire(self.database, incident.target, incident_id, self.holder)
+        if lease is None:
+            return  # whoever holds it looks again before it lets go, and the sweeper after that
+        try:
+            await self._under(lease)
+        finally:
+            await release(self.database, lease)
+        # A decision may have come while the run was ending, when its nudge found the lease taken.
+        async with self.database.reading() as session:
+            incident = await incidents.load(session, incident_id)
+            again = await incidents.works_left(session, incident_id)
+        if again and incident.status == "awaiting_approval":
+            await self.queue.nudge(incident_id)
+
+    async def _under(self, lease: Lease) -> None:
+        async with self.database.reading() as session:
+            if not await incidents.works_left(session, lease.incident_id):
+                return None  # whoever had the lease before us did it all
+            incident = await incidents.load(session, lease.incident_id)
+        journal = SqlJournal(self.database, incident.id, incident.attempt, lease)
+        if not await self._may_start(lease):
+            because = f"{MOST_IDLE_RUNS} runs in a row ended without progress; see the log"
+            return await journal.hand_over(because)
+        target = self.targets.get(incident.target)
+        if target is None:
+            return await journal.hand_over(f"{incident.target} is no longer configured")
+        try:
+            with metrics.RUN_SECONDS.time():
+                await self._run(target, journal, incident, lease)
+        except (LeaseLost, Superseded):
+            raise
+        except Exception as error:
+            # The run is at fault, not the incident: the sweeper tries again, a bounded number
+            # of times, from the last checkpoint.
+            log.exception("run_failed", error=type(error).__name__)
+            metrics.RUNS_FAILED.inc()
+        return None
+
+    async def _run(
+        self, target: Target, journal: SqlJournal, incident: Incident, lease: Lease
+    ) -> None:
+        """The graph, and a heartbeat beside it: without the lease it is stopped."""
+        rules, model = self.reasoners
+        # The connection first: at maxclients, or when memory is gone, a later one may be refused.
+        connection = await open_for_reading(target.url)
+        context = Context(
+            target=target,
+            connection=connection,
+            open_for_remedies=lambda: open_for_remedies(target.remedy_url),
+            journal=journal,
+            library=self.library,
+            rules=rules,
+            model=model,
+            policy=self.settings.policy,
+        )
+        run = asyncio.ensure_future(self.run_graph(context, incident))
+        heart = asyncio.create_task(self._beat(lease))
+        try:
+            await asyncio.wait({run, heart}, return_when=asyncio.FIRST_COMPLETED)
+            if heart.done() and not run.done():
+                heart.result()  # raises LeaseLost
+            await run
+        finally:
+            for task in (run, heart):
+                task.cancel()
+            await asyncio.gather(run, heart, return_exceptions=True)
+            await connection.close()
+
+    async def _beat(self, lease: Lease) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await renew(self.database, lease)
+
+    async def _may_start(self, lease: Lease) -> bool:
+        """Count this run; too many without any progress between them are enough."""
+        async with self.database.writing() as session:
+            runs = await session.scalar(
+                update(IncidentRow)
+                .where(IncidentRow.id == lease.incident_id)
+                .values(idle_runs=IncidentRow.idle_runs + 1)
+                .returning(IncidentRow.idle_runs)
+            )
+        return int(runs or 0) <= MOST_IDLE_RUNS
+
+    async def sweep(self) -> None:
+        """Lapse what nobody approved in time; nudge every unfinished, unattended incident."""
+        async with self.database.writing() as session:
+            await decisions.expire(session)
+            found = await incidents.unfinished(session, await self.database.clock(session))
+        # Those waiting in the queue are not lost: do not flood it.
+        since = time.monotonic() - NUDGE_AGAIN_SECONDS
+        due = [known for known in found if self._nudged.get(known, -math.inf) < since]
+        self._nudged = {known: self._nudged.get(known, -math.inf) for known in found}
+        self._nudged |= dict.fromkeys(due, time.monotonic())
+        await self.queue.nudge(*due)
+
+    async def sweep_forever(self) -> None:
+        """Every few seconds; the database being away for a while is survived."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("sweep_failed")
+            await asyncio.sleep(SWEEP_SECONDS)
+
+
+def _run_with(checkpointer: Any) -> RunGraph:
+    from agent.graph import build_graph
+    from agent.run import advance
+
+    graph = build_graph(checkpointer)
+
+    async def run(context: Context, incident: Incident) -> None:
+        await advance(graph, context, incident)
+
+    return run
+
+
+@asynccontextmanager
+async def working_on(
+    settings: Settings, database: Database, queue: Queue, docket: Any, run_graph: RunGraph | None
+) -> AsyncIterator[Worker]:
+    """A worker and its sweeper, in the background, until the block ends."""
+    from agent.runbook_library import load_library
+    from api.reasoning import reasoners
+
+    library = load_library(settings.runbooks)
+    async with open_checkpoints(database) as checkpointer:
+        run_graph = run_graph or _run_with(checkpointer)
+        worker = Worker(settings, database, queue, run_graph, library, reasoners(settings, library))
+        async with working(queue, docket, worker.advance, settings.workers):
+            sweeper = asyncio.create_task(worker.sweep_forever())
+            try:
+                yield worker
+            finally:
+                sweeper.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await sweeper
+
+
+async def run_worker(settings: Settings, run_graph: RunGraph | None = None) -> None:
+    """A worker on its own, until SIGTERM or SIGINT."""
+    logs.configure()
+    database = Database(database_url(settings.database_url.get_secret_value()))
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await migrate(database)
+        url = settings.queue.get_secret_value()
+        async with (
+            open_queue(url, database) as (queue, docket),
+            working_on(settings, database, queue, docket, run_graph),
+        ):
+            await stopped.wait()
+    finally:
+        await database.close()
