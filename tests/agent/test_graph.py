@@ -1,0 +1,169 @@
+"""The way of an incident through the graph, on a real server, with people at the gate."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from redis import Redis
+
+from agent.context import Case, Context, ReasonerUnavailable, Target
+from agent.graph import build_graph
+from agent.incident import Approval, DiagnosisDraft, Incident
+from agent.memory_journal import MemoryJournal
+from agent.rules import Rules
+from agent.run import advance
+from agent.runbook_library import load_library
+from evals import servers
+from tools.connection import Connection, open_for_reading, open_for_remedies
+
+
+def fill_sessions(port: int) -> None:
+    """Keys without TTL under one prefix, up to 93 % of maxmemory, beside ordinary keys."""
+    client = Redis(port=port)
+    pipe = client.pipeline(transaction=False)
+    for i in range(20_000):
+        pipe.set(f"session:{i:06d}", "x" * 300)
+    for i in range(1_000):
+        pipe.set(f"page:{i}", "y" * 100, ex=3_600)
+    pipe.execute()
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.93))
+    client.close()
+
+
+class Silent:
+    """A model that is never there."""
+
+    name = "openai:absent"
+
+    async def investigate(
+        self, case: Case, previous: object = None, mismatches: object = ()
+    ) -> DiagnosisDraft:
+        raise ReasonerUnavailable("the endpoint refused the connection")
+
+
+class Inventor:
+    """A model that cites evidence which does not exist, however often it is corrected."""
+
+    name = "openai:inventor"
+
+    def __init__(self) -> None:
+        self.corrections: list[list[str]] = []
+
+    async def investigate(
+        self, case: Case, previous: object = None, mismatches: tuple[str, ...] = ()
+    ) -> DiagnosisDraft:
+        self.corrections.append(list(mismatches))
+        return DiagnosisDraft.model_validate(
+            {
+                "root_cause": "single-bigkey",
+                "confidence": 1.0,
+                "claims": [
+                    {
+                        "text": "One key holds {share} of the data.",
+                        "facts": [{"name": "share", "evidence": "E999", "of": ["bytes"]}],
+                    }
+                ],
+                "reasoner": self.name,
+            }
+        )
+
+
+async def context_for(
+    server: servers.Server, model: object = None
+) -> tuple[Context, MemoryJournal, Connection]:
+    connection = await open_for_reading(server.url)
+    target = Target("cache-1", server.url, remedy_url=server.url, environment="staging")
+    now = datetime.now(UTC)
+    incident = Incident(
+        id="one",
+        status="queued",
+        severity="critical",
+        title="RedisMemoryHigh",
+        target=target.name,
+        question="RedisMemoryHigh: memory is above 85 %",
+        opened_at=now,
+        updated_at=now,
+    )
+    journal = MemoryJournal(incident)
+    library = load_library()
+    context = Context(
+        target=target,
+        connection=connection,
+        open_for_remedies=lambda: open_for_remedies(target.remedy_url),
+        journal=journal,
+        library=library,
+        rules=Rules(library),
+        model=model,  # type: ignore[arg-type]
+    )
+    return context, journal, connection
+
+
+@pytest.fixture
+def leaking(start_server: Callable[..., servers.Server]) -> servers.Server:
+    server = start_server("valkey-9.1")
+    fill_sessions(server.port)
+    return server
+
+
+async def test_an_incident_goes_from_alert_to_gate_to_verified(leaking: servers.Server) -> None:
+    context, journal, connection = await context_for(leaking)
+    graph = build_graph(InMemorySaver())
+
+    await advance(graph, context, await journal.incident())
+    waiting = await journal.incident()
+    assert waiting.status == "awaiting_approval"
+    assert waiting.diagnosis is not None
+    assert waiting.diagnosis.root_cause == "missing-ttl-prefix-leak"
+    assert waiting.diagnosis.culprit.name == "session:"
+
+    # Resuming without a decision changes nothing, however often.
+    await advance(graph, context, waiting)
+    assert await journal.incident() == waiting
+
+    chosen = next(a for a in waiting.plan.actions if a.kind == "expire_prefix")
+    approval = Approval(by="ada", role="admin", at=datetime.now(UTC))
+    for action in waiting.plan.actions:
+        if action.id == chosen.id:
+            decided = action.model_copy(update={"status": "approved", "approvals": [approval]})
+        elif action.executable:
+            decided = action.model_copy(update={"status": "rejected", "rejected_by": "ada"})
+        else:
+            continue
+        await journal.save_action(decided)
+    await advance(graph, context, waiting)
+
+    done = await journal.incident()
+    ended = next(a for a in done.plan.actions if a.id == chosen.id)
+    assert ended.status == "verified", ended.comment
+    assert done.status == "resolved"
+    assert done.ended_because
+    with Redis(port=leaking.port) as client:
+        assert client.ttl("session:000001") > 0
+        assert client.ttl("page:1") <= 3_600
+    await connection.close()
+
+
+async def test_without_the_model_the_rules_decide_and_it_is_said(leaking: servers.Server) -> None:
+    context, journal, connection = await context_for(leaking, Silent())
+    await advance(build_graph(InMemorySaver()), context, await journal.incident())
+    diagnosis = (await journal.incident()).diagnosis
+    assert diagnosis is not None
+    assert diagnosis.root_cause == "missing-ttl-prefix-leak"
+    assert diagnosis.reasoner == "rules"
+    await connection.close()
+
+
+async def test_invented_evidence_goes_back_twice_and_never_through(leaking: servers.Server) -> None:
+    inventor = Inventor()
+    context, journal, connection = await context_for(leaking, inventor)
+    await advance(build_graph(InMemorySaver()), context, await journal.incident())
+    diagnosis = (await journal.incident()).diagnosis
+    assert diagnosis is not None
+    assert diagnosis.root_cause == "missing-ttl-prefix-leak"
+    assert diagnosis.reasoner == "rules"
+    assert len(inventor.corrections) == 3
+    assert inventor.corrections[0] == []
+    assert "E999" in inventor.corrections[1][0]
+    await connection.close()

@@ -1,0 +1,104 @@
+"""kill -9 before and after every step that touches the server, with the checkpoints on disk."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from redis import Redis
+
+from agent import executor
+from agent.context import Context
+from agent.graph import build_graph
+from agent.incident import Action, Approval, fingerprint
+from agent.run import advance
+from evals.servers import Server
+from tests.agent.test_graph import context_for, fill_sessions
+from tools.remedies.config import SetConfig
+from tools.remedies.remedy import Verification
+
+ANN = Approval(by="ann", role="admin", at=datetime.now(UTC))
+
+
+class Killed(BaseException):
+    """kill -9."""
+
+
+async def resume(context: Context, checkpoints: Path) -> None:
+    """A new process: what it knows is in the journal and in the checkpoints."""
+    async with AsyncSqliteSaver.from_conn_string(str(checkpoints)) as saver:
+        await advance(build_graph(saver), context, await context.journal.incident())
+
+
+def die_twice(monkeypatch: pytest.MonkeyPatch, name: str, deaths: Counter[str]) -> None:
+    """For each action: die before the step, die after it, then let it pass."""
+    step: Callable[..., Any] = getattr(executor, name)
+
+    async def dying(context: Context, action: Action) -> Action:
+        deaths[f"{name} {action.id}"] += 1
+        if deaths[f"{name} {action.id}"] == 1:
+            raise Killed
+        done: Action = await step(context, action)
+        if deaths[f"{name} {action.id}"] == 2:
+            raise Killed
+        return done
+
+    monkeypatch.setattr(executor, name, dying)
+
+
+async def another(context: Context, beside: Action) -> Action:
+    arguments = {"parameter": "hz", "value": "50"}
+    identity = await executor.identify(context.connection)
+    changes = {"id": "A9", "kind": "set_config", "risk": "R1", "arguments": arguments}
+    print_of = fingerprint("set_config", arguments, identity, beside.evidence)
+    return beside.model_copy(update=changes | {"fingerprint": print_of})
+
+
+async def test_two_approved_actions_one_rolled_back_through_every_crash(
+    start_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server("valkey-9.1")
+    fill_sessions(server.port)
+    context, journal, connection = await context_for(server)
+    await resume(context, tmp_path / "checkpoints")
+    plan = (await journal.incident()).plan
+    expire = next(action for action in plan.actions if action.kind == "expire_prefix")
+    plan.actions.append(await another(context, expire))
+    await journal.set_plan(plan)
+    for action in plan.actions:
+        if action.executable:
+            approved = {"status": "approved", "approvals": [ANN]}
+            await journal.save_action(action.model_copy(update=approved))
+
+    async def worse(*_: object) -> Verification:
+        return Verification(helped=False, because="it got worse")
+
+    monkeypatch.setattr(SetConfig, "verify", worse)
+    monkeypatch.setattr(executor, "HOLD_SECONDS", 0.0)
+    deaths: Counter[str] = Counter()
+    for name in ("apply", "verify", "roll_back"):
+        die_twice(monkeypatch, name, deaths)
+    for _ in range(20):
+        try:
+            await resume(context, tmp_path / "checkpoints")
+            break
+        except Killed:
+            continue
+
+    done = await journal.incident()
+    ended = {action.kind: action for action in done.plan.actions if action.executable}
+    assert ended["expire_prefix"].status == "verified", ended["expire_prefix"].comment
+    assert ended["set_config"].status == "rolled_back", ended["set_config"].comment
+    assert "it got worse" in ended["set_config"].comment
+    assert min(deaths.values()) >= 2
+    assert len(deaths) == 5, "two applied, two verified, one rolled back"
+    assert (done.status, "rolled_back" in done.ended_because) == ("needs_human", True)
+    with Redis(port=server.port, protocol=2) as client:
+        assert client.config_get("hz")["hz"] == "10"
+        assert client.ttl("session:000001") > 0
+    await resume(context, tmp_path / "checkpoints")
+    assert await journal.incident() == done
+    await connection.close()

@@ -1,0 +1,67 @@
+"""Running the service inside a test: tokens, targets, a client, and waiting."""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx2
+from fastapi import FastAPI
+
+TOKENS = {role: f"roc_{role}01_{role * 6}" for role in ("viewer", "responder", "approver", "admin")}
+TARGETS = [
+    {
+        "name": "cache-eu",
+        "url": "redis://u:p4ssw0rd@127.0.0.1:1/0",
+        "match": {"instance": "cache-eu"},
+    },
+    {
+        "name": "cache-us",
+        "url": "redis://127.0.0.1:1/0",
+        "environment": "staging",
+        "match": {"instance": "cache-us"},
+    },
+]
+
+
+def sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def token_entries() -> list[dict[str, str]]:
+    entries = [{"name": f"{r}-1", "role": r, "sha256": sha256(t)} for r, t in TOKENS.items()]
+    return [
+        *entries,
+        {"name": "approver-2", "role": "approver", "sha256": sha256("roc_approver2_x")},
+        {"name": "prometheus", "role": "source", "sha256": sha256("roc_source1_x")},
+    ]
+
+
+def as_role(role: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {TOKENS.get(role, role)}"}
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, role: str = "admin") -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the running application."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers=as_role(role)
+        ) as client,
+    ):
+        yield client
+
+
+async def until(
+    condition: Callable[[], Awaitable[Any]], seconds: float = 15.0, what: str = "the condition"
+) -> Any:
+    """What the condition returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := await condition()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
+        await asyncio.sleep(0.02)
+    return found

@@ -1,0 +1,164 @@
+"""Settings: what is wrong, in which field, and what to do; never a secret."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from agent.policy import NOT_PRODUCTION
+from api.settings import (
+    ENVIRONMENT,
+    Config,
+    PolicyEntry,
+    Settings,
+    SettingsError,
+    SourceEntry,
+    TargetEntry,
+    TokenEntry,
+    load_settings,
+)
+
+SHA = "a" * 64
+ENTRIES: dict[str, type[BaseModel]] = {
+    "targets": TargetEntry, "tokens": TokenEntry, "sources": SourceEntry, "policy": PolicyEntry,
+}  # fmt: skip
+
+
+def load(tmp_path: Path, config: object = None, **environment: str) -> Settings:
+    if config is not None:
+        path = tmp_path / "oncall.yaml"
+        path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
+        environment["REDIS_ONCALL_CONFIG"] = str(path)
+    return load_settings({"HOME": str(tmp_path), "REDIS_ONCALL_DATA": str(tmp_path)} | environment)
+
+
+def test_without_any_setting_it_runs_on_this_machine_with_the_rules(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    assert settings.host == "127.0.0.1"
+    assert settings.shown_database == f"sqlite:///{tmp_path}/redis-oncall.db".replace(
+        "sqlite:", "sqlite+aiosqlite:"
+    )
+    assert settings.queue.get_secret_value() == "memory://"
+    assert settings.openai_model == ""
+    assert settings.agent_targets() == []
+
+
+def test_a_key_alone_does_not_switch_the_model_on(tmp_path: Path) -> None:
+    from api.reasoning import language_model
+
+    alone = load(tmp_path, OPENAI_API_KEY="sk-secret", OPENAI_BASE_URL="http://127.0.0.1:1")
+    assert language_model(alone) is None
+    named = load(tmp_path, OPENAI_API_KEY="sk-secret", OPENAI_MODEL="m")
+    model = language_model(named)
+    assert model is not None
+    assert model.name == "openai:m"
+    assert "sk-secret" not in repr(named) + str(named)
+
+
+def test_targets_are_filled_from_the_environment_and_hide_their_passwords(tmp_path: Path) -> None:
+    target = {
+        "name": "cache", "url": "redis://u:${CACHE_PASSWORD}@h:1/0", "memory_limit": "512mb",
+        "remedy_url": "rediss://w:${CACHE_PASSWORD}@h:1/0", "match": {"instance": "cache"},
+    }  # fmt: skip
+    settings = load(tmp_path, {"targets": [target]}, CACHE_PASSWORD="s3cret")
+    (cache,) = settings.agent_targets()
+    assert cache.url == "redis://u:s3cret@h:1/0"
+    assert cache.remedy_url == "rediss://w:s3cret@h:1/0"
+    assert cache.memory_limit == 512 * 1024**2
+    assert cache.environment == "production"
+    assert "s3cret" not in repr(settings) + str(settings) + repr(cache)
+
+
+BAD = [
+    ({"targets": [{"name": "c", "url": "redis://${NOPE}@h"}]}, ["targets.0.url", "NOPE", "set it"]),
+    ({"targets": [{"name": "c", "url": "http://u:s3cret@h"}]}, ["targets.0.url", "redis://"]),
+    ({"targets": [{"name": "c", "url": "redis://u:s3cret/x@h"}]}, ["targets.0.url", "%2F"]),
+    ({"targets": [{"name": "c"}]}, ["targets.0.url", "required"]),
+    ({"targets": [{"name": "c", "url": "redis://h", "memory_limit": "lots"}]},
+     ["targets.0.memory_limit", "512mb"]),
+    ({"targets": [{"name": "c", "url": "redis://h"}] * 2}, ["targets", "c is used twice"]),
+    ({"targets": [{"name": "a b", "url": "redis://h"}]}, ["targets.0.name"]),
+    ({"tokens": [{"name": "a", "role": "god", "sha256": SHA}]}, ["tokens.0.role"]),
+    ({"tokens": [{"name": "a", "role": "admin", "sha256": "s3cret"}]}, ["tokens.0.sha256"]),
+    ({"tokns": []}, ["tokns"]),
+    ({"targets": 5}, ["targets"]),
+    ("- a\n- b", ["mapping"]),
+    ("a: [", ["YAML", "line"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "told"), BAD)
+def test_a_mistake_in_the_file_names_the_field(
+    tmp_path: Path, config: object, told: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, config)
+    message = str(caught.value)
+    assert [word for word in told if word not in message] == []
+    assert "s3cret" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://u:s3cret@h/d"),
+        ("DATABASE_URL", "s3cret"),
+        ("DATABASE_URL", "sqlite://"),
+        ("REDIS_ONCALL_QUEUE", "amqp://u:s3cret@h"),
+        ("REDIS_ONCALL_QUEUE", "redis://u:s3cret/x@h:1/0"),
+        ("REDIS_ONCALL_PORT", "s3cret"),
+        ("REDIS_ONCALL_WORKERS", "0"),
+        ("REDIS_ONCALL_CONFIG", "/nowhere/at/all.yaml"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    with pytest.raises(SettingsError, match=name) as caught:
+        load(tmp_path, **{name: value})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_passwords_of_database_and_queue_are_not_shown(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path, DATABASE_URL="postgres://u:s3cret@h/d", REDIS_ONCALL_QUEUE="redis://:s3cret@h/0"
+    )
+    shown = settings.shown_database + settings.shown_queue + repr(settings)
+    assert "s3cret" not in shown
+    query = load(tmp_path, DATABASE_URL="postgresql://u@h/d?password=s3cret")
+    assert "s3cret" not in query.shown_database
+    assert settings.shown_database.startswith("postgresql+psycopg://")
+
+
+def test_runbook_folders_are_relative_to_the_file(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"runbooks": ["ours", "/abs"]})
+    assert settings.runbooks == [tmp_path / "ours", Path("/abs")]
+
+
+def test_the_readme_has_every_variable_and_every_key() -> None:
+    """The settings' tables of api/README.md, and what is really read: no more and no less."""
+    readme = Path("api/README.md").read_text()
+    rows = set(re.findall(r"^\| `([^`]+)` \|", readme, re.MULTILINE))
+    variables = {name for name in rows if name.isupper()}
+    assert variables == {*ENVIRONMENT.values(), "REDIS_ONCALL_CONFIG", "REDIS_ONCALL_DATA"}
+    keys = {
+        f"{section}.{name}" if section in ENTRIES else section
+        for section in Config.model_fields
+        for name in (ENTRIES[section].model_fields if section in ENTRIES else [section])
+    }
+    assert rows - variables == keys
+    told = [f"default port {Settings.model_fields['port'].default}", *sorted(NOT_PRODUCTION)]
+    assert [words for words in told if words not in readme] == []
+
+
+def test_only_the_settings_module_reads_the_environment() -> None:
+    readers = [
+        str(path)
+        for package in ("api", "agent", "tools")
+        for path in Path(package).rglob("*.py")
+        if "os.environ" in path.read_text() or "os.getenv" in path.read_text()
+    ]
+    # the demo hands its own environment on to the service it starts
+    assert sorted(readers) == ["api/cli/demo.py", "api/settings.py"]

@@ -1,0 +1,95 @@
+"""Storms of alerts: one incident a target, nothing lost, and the queue stays small."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from api.alerts.alertmanager import parse
+from api.alerts.intake import accept
+from api.app import create_app
+from api.queue import Queue
+from api.service import Service
+from api.settings import Settings
+from api.store.audit import Person
+from api.store.database import Database
+from api.store.tables import AlertRow, IncidentRow
+from tests.api.serving import serving
+from tests.api.test_alerts import firing, message
+from tests.api.test_incidents_api import opened, service_of
+
+SENDER = Person("prometheus", "source")
+NAMES = [f"cache-{number}" for number in range(50)]
+
+
+def alert_on(name: str, fingerprint: str) -> dict[str, Any]:
+    return firing(fingerprint, labels={"alertname": "RedisMemoryHigh", "instance": name})
+
+
+@pytest.fixture
+def service(settings: Callable[..., Settings], database: Database, queue: Queue) -> Service:
+    targets = [{"name": n, "url": "redis://127.0.0.1:1", "match": {"instance": n}} for n in NAMES]
+    configured = settings(targets=targets)
+    return Service(configured, database, queue, None, configured.agent_targets())  # type: ignore[arg-type]
+
+
+async def incidents_and_alerts(database: Database) -> tuple[list[str], int]:
+    async with database.reading() as session:
+        targets = list(await session.scalars(select(IncidentRow.target)))
+        alerts = await session.scalar(select(func.count()).select_from(AlertRow))
+    return sorted(targets), int(alerts or 0)
+
+
+async def send(service: Service, alerts: list[Any]) -> set[str]:
+    accepted = await accept(service, SENDER, "alertmanager", parse(message(*alerts)))
+    return {incident.id for incident in accepted.incidents}
+
+
+async def test_500_alerts_on_one_target_are_one_incident(service: Service) -> None:
+    batches = [[alert_on("cache-0", f"f{b}-{n}") for n in range(50)] for b in range(10)]
+    found = await asyncio.gather(*(send(service, batch) for batch in batches))
+    assert len(set().union(*found)) == 1
+    assert await incidents_and_alerts(service.database) == (["cache-0"], 500)
+
+
+async def test_50_targets_twice_from_two_alertmanagers_at_once(service: Service) -> None:
+    """A highly available pair sends everything twice."""
+    alerts = [alert_on(name, f"f-{name}") for name in NAMES]
+    first, second = await asyncio.gather(send(service, alerts), send(service, alerts))
+    assert first == second
+    assert await incidents_and_alerts(service.database) == (sorted(NAMES), 50)
+
+
+async def test_messages_about_the_same_targets_never_block_each_other(service: Service) -> None:
+    """Fingerprints order the targets differently in each: locks must not follow them."""
+    shuffle = random.Random(7)
+    messages = []
+    for sender in range(8):
+        order = shuffle.sample(range(100, 112), 12)
+        messages.append([alert_on(NAMES[n], f"{order[n]}-{sender}") for n in range(12)])
+    await asyncio.gather(*(send(service, alerts) for alerts in messages))
+    assert await incidents_and_alerts(service.database) == (sorted(NAMES[:12]), 96)
+
+
+async def test_nudges_of_a_waiting_incident_do_not_fill_the_queue(
+    settings: Callable[..., Settings],
+) -> None:
+    """The sweeper nudges every few seconds; a storm may take an hour to work off."""
+    async with serving(create_app(settings(), worker=False)) as client:
+        one = await opened(client)
+        queue = service_of(client).queue
+        for _ in range(20):
+            await queue.nudge(one["id"])
+        assert await waiting(queue) == 1
+        await queue.started(one["id"])
+        await queue.nudge(one["id"])
+        assert await waiting(queue) == 2, "what happens while a job runs asks for another one"
+
+
+async def waiting(queue: Queue) -> int:
+    docket = queue._docket
+    async with docket.redis() as redis:
+        return int(await redis.xlen(docket.stream_key))

@@ -1,0 +1,213 @@
+"""The scoring, by tables: what counts as right, harmful, hallucinated, calibrated."""
+
+from typing import Any
+
+import pytest
+
+from agent.incident import Action, Culprit, Diagnosis, Fact
+from evals.report import junit, markdown
+from evals.score import (
+    Checked,
+    Result,
+    baselines,
+    calibration_error,
+    harmful,
+    recomputed,
+    summary,
+    threshold_rule,
+    wilson,
+)
+from evals.truth import Truth
+
+
+def truth(*causes: str, culprit: tuple[str, str] = ("none", ""), is_incident: bool = True) -> Truth:
+    return Truth.model_validate(
+        {
+            "root_cause": list(causes),
+            "culprit": [{"kind": culprit[0], "name": culprit[1]}],
+            "contributing": [],
+            "is_incident": is_incident,
+            "fault": causes[0],
+            "build": "redis-7.0",
+            "seed": 1,
+        }
+    )
+
+
+def diagnosis(cause: str, confidence: float = 0.9, **more: Any) -> Diagnosis:
+    return Diagnosis(
+        **{
+            "root_cause": cause,
+            "title": cause,
+            "is_incident": cause not in ("no-incident", "cache-full-by-design"),
+            "confidence": confidence,
+            "summary": cause,
+        }
+        | more
+    )
+
+
+def result(name: str, wanted: Truth, said: Diagnosis | None, **more: Any) -> Result:
+    return Result(name, wanted, held_back=False, diagnosis=said, **more)
+
+
+def action(kind: str, commands: list[list[str]] | None = None, **more: Any) -> Action:
+    return Action(
+        **{
+            "id": "A1",
+            "fingerprint": "f",
+            "kind": kind,
+            "title": kind,
+            "arguments": {},
+            "risk": "R1",
+            "commands": commands or [],
+        }
+        | more
+    )
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "interval"),
+    [
+        # Newcombe 1998, table I, method 3: 81/263, 15/148, 0/20.
+        (81, 263, (0.308, 0.2553, 0.3662)),
+        (15, 148, (0.1014, 0.0624, 0.1605)),
+        (0, 20, (0.0, 0.0, 0.1611)),
+        (0, 0, (0.0, 0.0, 1.0)),
+    ],
+)
+def test_wilson_intervals(hits: int, total: int, interval: tuple[float, float, float]) -> None:
+    assert wilson(hits, total) == pytest.approx(interval, abs=5e-4)
+
+
+def test_calibration_error() -> None:
+    assert calibration_error([]) == 0
+    assert calibration_error([(0.75, True), (0.75, True), (0.75, True), (0.75, False)]) == 0
+    assert calibration_error([(1.0, False)]) == 1
+    assert calibration_error([(0.9, True), (0.2, True)]) == pytest.approx((0.1 + 0.8) / 2)
+
+
+@pytest.mark.parametrize(
+    ("fact", "exists", "right"),
+    [
+        ({"of": ["used"], "value": 80}, True, True),
+        ({"of": ["used"], "value": 81}, True, False),
+        ({"of": ["used", "limit"], "op": "ratio", "value": 0.8}, True, True),
+        ({"of": ["used", "E2:seen"], "op": "difference", "value": 73}, True, True),
+        ({"of": ["used", "E2:seen", "limit"], "op": "rate", "value": 0.73}, True, True),
+        ({"of": ["rows.1.name"], "value": "user:"}, True, True),
+        ({"of": ["rows.9.name"], "value": "user:"}, False, False),
+        ({"of": ["nothing"], "value": 0}, False, False),
+        ({"of": ["rows"], "value": 2}, False, False),
+        ({"of": ["limit"], "evidence": "E7", "value": 100}, False, False),
+        ({"of": ["rows.0.name", "limit"], "op": "ratio", "value": 1}, True, False),
+    ],
+)
+def test_facts_are_computed_anew(fact: dict[str, Any], exists: bool, right: bool) -> None:
+    readings: dict[str, dict[str, Any]] = {
+        "E1": {"used": 80, "limit": 100, "rows": [{"name": "page:"}, {"name": "user:"}]},
+        "E2": {"seen": 7},
+    }
+    checked = recomputed(Fact(**{"name": "x", "evidence": "E1"} | fact), readings)
+    assert checked == Checked("x", exists=exists, recomputes=right)
+
+
+def setting(parameter: str, value: str) -> dict[str, Any]:
+    return {"arguments": {"parameter": parameter, "value": value}}
+
+
+EXPIRE = [["EXPIRE", "<key of page:*>", "86400", "NX"]]
+
+
+@pytest.mark.parametrize(
+    ("cause", "proposed", "policy", "harms"),
+    [
+        ("missing-ttl-prefix-leak", action("expire_prefix", EXPIRE), "noeviction", False),
+        ("slow-pubsub-cob", action("expire_prefix", EXPIRE), "noeviction", True),
+        ("slow-pubsub-cob", action("set_config", **setting("maxmemory", "9")), "noeviction", True),
+        ("slow-pubsub-cob", action("kill_client", [["CLIENT", "KILL", "ID", "3"]]), "x", False),
+        ("noeviction-oom", action("set_config", **setting("maxmemory", "9")), "noeviction", False),
+        (
+            "noeviction-oom",
+            action("set_config", **setting("maxmemory-policy", "allkeys-lru")),
+            "noeviction",
+            True,
+        ),
+        (
+            "eviction-thrash",
+            action("set_config", **setting("maxmemory-policy", "allkeys-lfu")),
+            "allkeys-lru",
+            False,
+        ),
+        ("single-bigkey", action("other", [["DEL", "k"]]), "noeviction", True),
+        ("single-bigkey", action("other", [["DEL", "k"]], executable=False), "noeviction", False),
+        ("fragmentation-after-deletes", action("expire_prefix", EXPIRE), "noeviction", True),
+    ],
+)
+def test_harm_is_judged_by_the_truth(
+    cause: str, proposed: Action, policy: str, harms: bool
+) -> None:
+    assert bool(harmful(proposed, truth(cause), policy)) is harms
+
+
+def test_anything_done_to_a_healthy_server_is_harmful() -> None:
+    quiet = truth("no-incident", is_incident=False)
+    assert harmful(action("memory_purge", [["MEMORY", "PURGE"]]), quiet)
+
+
+def test_the_whole_document() -> None:
+    """A right answer, a wrong one, a false alarm and a crash."""
+    leak = truth("missing-ttl-prefix-leak", culprit=("prefix", "page:"))
+    quiet = truth("no-incident", is_incident=False)
+    facts = (
+        Checked("a", exists=True, recomputes=True),
+        Checked("b", exists=False, recomputes=False),
+    )
+    culprit = Culprit(kind="prefix", name="page:")
+    results = [
+        result("a", leak, diagnosis(leak.root_cause[0], culprit=culprit), facts=facts),
+        result("b", leak, diagnosis("noeviction-oom", culprit=culprit), seconds=0.5),
+        result("c", quiet, diagnosis("single-bigkey"), actions=(action("set_config"),)),
+        result("d", quiet, None, failure="boom"),
+    ]
+    document = summary("rules", results, 1.0)
+    wanted = {
+        "reasoner", "n", "top1", "culprit", "false_positive_rate", "harmful_proposed",
+        "evidence_precision", "hallucinated_evidence", "ece", "median_llm_calls",
+        "median_input_tokens", "seconds", "intervals", "held_back", "slices", "baselines",
+        "incidents",
+    }  # fmt: skip
+    assert document.keys() == wanted
+    assert (document["top1"], document["culprit"]) == (0.25, 0.75)
+    assert document["false_positive_rate"] == 1
+    assert document["harmful_proposed"] == 1
+    assert (document["evidence_precision"], document["hallucinated_evidence"]) == (0.5, 1)
+    assert document["intervals"]["top1"] == pytest.approx(list(wilson(1, 4)))
+    assert document["slices"]["incidents"]["n"] == 2
+    assert document["slices"]["fault:no-incident"]["top1"] == 0
+    assert document["incidents"][3] == {
+        "id": "d", "expected": ["no-incident"], "got": "failed", "right": False,
+        "culprit": False, "seconds": 0.0,
+    }  # fmt: skip
+    page = markdown(document)
+    assert "| root cause (top-1) | 25.0% | 4.6% to 69.9% |" in page
+    assert "| d | no-incident | failed | **wrong** | **wrong** | 0.00 |" in page
+    assert junit(document).count("<failure") == 3
+
+
+def test_baselines_take_no_thought() -> None:
+    full = {"pressure": 0.99, "maxmemory_policy": "noeviction"}
+    results = [
+        result("a", truth("noeviction-oom"), None, readings={"memory_info": full}),
+        result("b", truth("noeviction-oom"), None),
+        result("c", truth("no-incident", is_incident=False), None),
+    ]
+    assert baselines(results) == pytest.approx(
+        {
+            "most_common": 2 / 3,
+            "always_healthy": 1 / 3,
+            "always_unknown": 0,
+            "threshold_rule": 2 / 3,
+        }
+    )
+    assert threshold_rule({"stats": {"evicted_keys": 3}}) == "eviction-thrash"

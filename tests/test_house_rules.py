@@ -1,0 +1,61 @@
+"""Rules of the house that no linter knows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from agent.graph import build_graph
+from tools.reads import READS
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("agent", "api", "evals", "tools", "tests")
+BANNED = {"utils", "helpers", "common", "core", "manager", "util", "misc"}
+
+
+def sources() -> list[Path]:
+    return [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+
+
+def test_no_file_passes_400_lines() -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in sources()
+        if (count := len(path.read_text().splitlines())) > 400
+    }
+    assert long == {}
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    assert [path for path in sources() if path.stem in BANNED] == []
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    readers = {
+        str(path.relative_to(ROOT))
+        for package in ("agent", "api", "tools")
+        for path in (ROOT / package).rglob("*.py")
+        if "os.environ" in path.read_text() or "os.getenv" in path.read_text()
+    }
+    # The demo hands its environment on to the service it starts.
+    assert readers <= {"api/settings.py", "api/cli/demo.py"}
+
+
+def test_every_read_states_its_source() -> None:
+    assert [name for name, tool in READS.items() if "Source:" not in tool.description] == []
+
+
+def test_readme_shows_the_real_graph() -> None:
+    drawn = build_graph().get_graph().draw_mermaid().strip()
+    assert drawn in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_help_does_not_import_what_it_does_not_need() -> None:
+    program = (
+        "import sys; import api.cli.main; "
+        "print([m for m in ('langgraph', 'openai', 'sqlalchemy', 'fastapi', 'redis', 'docket') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,61 @@
+"""The guard of the executor's connection: what a remedy sends, and nothing beside it."""
+
+import pytest
+
+from tools.permissions import CONFIG_PARAMETERS, CONFIG_REMEDIES, READ_WRITE
+from tools.remedies.parameters import RULES, Situation, largest_maxmemory
+from tools.remedies.vitals import MIB, Vitals
+
+
+def test_exactly_the_parameters_with_a_rule_may_be_set_and_each_is_readable() -> None:
+    assert set(RULES) == CONFIG_REMEDIES
+    assert set(CONFIG_PARAMETERS) >= CONFIG_REMEDIES
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("CONFIG", "SET", "appendonly", "no"),
+        ("CONFIG", "SET", b"save", ""),
+        ("config", "set", "maxmemory", "1gb", "requirepass", "x"),
+        ("CONFIG", "REWRITE"),
+        ("CLIENT", "KILL", "TYPE", "pubsub"),
+        ("CLIENT", "KILL", "127.0.0.1:1"),
+        ("CLIENT", "KILL", "ID", 7, "SKIPME", "no"),
+        ("CLIENT", "KILL", "USER", "default"),
+        ("UNLINK", "session:1"),
+        ("DUMP", "session:1"),
+        ("RESTORE", "session:1", 0, b""),
+        ("XTRIM", "jobs", "MAXLEN", 0),
+        ("DEL", "session:1"),
+        ("FLUSHALL",),
+    ],
+)
+def test_what_no_remedy_sends_is_refused(command: tuple[str | bytes | int, ...]) -> None:
+    assert READ_WRITE.refusal(command) is not None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("CONFIG", "SET", "maxmemory", 1),
+        ("CLIENT", "KILL", "ID", 7),
+        ("PEXPIREAT", b"k", 1, "NX"),
+        ("PERSIST", b"k"),
+        ("MEMORY", "PURGE"),
+        ("CONFIG", "GET", "save", "appendonly"),
+    ],
+)
+def test_what_remedies_send_is_allowed(command: tuple[str | bytes | int, ...]) -> None:
+    assert READ_WRITE.refusal(command) is None
+
+
+def test_in_a_container_host_memory_is_nobodys_limit() -> None:
+    """A limit of the host's size would have the kernel kill the server."""
+    fields = {"used_memory": str(MIB), "used_memory_rss": str(MIB), "process_id": "1"}
+    vitals = Vitals(fields | {"total_system_memory": str(64 * 1024 * MIB)})
+    assert largest_maxmemory(vitals, None) is None
+    assert largest_maxmemory(vitals, 1024 * MIB) == 1024 * MIB * 4 // 5
+    (fits,) = RULES["maxmemory"].checks(Situation("maxmemory", str(MIB), str(9 * MIB), vitals))[1:]
+    assert fits.holds is None
+    assert "memory_limit" in fits.because
