@@ -1,0 +1,52 @@
+# Two commands do everything on a machine that has Python >= 3.11, make and a package index:
+#   make demo    a real server, a real fault, a real alert, a diagnosis, a gated plan
+#   make test    the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SCENARIO ?=
+APPROVE ?=
+
+.PHONY: help demo test check format serve clean
+
+help:            ## this list
+	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(VENV)/.demo ## the main job on an embedded real server (SCENARIO=…, APPROVE=1)
+	@SCENARIO="$(SCENARIO)" APPROVE="$(APPROVE)" $(BIN)/redis-oncall demo
+
+test: $(VENV)/.dev ## the tests, on real servers (more workers than cores: most of it is waiting)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
+
+check: $(VENV)/.dev ## ruff, mypy strict, import-linter, codespell, runbooks lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/codespell $$(git ls-files '*.py' '*.md' '*.toml' '*.yml' '*.yaml')
+	$(BIN)/redis-oncall runbooks lint
+
+format: $(VENV)/.dev ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+serve: $(VENV)/.demo ## the service on loopback
+	$(BIN)/redis-oncall serve
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing redis-oncall (about half a minute, once)"
+	@$(PIP) install -qq --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing redis-oncall and what its tests need (about a minute, once)"
+	@$(PIP) install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
