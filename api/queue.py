@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,6 +16,7 @@ from api.store.database import Database
 REDELIVERY_SECONDS = 10
 NUDGE_SECONDS = 2.0
 RESTART_SECONDS = 1.0
+KNOWN_SECONDS = 60
 NAME = "redis-oncall"
 log = structlog.get_logger(__name__)
 
@@ -40,10 +42,12 @@ class Queue:
 
     async def _enqueue(self, incident_id: str) -> None:
         # The queue drops a key it knows. While a job waits, further nudges are the same one, so
-        # a storm cannot fill the queue; as soon as it has started, they are another.
+        # a storm cannot fill the queue; as soon as it has started, they are another. So are they
+        # after a while: a key whose job got lost must not silence the incident.
         async with self._database.reading() as session:
             number = await incidents.nudge_number(session, incident_id)
-        await self._docket.add("advance", key=f"{incident_id}:{number}")(incident_id)
+        key = f"{incident_id}:{number}:{int(time.time() // KNOWN_SECONDS)}"
+        await self._docket.add("advance", key=key)(incident_id)
 
     async def started(self, incident_id: str) -> None:
         """A job has started: what happens from now on asks for another one."""
@@ -86,6 +90,7 @@ async def working(
         docket,
         concurrency=concurrency,
         redelivery_timeout=timedelta(seconds=REDELIVERY_SECONDS),
+        reconnection_delay=timedelta(seconds=RESTART_SECONDS),
     ) as worker:
         task = asyncio.create_task(_run_forever(worker))
         try:

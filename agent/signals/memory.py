@@ -2,6 +2,7 @@
 
 from agent.incident import FactDraft
 from agent.signals.seen import KIB, MIB, Finding, Look, Seen, Unmeasured, measured, scaled, signal
+from tools.clients import Clients
 from tools.memory import MemoryInfo, MemoryStats
 from tools.reading import NotMeasured
 from tools.samples import LEAST_GROWTH
@@ -39,6 +40,8 @@ GROWTH_PER_SECOND = 64 * KIB
 HORIZON_SECONDS = 24 * 3600
 """Growth that fills what is left within a day wants a person today."""
 CLIENTS_SHARE = 0.2
+ORDINARY_CLIENT = 40 * KIB
+"""Buffers of a client that keeps up: 16 KiB each way and some (28 KiB measured on 7.0)."""
 CLIENTS_FLOOR = 8 * MIB
 """The soft limit of client-output-buffer-limit pubsub, redis.conf."""
 OVERHEAD_DATASET_SHARE = 0.6
@@ -272,7 +275,8 @@ def clients_hold_memory(seen: Seen) -> Finding | None:
     memory = seen.look(MemoryInfo)
     clients = measured(memory.reading.mem_clients_normal)
     used = measured(memory.reading.used_memory)
-    if clients < CLIENTS_FLOOR or clients < CLIENTS_SHARE * used:
+    beyond = clients - ORDINARY_CLIENT * _connected(seen)
+    if beyond < CLIENTS_FLOOR or beyond < CLIENTS_SHARE * used:
         return None
     # On Valkey large replies are sent by reference: their total may exceed used_memory.
     return Finding(
@@ -283,6 +287,11 @@ def clients_hold_memory(seen: Seen) -> Finding | None:
         ],
         scaled(clients / max(used, 1), CLIENTS_SHARE, 0.6),
     )
+
+
+def _connected(seen: Seen) -> int:
+    clients = seen.optional(Clients)
+    return clients.reading.connected if clients else 1
 
 
 @signal("trait")

@@ -63,8 +63,11 @@ def expired_keys_pile_up(seen: Seen) -> Finding | None:
 
 
 def _holds_memory(seen: Seen, count: float) -> bool:
-    """Whether so many keys of mean size hold a relevant part of the memory."""
-    each = measured(seen.look(BigKeys).reading.mean_key_bytes)
+    """Whether so many ordinary keys hold a relevant part of the memory."""
+    keys = seen.look(BigKeys).reading
+    largest = [number(row.bytes) or 0 for row in keys.top_by_bytes]  # one would spoil the mean
+    body = max(keys.bytes_seen - sum(largest), 0)
+    each = body / max(keys.keys_seen - len(largest), 1)
     used = measured(seen.look(MemoryInfo).reading.used_memory)
     return count * each >= max(STALE_BYTES, STALE_SHARE * used)
 

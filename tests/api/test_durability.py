@@ -20,14 +20,6 @@ def oncall(tmp_path: Path, ill: servers.Server) -> Iterator[Oncall]:
     oncall.stop()
 
 
-def test_killed_right_after_the_webhook_was_accepted(oncall: Oncall) -> None:
-    incident_id = oncall.alert()
-    oncall.kill()
-    oncall.start()
-    whole(oncall, oncall.reaches(incident_id, "awaiting_approval"))
-    assert oncall.alert() == incident_id, "Alertmanager's repetition is still recognised"
-
-
 def test_killed_in_the_middle_of_the_investigation(oncall: Oncall) -> None:
     incident_id = oncall.alert()
     oncall.wait(lambda: oncall.incident(incident_id).evidence, "it looks at the server")
@@ -42,9 +34,15 @@ def test_killed_in_the_middle_of_the_investigation(oncall: Oncall) -> None:
     assert incident.attempt == 1
 
 
-def test_killed_at_the_gate_the_approval_continues_it(oncall: Oncall, ill: servers.Server) -> None:
+def test_killed_right_after_the_webhook_was_accepted_and_again_at_the_gate(
+    oncall: Oncall, ill: servers.Server
+) -> None:
     incident_id = oncall.alert()
-    before = oncall.reaches(incident_id, "awaiting_approval")
+    oncall.kill()
+    oncall.start()
+    whole(oncall, oncall.reaches(incident_id, "awaiting_approval"))
+    assert oncall.alert() == incident_id, "Alertmanager's repetition is still recognised"
+    before = oncall.incident(incident_id)
     oncall.kill()
     oncall.start()
     assert oncall.incident(incident_id) == before

@@ -63,9 +63,9 @@ def oncall(
     oncall = Oncall(
         tmp_path, ill.port, POLICY, DATABASE_URL=database_of_its_own, REDIS_ONCALL_QUEUE=queue
     )
+    oncall.start_worker()
+    oncall.start_worker()
     oncall.start("--no-worker")
-    oncall.start_worker()
-    oncall.start_worker()
     yield oncall
     oncall.stop()
 
@@ -109,6 +109,8 @@ def test_a_worker_and_the_queue_die_and_two_people_approve_at_once(
     oncall.reject_rest(incident_id)
     ended: Incident = oncall.reaches(incident_id, "resolved")
     assert ended.attempt == 1
+    log = oncall.log.read_text().splitlines()
+    assert [line for line in log if line.startswith(("Traceback", "  File"))] == [], "JSON only"
 
 
 def _at_once(*calls: Callable[[], object]) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from agent.context import Context
 from agent.incident import Action, Incident, Plan
 from api import worker
 from api.app import create_app
 from api.settings import Settings
-from api.store import incidents
+from api.store import incidents, leases
 from api.store.database import Database, database_url
+from api.store.journal import SqlJournal
 from api.store.migrate import migrate
 from api.store.tables import LeaseRow
 from tests.api.serving import serving, until
@@ -215,6 +216,39 @@ async def test_closing_an_incident_stops_its_run(settings: Callable[..., Setting
         assert closed.status_code == 200
         await asyncio.sleep(0.6)
         assert (await shown(client, one["id"])).status == "closed"
+
+
+async def test_who_comes_second_finds_the_work_done(
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its look and the lease, another worker brought the incident to the gate."""
+    runs = 0
+    take = leases.acquire
+
+    async def taken_late(database: Database, target: str, incident_id: str, who: str) -> Any:
+        if lease := await take(database, target, incident_id, "the first"):
+            journal = SqlJournal(database, incident_id, 1, lease)
+            await journal.set_status("needs_human", "by the first")
+            await leases.release(database, lease)
+        return await take(database, target, incident_id, who)
+
+    async def count(context: Context, incident: Incident) -> None:
+        nonlocal runs
+        runs += 1
+
+    monkeypatch.setattr(worker, "acquire", taken_late)
+    async with serving(create_app(settings(), run_graph=count)) as client:
+        one = await opened(client)
+        await reaches(client, one["id"], "needs_human")
+        await until(lambda: nobody_works(client), what="the lease is released")
+    assert runs == 0
+
+
+async def nobody_works(client: AsyncClient) -> bool:
+    async with service_of(client).database.reading() as session:
+        held = await session.scalars(select(LeaseRow.holder).where(LeaseRow.expires > 0))
+        second = await session.scalars(select(LeaseRow.holder).where(LeaseRow.fencing > 1))
+        return not held.all() and bool(second.all())
 
 
 async def test_a_target_that_was_removed_from_the_configuration_goes_to_a_person(
