@@ -33,7 +33,7 @@ _PEM = re.compile(
 _AUTHORIZATION = re.compile(
     r"(?i)\b(authorization\s{0,3}[:=]\s{0,3}(?:[a-z]{3,12}\s{1,3})?|bearer\s{1,3})"
     + _NOT_YET
-    + r"[A-Za-z0-9._~+/=-]{8,2048}"
+    + r"[A-Za-z0-9._~+/=-]{8,2048}+(?!\s{1,3}\[redacted )"  # that was a scheme, the token is gone
 )
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9])(?:"

@@ -17,7 +17,8 @@ from evals import servers
 from evals.faults import FAULTS
 from evals.truth import INCIDENTS, RECORDING_SUFFIX, TRUTH_SUFFIX, truth_of, write_truth
 from tools.connection import open_for_reading
-from tools.recording import capture
+from tools.recording import CAPTURE_BYTES, capture
+from tools.recording_file import write
 
 SCALE = 0.4
 """Small enough that most key tables fit whole into a recording."""
@@ -49,11 +50,11 @@ class Take:
         return f"{first}-{second}-{digest[2]:02x}"
 
 
-def takes(seeds: int = 2) -> Iterator[Take]:
-    """Each fault with so many seeds, on builds in turn."""
+def takes() -> Iterator[Take]:
+    """Each fault with as many seeds as it says, on its builds in turn."""
     for place, fault in enumerate(FAULTS.values()):
-        for seed in range(1, seeds + 1):
-            yield Take(fault.id, fault.builds[(place + 2 * seed) % len(fault.builds)], seed)
+        for seed in range(1, fault.recordings + 1):
+            yield Take(fault.id, fault.builds[(place + seed) % len(fault.builds)], seed)
 
 
 async def record(take: Take, directory: Path = INCIDENTS, scale: float = SCALE) -> Path:
@@ -61,22 +62,27 @@ async def record(take: Take, directory: Path = INCIDENTS, scale: float = SCALE) 
     path = directory / f"{take.name}{RECORDING_SUFFIX}"
     fault = FAULTS[take.fault]
     with (
-        servers.running(take.build, *fault.arguments) as server,
+        servers.running(take.build, *fault.arguments_for(take.build)) as server,
         fault.prepare(server, take.seed, scale) as expected,
     ):
-        connection = await open_for_reading(server.url)
+        connection = await open_for_reading(expected.url or server.url)
         try:
-            await capture(connection, path, alert=expected.alert)
+            recording = await capture(
+                connection, path, alert=expected.alert, memory_limit=expected.memory_limit
+            )
         finally:
             await connection.close()
-    truth = truth_of(expected, take.fault, take.build, take.seed, scale)
+    if fault.fixture:
+        fault.amend(recording)
+        write(path, recording, CAPTURE_BYTES)
+    truth = truth_of(expected, fault, take.build, take.seed, scale)
     write_truth(directory / f"{take.name}{TRUTH_SUFFIX}", truth)
     return path
 
 
-async def record_all(only: str, *, seeds: int, again: bool, directory: Path = INCIDENTS) -> None:
+async def record_all(only: str, *, again: bool, directory: Path = INCIDENTS) -> None:
     """Record every take whose fault matches, one after another."""
-    for take in takes(seeds):
+    for take in takes():
         path = directory / f"{take.name}{RECORDING_SUFFIX}"
         if not fnmatch.fnmatchcase(take.fault, only) or (path.exists() and not again):
             continue
@@ -92,10 +98,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="?", default="*", help="glob over fault ids")
-    parser.add_argument("--seeds", type=int, default=2, help="recordings of each fault")
     parser.add_argument("--again", action="store_true", help="replace what exists")
     chosen = parser.parse_args()
-    asyncio.run(record_all(chosen.only, seeds=chosen.seeds, again=chosen.again))
+    asyncio.run(record_all(chosen.only, again=chosen.again))
 
 
 if __name__ == "__main__":

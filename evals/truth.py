@@ -8,12 +8,16 @@ import hashlib
 from pathlib import Path
 
 import yaml
+from pydantic import Field
 
 from agent.incident import Culprit, Words
-from evals.faults import Expected
+from evals.faults import Expected, Fault
+from evals.faults.fault import Kind
 
 INCIDENTS = Path(__file__).parent / "incidents"
 RECORDING_SUFFIX, TRUTH_SUFFIX = ".jsonl.gz", ".truth.yaml"
+HELD_BACK_DRAW = "second draw"
+"""The first third was looked at while the replay was debugged."""
 HELD_BACK_OF = 3
 """One in so many is never looked at while tuning."""
 
@@ -27,7 +31,12 @@ class Truth(Words):
     """Any of these is right."""
     contributing: list[str]
     """May be named as contributing."""
+    also: list[str] = Field(default_factory=list)
+    """Second faults: each has to be named, as root cause or as contributing."""
     is_incident: bool
+    kind: Kind = "single"
+    fixture: str = ""
+    """The document it was made after, where the mode cannot be caused here."""
     fault: str
     build: str
     seed: int
@@ -44,10 +53,11 @@ class RecordedIncident(Words):
     @property
     def held_back(self) -> bool:
         """Chosen by a hash of the id, so that nobody chooses."""
-        return hashlib.sha256(self.id.encode()).digest()[0] % HELD_BACK_OF == 0
+        drawn = hashlib.sha256(f"{HELD_BACK_DRAW}/{self.id}".encode()).digest()
+        return drawn[0] % HELD_BACK_OF == 0
 
 
-def truth_of(expected: Expected, fault: str, build: str, seed: int, scale: float) -> Truth:
+def truth_of(expected: Expected, fault: Fault, build: str, seed: int, scale: float) -> Truth:
     """What the fault lab says, as it is kept."""
     culprits = sorted(expected.culprit)
     return Truth.model_validate(
@@ -55,8 +65,11 @@ def truth_of(expected: Expected, fault: str, build: str, seed: int, scale: float
             "root_cause": sorted(expected.root_cause),
             "culprit": [{"kind": kind, "name": name} for kind, name in culprits],
             "contributing": sorted(expected.contributing),
+            "also": sorted(expected.also),
             "is_incident": expected.is_incident,
-            "fault": fault,
+            "kind": fault.kind,
+            "fixture": fault.fixture,
+            "fault": fault.id,
             "build": build,
             "seed": seed,
             "scale": scale,

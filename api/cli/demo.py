@@ -93,7 +93,7 @@ def run(scenario: str, *, approve: bool) -> None:
 def _play(fault: Fault, build: str, binary: Path, folder: Path, *, approve: bool) -> None:
     out = render.console()
     with contextlib.ExitStack() as stack:
-        server = servers.start(build, binary, fault.arguments)
+        server = servers.start(build, binary, fault.arguments_for(build))
         stack.callback(servers.stop, server)
         out.print(f"1. A real server ({build}) listens on 127.0.0.1:{server.port}.")
         with out.status("putting a workload and a fault on it"):

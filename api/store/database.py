@@ -1,6 +1,7 @@
 """The engine and its two kinds of transaction, on SQLite and on PostgreSQL."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,18 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that is committed, durably, at the end of the block."""
-        async with self._writers.begin() as session:
+        """A transaction that is committed, durably, at the end of the block.
+
+        Who is cancelled in it leaves only after its beginning or end is done: one that is cut off
+        there would keep SQLite's write lock for as long as the process lives.
+        """
+        session = self._writers()
+        try:
+            await _to_its_end(session.connection())
             yield session
+            await _to_its_end(session.commit())
+        finally:
+            await _to_its_end(session.close())
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
@@ -87,6 +97,16 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+async def _to_its_end(step: Coroutine[Any, Any, Any]) -> None:
+    """Do it, also while the caller is being cancelled."""
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:

@@ -93,7 +93,7 @@ async def bench_investigate(
     fault = FAULTS[FAULT]
     measured = []
     with (
-        servers.running(build, *fault.arguments) as server,
+        servers.running(build, *fault.arguments_for(build)) as server,
         fault.prepare(server, seed=1, scale=scale),
     ):
         for _ in range(runs):

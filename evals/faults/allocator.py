@@ -1,6 +1,5 @@
 """Faults below the keys: the allocator, the replication backlog, scripts."""
 
-from pathlib import Path
 from typing import ClassVar
 
 from evals import servers
@@ -48,12 +47,7 @@ class OversizedBacklog(Fault):
         random = lab.random
         size = lab.megabytes(random.uniform(22, 30))
         lab.configure(repl_backlog_size=size, repl_diskless_sync="yes", repl_diskless_sync_delay=0)
-        # A server chosen by the user is no known build: the same binary, then.
-        build = lab.server.build
-        known = servers.binary(build) if build in servers.BUILDS else None
-        running = Path(f"/proc/{lab.server.pid}/exe").resolve()
-        replica = servers.start(build, known or running)
-        lab.stack.callback(servers.stop, replica)
+        replica = lab.node()
         follower = connect(replica.port)
         lab.stack.callback(follower.close)
         follower.replicaof("127.0.0.1", str(lab.server.port))

@@ -5,14 +5,17 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import redis
 
 from evals import servers
+from evals.faults.alerts import SUMMARIES
 from evals.faults.workload import MIB, Actor, Application, Traffic, connect, everyday_traffic
 from evals.servers import Server
+from tools.recording_file import Recording
 
 WARM_UP_SECONDS = 0.6
 """Traffic after the traces of the injector are gone, so that counters are the workload's."""
@@ -30,9 +33,15 @@ class Expected:
     """(kind, name); any of these is right."""
     contributing: frozenset[str] = frozenset()
     """May be named as contributing."""
+    also: frozenset[str] = frozenset()
+    """Second faults: each has to be named, as root cause or as contributing."""
     is_incident: bool = True
     alert: dict[str, Any] = field(default_factory=dict)
     """What fired: the only part of this the agent may see."""
+    memory_limit: int | None = None
+    """Bytes the operator says the container may use; recorded with the capture."""
+    url: str = ""
+    """What to look through, if not the server's own URL: a user who may see less."""
 
 
 @dataclass
@@ -47,6 +56,16 @@ class Lab:
     admin: "redis.Redis"
     stack: contextlib.ExitStack
     actors: list[Actor] = field(default_factory=list)
+
+    def node(self, *arguments: str) -> Server:
+        """Another server of the same build, for a replica, a primary or a shard of a cluster."""
+        # A server chosen by the user is no known build: the same binary, then.
+        build = self.server.build
+        known = servers.binary(build) if build in servers.BUILDS else None
+        running = Path(f"/proc/{self.server.pid}/exe").resolve()
+        another = servers.start(build, known or running, arguments)
+        self.stack.callback(servers.stop, another)
+        return another
 
     def info(self, name: str) -> int:
         """An integer INFO field, 0 if the build lacks it."""
@@ -91,16 +110,30 @@ class Lab:
         self.actors.append(Actor(client, per_second, step))
 
 
+Kind = Literal[
+    "single", "look-alike", "healthy", "by-design", "two-faults", "missing-evidence",
+    "red-herring", "uncatalogued",
+]  # fmt: skip
+"""What makes an incident of the suite hard."""
+
+
 class Fault(ABC):
     """One failure mode, caused for real."""
 
     id: ClassVar[str]
+    kind: ClassVar[Kind] = "single"
+    recordings: ClassVar[int] = 3
+    """How many of the suite's incidents are made of it, each with another seed."""
+    fixture: ClassVar[str] = ""
+    """Where it cannot be caused here: the document that `amend` makes the recording after."""
     builds: ClassVar[tuple[str, ...]] = servers.BUILDS
     """Builds on which it can be caused."""
     alerts: ClassVar[tuple[str, ...]] = ("RedisMemoryHigh",)
     """Names of alerts that fire for it; look-alikes share them."""
     arguments: ClassVar[tuple[str, ...]] = ()
     """Of the server it is caused on."""
+    root_only: ClassVar[bool] = False
+    """Whether causing it needs root (a mount, another user's directory)."""
     try_first: ClassVar[tuple[str, ...]] = ()
     """Remedies that a demonstration approves."""
     everyday: ClassVar[float] = 12
@@ -119,7 +152,14 @@ class Fault(ABC):
     @property
     def alert_summary(self) -> str:
         """Its text: a symptom, never a cause."""
-        return _SUMMARIES[self.alerts[0]]
+        return SUMMARIES[self.alerts[0]]
+
+    def arguments_for(self, build: str) -> tuple[str, ...]:
+        """Of the server it is caused on, where builds differ."""
+        return self.arguments
+
+    def amend(self, recording: Recording) -> None:  # noqa: B027 - a hook, empty for most
+        """Change what was recorded as the fixture's document has it; most faults change nothing."""
 
     @abstractmethod
     def inject(self, lab: Lab) -> Expected:
@@ -150,17 +190,8 @@ class Fault(ABC):
             "name": name,
             "severity": severity,
             "labels": {"alertname": name, "service": lab.app.services[0]},
-            "annotations": {"summary": _SUMMARIES[name]},
+            "annotations": {"summary": SUMMARIES[name]},
         }
-
-
-_SUMMARIES = {
-    "RedisMemoryHigh": "Redis memory is above 85 % of its limit",
-    "RedisOutOfMemoryErrors": "writes to Redis fail with OOM",
-    "RedisLatencyHigh": "p99 of Redis commands is above 50 ms for 5 minutes",
-    "RedisEvictions": "Redis evicts keys",
-    "RedisRssHigh": "resident memory of Redis is above 85 % of the container's limit",
-}
 
 
 def _remove_traces(admin: "redis.Redis") -> None:

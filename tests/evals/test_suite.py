@@ -95,7 +95,7 @@ async def test_a_model_is_needed_for_another_reasoner() -> None:
 
 
 def test_names_of_takes_are_neutral_and_distinct() -> None:
-    names = [take.name for take in takes(10)]
+    names = [take.name for take in takes()]
     assert len(set(names)) == len(names)
     assert Take("healthy", "redis-7.0", 1).name == Take("healthy", "redis-7.0", 1).name
 

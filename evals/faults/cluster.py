@@ -1,0 +1,5 @@
+"""Faults of a real three-node cluster."""
+
+from evals.faults.fault import Fault
+
+CLUSTER_FAULTS: tuple[Fault, ...] = ()

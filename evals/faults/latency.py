@@ -1,0 +1,5 @@
+"""Faults that make commands wait."""
+
+from evals.faults.fault import Fault
+
+LATENCY_FAULTS: tuple[Fault, ...] = ()

@@ -1,0 +1,5 @@
+"""Faults of which part of the evidence cannot be had."""
+
+from evals.faults.fault import Fault
+
+BLIND: tuple[Fault, ...] = ()

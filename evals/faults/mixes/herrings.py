@@ -1,0 +1,5 @@
+"""Faults, and healthy servers, beside something striking that is harmless."""
+
+from evals.faults.fault import Fault
+
+HERRINGS: tuple[Fault, ...] = ()
