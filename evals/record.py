@@ -1,14 +1,7 @@
-"""Making the recorded incidents: each fault on real servers, captured under a neutral name.
+"""Making the recorded incidents: each fault on real servers, captured under a neutral name."""
 
-`python -m evals.record [GLOB]` records those whose fault matches; what exists is kept unless
-`--again` is given.
-"""
-
-import argparse
-import asyncio
 import fnmatch
 import hashlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,17 +42,29 @@ class Take:
         first, second = _ADJECTIVES[digest[0] % 24], _NOUNS[digest[1] % 24]
         return f"{first}-{second}-{digest[2]:02x}"
 
+    @property
+    def files(self) -> tuple[str, str]:
+        """Names of its recording and of its truth."""
+        return f"{self.name}{RECORDING_SUFFIX}", f"{self.name}{TRUTH_SUFFIX}"
 
-def takes() -> Iterator[Take]:
-    """Each fault with as many seeds as it says, on its builds in turn."""
-    for place, fault in enumerate(FAULTS.values()):
+
+def takes(only: str = "*") -> Iterator[Take]:
+    """Each fault with as many seeds as it says, on its builds in turn.
+
+    `only` is a glob over ids of faults and names of recordings. Where a fault begins among its
+    builds depends on nothing but its id: further faults rename no recording.
+    """
+    for fault in FAULTS.values():
+        first = hashlib.sha256(fault.id.encode()).digest()[0]
         for seed in range(1, fault.recordings + 1):
-            yield Take(fault.id, fault.builds[(place + seed) % len(fault.builds)], seed)
+            take = Take(fault.id, fault.builds[(first + seed) % len(fault.builds)], seed)
+            if fnmatch.fnmatchcase(fault.id, only) or fnmatch.fnmatchcase(take.name, only):
+                yield take
 
 
 async def record(take: Take, directory: Path = INCIDENTS, scale: float = SCALE) -> Path:
     """Cause the fault and capture the server. Raises LookupError if the build is missing."""
-    path = directory / f"{take.name}{RECORDING_SUFFIX}"
+    path, truth_path = (directory / name for name in take.files)
     fault = FAULTS[take.fault]
     with (
         servers.running(take.build, *fault.arguments_for(take.build)) as server,
@@ -75,33 +80,5 @@ async def record(take: Take, directory: Path = INCIDENTS, scale: float = SCALE) 
     if fault.fixture:
         fault.amend(recording)
         write(path, recording, CAPTURE_BYTES)
-    truth = truth_of(expected, fault, take.build, take.seed, scale)
-    write_truth(directory / f"{take.name}{TRUTH_SUFFIX}", truth)
+    write_truth(truth_path, truth_of(expected, fault, take.build, take.seed, scale))
     return path
-
-
-async def record_all(only: str, *, again: bool, directory: Path = INCIDENTS) -> None:
-    """Record every take whose fault matches, one after another."""
-    for take in takes():
-        path = directory / f"{take.name}{RECORDING_SUFFIX}"
-        if not fnmatch.fnmatchcase(take.fault, only) or (path.exists() and not again):
-            continue
-        if servers.binary(take.build) is None:
-            sys.stderr.write(f"{take.name}: {take.build} is not installed here, left out\n")
-            continue
-        await record(take, directory)
-        size = path.stat().st_size
-        sys.stderr.write(f"{take.name}: {take.fault} on {take.build}, {size} bytes\n")
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("only", nargs="?", default="*", help="glob over fault ids")
-    parser.add_argument("--again", action="store_true", help="replace what exists")
-    chosen = parser.parse_args()
-    asyncio.run(record_all(chosen.only, again=chosen.again))
-
-
-if __name__ == "__main__":
-    main()

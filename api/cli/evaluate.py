@@ -1,7 +1,9 @@
-"""`evals run` and `bench`."""
+"""`evals run`, `evals record` and `bench`."""
 
 import asyncio
 import json
+from collections import Counter
+from pathlib import Path
 
 import typer
 from rich.progress import Progress
@@ -40,6 +42,46 @@ def run_evals(reasoner: str, only: str, *, as_json: bool) -> None:
             )
         )
     typer.echo(json.dumps(report, indent=2) if as_json else markdown(report))
+
+
+def record_evals(only: str, out: str, *, again: bool, jobs: int, prune: bool) -> None:
+    """Record the fault lab's takes; exit 1 if one of them failed."""
+    from evals.record import takes
+    from evals.studio import Made, record_all
+    from evals.truth import INCIDENTS
+
+    wanted = list(takes(only))
+    if not wanted:
+        raise failure(f"--only: no fault and no recording matches '{only}'", code=2)
+    err = render.console(stderr=True)
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("takes", total=len(wanted))
+
+        def tell(made: Made) -> None:
+            progress.advance(task)
+            if made.outcome != "kept":
+                take, said = made.take, made.why or f"{made.bytes:,} bytes"
+                where = f"{take.fault} on {take.build}, seed {take.seed}"
+                err.print(
+                    f"{made.outcome}: {take.name}: {where}: {said}", markup=False, soft_wrap=True
+                )
+
+        directory = Path(out) if out else INCIDENTS
+        session = record_all(wanted, again=again, jobs=jobs, directory=directory, on_done=tell)
+    for path in session.leftovers:
+        path.unlink() if prune else None
+        said = "removed" if prune else "no take claims it any more (--prune removes it)"
+        err.print(f"{path.name}: {said}", markup=False, soft_wrap=True)
+    counts = Counter(made.outcome for made in session.made)
+    size = sum(made.bytes for made in session.made)
+    parts = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    err.print(
+        f"{len(wanted)} takes: {parts}; {size / 1e6:.2f} MB in {directory}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if session.failed:
+        raise typer.Exit(1)
 
 
 def run_bench(name: str, runs: int, *, as_json: bool) -> None:

@@ -221,6 +221,22 @@ def evals_run(
     run_evals(reasoner, only, as_json=as_json)
 
 
+@evals_app.command("record")
+def evals_record(
+    only: Annotated[str, typer.Option(help="Glob over ids of faults or of recordings.")] = "*",
+    again: Annotated[bool, typer.Option("--again", help="Also replace what exists.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Takes side by side.")] = 2,
+    out: Annotated[str, typer.Option(help="Folder; default: the suite's own.")] = "",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove recordings that no take claims any more.")
+    ] = False,
+) -> None:
+    """Record incidents: cause each fault on real servers and capture them."""
+    from api.cli.evaluate import record_evals
+
+    record_evals(only, out, again=again, jobs=jobs, prune=prune)
+
+
 def main() -> None:
     """Entry point: expected failures are one sentence on stderr and exit 1."""
     try:
