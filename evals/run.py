@@ -76,6 +76,7 @@ async def work(
         actions=tuple(incident.plan.actions),
         facts=await check_facts(recorded, diagnosis, evidence) if diagnosis else (),
         readings=readings,
+        evidence=tuple(evidence),
         usage=incident.usage,
         seconds=seconds,
     )
@@ -85,19 +86,23 @@ async def diagnose(
     recorded: RecordedIncident, library: Library, model: Reasoner | None = None
 ) -> tuple[Incident, list[Evidence]]:
     """The incident at the gate, and all its evidence."""
+    context = opened(recorded, library, model)
+    incident = await investigate(context, await context.journal.incident())
+    return incident, await context.journal.evidence()
+
+
+def opened(recorded: RecordedIncident, library: Library, model: Reasoner | None = None) -> Context:
+    """What a run of this incident may reach: the recording, and nothing else."""
     connection = RecordedConnection(recorded.recording)
-    journal = MemoryJournal(_opened(recorded.id, connection))
-    context = Context(
+    return Context(
         target=Target(recorded.id, "", memory_limit=connection.header.memory_limit),
         connection=connection,
         open_for_remedies=_refuse,
-        journal=journal,
+        journal=MemoryJournal(_opened(recorded.id, connection)),
         library=library,
         rules=Rules(library),
         model=model,
     )
-    incident = await investigate(context, await journal.incident())
-    return incident, await journal.evidence()
 
 
 async def _refuse() -> Connection:

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.incident import Action, Culprit, Diagnosis, Fact, Usage
 from evals.truth import Truth
+from tools.reading import Evidence
 
 Z95 = 1.96
 _BINS = 10
@@ -40,6 +41,8 @@ class Result:
     facts: tuple[Checked, ...] = ()
     readings: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """What the baseline tools saw: for the trivial baselines."""
+    evidence: tuple[Evidence, ...] = ()
+    """All that was looked at."""
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     failure: str = ""
