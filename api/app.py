@@ -8,7 +8,17 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 
-from api import actions, catalogues, chat, events, health, incidents, logs, problems
+from api import (
+    actions,
+    catalogues,
+    chat,
+    events,
+    health,
+    incidents,
+    logs,
+    problems,
+    recordings,
+)
 from api.alerts import intake
 from api.auth import Tokens
 from api.middleware import BodyLimit, Observed
@@ -68,7 +78,7 @@ def create_app(
     app.add_middleware(Observed)
     for router in (
         intake.router, incidents.router, actions.router, events.router, chat.router,
-        catalogues.router,
+        catalogues.router, recordings.router,
     ):  # fmt: skip
         app.include_router(router, responses=_ERRORS)
     app.include_router(health.router)

@@ -164,6 +164,8 @@ class Config(_Entry):
     sources: list[SourceEntry] = Field(default_factory=list)
     policy: PolicyEntry = PolicyEntry()
     runbooks: list[Path] = Field(default_factory=list)
+    recordings: int = Field(default=500, ge=0, le=100_000)
+    """How many recordings of investigations are kept, newest first; 0 keeps none."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -22,7 +22,7 @@ from sqlalchemy import update
 from agent.context import Context, Target
 from agent.incident import Incident
 from agent.runbook import Library
-from api import logs, metrics
+from api import logs, metrics, recorder
 from api.queue import Queue, open_queue, working
 from api.settings import Settings
 from api.store import decisions, incidents
@@ -122,9 +122,13 @@ class Worker:
         rules, model = self.reasoners
         # The connection first: at maxclients, or when memory is gone, a later one may be refused.
         connection = await open_for_reading(target.url)
+        # A run that goes on after a crash or an approval saw only a part: that is no recording.
+        most = self.settings.config.recordings
+        begins = most > 0 and incident.status == "queued"
+        recording = recorder.recording_of(connection, target, incident) if begins else None
         context = Context(
             target=target,
-            connection=connection,
+            connection=recording or connection,
             open_for_remedies=lambda: open_for_remedies(target.remedy_url),
             journal=journal,
             library=self.library,
@@ -139,6 +143,8 @@ class Worker:
             if heart.done() and not run.done():
                 heart.result()  # raises LeaseLost
             await run
+            if recording is not None:
+                await recorder.keep(self.database, recording, incident, most)
         finally:
             for task in (run, heart):
                 task.cancel()

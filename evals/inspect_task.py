@@ -211,7 +211,7 @@ def _judged(result: Result) -> dict[str, Any]:
         "confidence": result.diagnosis.confidence if result.diagnosis else None,
         "value": {
             "root_cause": int(result.right),
-            "culprit": int(result.culprit_right),
+            "culprit": int(result.culprit_right) if result.truth.culprit else None,
             "false_positive": None if result.truth.is_incident else int(result.false_positive),
             "harmful": len(result.harm),
             "evidence": sum(f.recomputes for f in facts) / len(facts) if facts else None,

@@ -59,9 +59,9 @@ class Result:
 
     @property
     def culprit_right(self) -> bool:
-        """Kind and name, exactly."""
-        return self.diagnosis is not None and same_culprit(
-            self.diagnosis.culprit, self.truth.culprit
+        """Kind and name, exactly; whatever it is where nobody said."""
+        return self.diagnosis is not None and (
+            not self.truth.culprit or same_culprit(self.diagnosis.culprit, self.truth.culprit)
         )
 
     @property
@@ -275,9 +275,10 @@ def summary(reasoner: str, results: Sequence[Result], seconds: float) -> dict[st
 def _rates(results: Sequence[Result]) -> dict[str, Rate]:
     quiet = [result for result in results if not result.truth.is_incident]
     facts = [fact for result in results for fact in result.facts]
+    told = [result for result in results if result.truth.culprit]
     return {
         "top1": wilson(sum(result.right for result in results), len(results)),
-        "culprit": wilson(sum(result.culprit_right for result in results), len(results)),
+        "culprit": wilson(sum(result.culprit_right for result in told), len(told)),
         "false_positive_rate": wilson(sum(r.false_positive for r in quiet), len(quiet)),
         "evidence_precision": wilson(sum(fact.recomputes for fact in facts), len(facts)),
     }

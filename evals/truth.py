@@ -28,7 +28,7 @@ class Truth(Words):
     root_cause: list[str]
     """Any of these is right."""
     culprit: list[Culprit]
-    """Any of these is right."""
+    """Any of these is right; without any nobody said, and it is not judged."""
     contributing: list[str]
     """May be named as contributing."""
     also: list[str] = Field(default_factory=list)
@@ -41,6 +41,8 @@ class Truth(Words):
     build: str
     seed: int
     scale: float = 1.0
+    comment: str = ""
+    """What the person said who judged it, if one did."""
 
 
 class RecordedIncident(Words):

@@ -143,12 +143,16 @@ class RecordingConnection:
 
     def save(self, path: Path) -> None:
         """Write what was recorded so far."""
+        recording_file.write(path, self.finished(), self._limit)
+
+    def finished(self) -> Recording:
+        """What was recorded so far, and what of it is complete."""
         for kind, following in self._pages.items():
             if not self._full and _ran_to_its_end(following):
                 self.recording.table.complete.add(kind)
         flavour = _flavour(self.recording)
         self.recording.header = replace(self.recording.header, flavour=flavour, node=self._node())
-        recording_file.write(path, self.recording, self._limit)
+        return self.recording
 
     def _keep(self, command: Command, at: float, reply: Reply | CommandFailure) -> None:
         if READ_ONLY.refusal(command) is not None or acl_name(command) == INTRODUCTION:

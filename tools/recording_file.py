@@ -134,13 +134,8 @@ def decoded(value: Any) -> Reply:
 
 def write(path: Path, recording: Recording, limit: int | None = None) -> None:
     """Write the file whole or not at all; `limit` bounds its compressed size: keys are left out."""
-    for _ in range(8):
-        size = len(packed(recording)) if limit is not None else 0
-        if limit is None or size <= limit or not recording.table.keys:
-            break
-        frames = len(packed(shortened(recording, 0)))
-        room = max(0, limit - frames) / max(1, size - frames)
-        recording = shortened(recording, int(len(recording.table.keys) * min(0.95, room * 0.98)))
+    if limit is not None:
+        recording = fitting(recording, limit)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(packed(recording, compress=path.name.endswith(".gz")))
     partial.replace(path)
@@ -150,6 +145,18 @@ def packed(recording: Recording, *, compress: bool = True) -> bytes:
     """The bytes of the file; the same recording gives the same bytes."""
     data = ("\n".join(_lines(recording)) + "\n").encode()
     return gzip.compress(data, 9, mtime=0) if compress else data
+
+
+def fitting(recording: Recording, limit: int) -> Recording:
+    """The same with as many keys as fit into `limit` bytes of a compressed file."""
+    for _ in range(8):
+        size = len(packed(recording))
+        if size <= limit or not recording.table.keys:
+            break
+        frames = len(packed(shortened(recording, 0)))
+        room = max(0, limit - frames) / max(1, size - frames)
+        recording = shortened(recording, int(len(recording.table.keys) * min(0.95, room * 0.98)))
+    return recording
 
 
 SHARE_WORTH_KEEPING = 0.2

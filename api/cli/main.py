@@ -143,6 +143,19 @@ def approve(
 
 
 @app.command()
+def verdict(
+    incident: Annotated[str, typer.Argument(help="The incident's id.")],
+    root_cause: Annotated[str, typer.Option(help="A cause's id, unknown or no-incident.")],
+    culprit: Annotated[str, typer.Option(help="KIND:NAME, e.g. prefix:session: or none.")] = "",
+    comment: Annotated[str, typer.Option(help="How you know.")] = "",
+) -> None:
+    """Say what an incident really was; that labels its recording."""
+    from api.cli.verdicts import give
+
+    give(incident, root_cause, culprit, comment)
+
+
+@app.command()
 def acl(
     version: Annotated[str, typer.Argument(help="A version (7.0, valkey-9.1) or a URL.")],
 ) -> None:
@@ -235,6 +248,18 @@ def evals_record(
     from api.cli.evaluate import record_evals
 
     record_evals(only, out, again=again, jobs=jobs, prune=prune)
+
+
+@evals_app.command("export")
+def evals_export(
+    incident: Annotated[str, typer.Argument(help="The id of an incident with a verdict.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write into.")],
+    hash_names: Annotated[bool, typer.Option(help="Hash key, client and host names.")] = False,
+) -> None:
+    """Export an incident the service worked as a recorded incident, labelled by the verdict."""
+    from api.cli.verdicts import export_incident
+
+    export_incident(incident, output, hash_names=hash_names)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Dialect,
     ForeignKey,
     Index,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -219,6 +220,21 @@ class VerdictRow(Table):
     culprit: Mapped[dict[str, Any] | None]
     comment: Mapped[str]
     at: Mapped[datetime]
+
+
+class RecordingRow(Table):
+    """What the tools saw during one attempt at an incident: a file that `replay` reads."""
+
+    __tablename__ = "recordings"
+
+    incident_id: Mapped[str] = mapped_column(
+        String(64), ForeignKey("incidents.id"), primary_key=True
+    )
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    flavour: Mapped[str]
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    taken_at: Mapped[datetime] = mapped_column(index=True)
+    """When the investigation began."""
 
 
 class MessageRow(Table):

@@ -112,9 +112,9 @@ class Lab:
 
 Kind = Literal[
     "single", "look-alike", "healthy", "by-design", "two-faults", "missing-evidence",
-    "red-herring", "uncatalogued",
+    "red-herring", "uncatalogued", "production",
 ]  # fmt: skip
-"""What makes an incident of the suite hard."""
+"""What makes an incident of the suite hard; production: the service worked it, a person judged."""
 
 
 class Fault(ABC):

@@ -30,6 +30,7 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("POST", "/v1/alerts/generic", {"alerts": []}, "responder"),
     ("POST", "/v1/investigations", {"target": "cache-eu"}, "responder"),
     ("POST", "/v1/incidents/inc-1/verdict", {"root_cause": "unknown"}, "responder"),
+    ("GET", "/v1/incidents/inc-1/recording", None, "responder"),
     ("POST", "/v1/incidents/inc-1/reinvestigate", None, "responder"),
     ("POST", "/v1/incidents/inc-1/close", None, "responder"),
     ("POST", "/v1/chat", {"message": "?", "incident_id": "inc-1"}, "responder"),
