@@ -12,13 +12,13 @@ from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit
 
 
-def run_evals(reasoner: str, only: str, *, as_json: bool) -> None:
+def run_evals(reasoner: str, only: str, directory: str, *, as_json: bool) -> None:
     """Score a reasoner on the recorded incidents; the report on stdout."""
     from agent.runbook_library import load_library
     from api.reasoning import reasoners
     from evals.report import markdown
     from evals.run import RULES, run_suite
-    from evals.truth import incidents
+    from evals.truth import INCIDENTS, incidents
 
     settings = settings_or_exit()
     library = load_library(settings.runbooks)
@@ -27,7 +27,11 @@ def run_evals(reasoner: str, only: str, *, as_json: bool) -> None:
         raise failure(f"--reasoner: '{reasoner}' is not one of rules, openai", code=2)
     if reasoner == "openai" and model is None:
         raise failure("--reasoner openai: set OPENAI_MODEL (and OPENAI_API_KEY) first", code=2)
-    chosen = incidents(only)
+    folder = Path(directory) if directory else INCIDENTS
+    try:
+        chosen = incidents(only, folder)
+    except (OSError, ValueError) as error:
+        raise failure(f"--directory {folder}: {error}", code=2) from None
     if not chosen:
         raise failure(f"--only: no recorded incident matches '{only}'", code=2)
     with Progress(console=render.console(stderr=True), transient=True) as progress:
@@ -38,6 +42,7 @@ def run_evals(reasoner: str, only: str, *, as_json: bool) -> None:
                 only,
                 model=model if reasoner == "openai" else None,
                 library=library,
+                directory=folder,
                 on_done=lambda _: progress.advance(task),
             )
         )

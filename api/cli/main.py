@@ -226,12 +226,13 @@ def runbooks_lint(
 def evals_run(
     reasoner: Annotated[str, typer.Option(help="rules or openai.")] = "rules",
     only: Annotated[str, typer.Option(help="Glob over incident ids.")] = "*",
+    directory: Annotated[str, typer.Option(help="Incidents of your own, as exported.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Score a reasoner on the recorded incidents, offline."""
     from api.cli.evaluate import run_evals
 
-    run_evals(reasoner, only, as_json=as_json)
+    run_evals(reasoner, only, directory, as_json=as_json)
 
 
 @evals_app.command("record")
