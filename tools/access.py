@@ -16,6 +16,8 @@ class AclDenial(Reading):
     object: str
     username: str
     client_address: str
+    client_name: str = ""
+    """As it named itself; empty if it had not, as before a login."""
     age_seconds: float
 
 
@@ -43,13 +45,14 @@ async def acl_log(connection: Connection, args: AclLogArguments) -> AclLog:
 
 def _denial(raw: dict[str, Reply]) -> AclDenial:
     client = text(raw.get("client-info"), 1_000)
-    address = next((p for p in client.split() if p.startswith("addr=")), "")
+    named = dict(part.partition("=")[::2] for part in client.split())
     return AclDenial(
         count=integer(raw.get("count")),
         reason=text(raw.get("reason")),
         context=text(raw.get("context")),
         object=text(raw.get("object")),
         username=text(raw.get("username")),
-        client_address=address.removeprefix("addr="),
+        client_address=named.get("addr", ""),
+        client_name=named.get("name", ""),
         age_seconds=decimal(raw.get("age-seconds")) or 0.0,
     )

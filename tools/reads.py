@@ -4,6 +4,7 @@ from tools.access import acl_log
 from tools.bigkeys import bigkeys
 from tools.catalogue import Tool, tool
 from tools.clients import clients
+from tools.cluster import cluster
 from tools.configuration import config_get
 from tools.keyspace import keyspace
 from tools.latency import latency_doctor, latency_histogram, latency_latest
@@ -39,6 +40,7 @@ _TOOLS: tuple[Tool, ...] = (
     tool(bigkeys),
     tool(clients),
     tool(stream_info),
+    tool(cluster),
     tool(instance_resize),
 )
 READS: dict[str, Tool] = {each.name: each for each in _TOOLS}

@@ -70,6 +70,15 @@ class Stats(InfoReading):
     sync_full: Measured[int]
     sync_full_per_second: Measured[float]
     sync_partial_err: Measured[int]
+    replicated_bytes_per_second: Measured[float] = NotMeasured(
+        not_measured="INFO replication master_repl_offset", because="it was not asked for"
+    )
+    """Growth of the replication stream: what a backlog has to hold, a second."""
+    client_output_buffer_limit_disconnections: Measured[int] = NotMeasured(
+        not_measured="INFO stats client_output_buffer_limit_disconnections",
+        because="it was not asked for",
+    )
+    """Clients cut off for what they left unread (7.0.16 and later)."""
     total_forks: Measured[int]
     total_forks_per_second: Measured[float]
     evicted_clients: Measured[int]
@@ -185,13 +194,18 @@ _RATES = {
 }
 
 
+_CUT_OFF = "client_output_buffer_limit_disconnections"
+
+
 async def stats(connection: Connection, args: StatsArguments) -> Stats:
     """Counters now, and their rates per second between two samples; bytes, microseconds as named.
 
     A rate is not measured when the counters were reset or the server restarted in between.
-    Source: INFO server, stats, memory, keyspace, cpu, twice.
+    Source: INFO server, stats, memory, keyspace, cpu, replication, twice.
     """
-    samples = await take_samples(connection, args.seconds, "memory", "keyspace", "cpu")
+    samples = await take_samples(
+        connection, args.seconds, "memory", "keyspace", "cpu", "replication"
+    )
     for info in (samples.first, samples.last):
         keys, expires = _in_all_databases(info, "keys"), _in_all_databases(info, "expires")
         info["keys"], info["without_expiry"] = str(keys), str(keys - expires)
@@ -203,6 +217,8 @@ async def stats(connection: Connection, args: StatsArguments) -> Stats:
         "used_memory_per_second": samples.growth("used_memory"),
         "keys_per_second": samples.growth("keys"),
         "keys_without_expiry_per_second": samples.growth("without_expiry"),
+        "replicated_bytes_per_second": samples.growth("master_repl_offset"),
+        _CUT_OFF: samples.last.get(_CUT_OFF, absent(f"INFO stats {_CUT_OFF}")),
         "cpu_cores": _sum(samples.growth("used_cpu_user"), samples.growth("used_cpu_sys")),
         "hit_ratio": _hit_ratio(
             computed["keyspace_hits_per_second"], computed["keyspace_misses_per_second"]

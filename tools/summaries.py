@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from tools.access import AclLog
 from tools.clients import Clients
+from tools.cluster import Cluster
 from tools.configuration import Configuration
 from tools.keyspace import BigKeys, Keyspace
 from tools.latency import LatencyDoctor, LatencyEvents, LatencyHistogram
@@ -238,6 +239,16 @@ def _streams(r: Streams) -> str:
     return f"{count(r.found)} streams" + (": " + "; ".join(top) if top else "")
 
 
+def _cluster(r: Cluster) -> str:
+    if not r.enabled:
+        return "cluster mode is off"
+    top = next((f"; slot {s.slot} holds {percent(s.share_of_keys)} of them" for s in r.fullest), "")
+    return (
+        f"cluster {word(r.state)}, {count(r.size)} primaries, {count(r.slots_owned)} slots here "
+        f"with {count(r.keys)} keys{top}"
+    )
+
+
 def _instance_resize(r: InstanceResize) -> str:
     fits = ", ".join(f"{fit.provider} {fit.name}" for fit in r.fits[:3]) or "none: shard"
     return (
@@ -268,5 +279,6 @@ _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {
     BigKeys: _bigkeys,
     Clients: _clients,
     Streams: _streams,
+    Cluster: _cluster,
     InstanceResize: _instance_resize,
 }

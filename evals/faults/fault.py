@@ -13,7 +13,15 @@ import redis
 
 from evals import servers
 from evals.faults.alerts import SUMMARIES
-from evals.faults.workload import MIB, Actor, Application, Traffic, connect, everyday_traffic
+from evals.faults.workload import (
+    MIB,
+    READS,
+    Actor,
+    Application,
+    Traffic,
+    connect,
+    everyday_traffic,
+)
 from evals.servers import Server
 from tools.recording_file import Recording
 
@@ -56,6 +64,8 @@ class Lab:
     admin: "redis.Redis"
     stack: contextlib.ExitStack
     actors: list[Actor] = field(default_factory=list)
+    everyday_reads: float = READS
+    """Share of reads in the everyday traffic: 1 on a replica, where its application only reads."""
 
     def node(self, *arguments: str) -> Server:
         """Another server of the same build, for a replica, a primary or a shard of a cluster."""
@@ -161,6 +171,9 @@ class Fault(ABC):
     def amend(self, recording: Recording) -> None:  # noqa: B027 - a hook, empty for most
         """Change what was recorded as the fixture's document has it; most faults change nothing."""
 
+    def before(self, lab: Lab) -> None:  # noqa: B027 - a hook, empty for most
+        """What the server needs before its first key, such as the rest of its cluster."""
+
     @abstractmethod
     def inject(self, lab: Lab) -> Expected:
         """Cause it, and say what the truth is."""
@@ -173,11 +186,13 @@ class Fault(ABC):
         with contextlib.ExitStack() as stack:
             admin = stack.enter_context(contextlib.closing(connect(server.port)))
             lab = Lab(server, seed, random, scale, app, admin, stack)
+            self.before(lab)
             app.fill(admin, lab.megabytes(self.everyday * random.uniform(0.8, 1.2)))
             expected = self.inject(lab)
             _remove_traces(admin)
             admin.close()
-            traffic = Traffic(everyday_traffic(app, server.port) + lab.actors)
+            everyday = everyday_traffic(app, server.port, reads=lab.everyday_reads)
+            traffic = Traffic(everyday + lab.actors)
             stack.callback(traffic.stop)
             traffic.start()
             time.sleep(WARM_UP_SECONDS)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 from typing import Any, Literal
 
@@ -67,16 +68,27 @@ _SERVICES = (
 )  # fmt: skip
 
 
-def connect(port: int, name: str | None = None) -> "redis.Redis":
+def connect(
+    port: int, name: str | None = None, *, user: str = "", password: str = ""
+) -> "redis.Redis":
     """A client of the application; nothing is retried."""
     return redis.Redis(
         port=port,
+        username=user or None,
+        password=password or None,
         client_name=name,
         protocol=2,
         socket_timeout=10,
         driver_info=None,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+Owns = Callable[[str], bool]
+
+
+def _any(_: str) -> bool:
+    return True
 
 
 class Application:
@@ -94,6 +106,8 @@ class Application:
         self.services = random.sample(_SERVICES, 5)
         self.spare = random.sample(SPARE_PREFIXES, 4)
         self.keys: list[Keys] = []
+        self.owns: Owns = _any
+        """Which keys this server serves: a node of a cluster has only those of its slots."""
 
     def client_name(self, service: str | None = None) -> str:
         """`checkout-5d2f`: a service and something like a pod's suffix."""
@@ -104,15 +118,24 @@ class Application:
         """Write all families, about this many bytes together."""
         for family in self.families:
             count = max(8, int(total_bytes * family.share / family.mean_bytes))
-            self.keys.append(Keys(family, write_family(client, self.random, family, count)))
+            names = write_family(client, self.random, family, count, owns=self.owns)
+            self.keys.append(Keys(family, names))
 
 
 def write_family(
-    client: "redis.Redis", random: Random, family: Family, count: int, *, idle: bool = True
+    client: "redis.Redis",
+    random: Random,
+    family: Family,
+    count: int,
+    *,
+    idle: bool = True,
+    owns: Owns = _any,
 ) -> list[str]:
     """Write keys as they are found in production: unlike sizes, ages and times to live."""
-    payloads = _templates(client, random, family)
-    names = [f"{family.prefix}:{n}" for n in random.sample(range(max(10**5, 4 * count)), count)]
+    among = range(max(10**5, 4 * count))
+    drawn = random.sample(among, count if owns is _any else len(among))
+    names = list(islice(filter(owns, (f"{family.prefix}:{n}" for n in drawn)), count))
+    payloads = _templates(client, random, family, names[0])
     for start in range(0, count, _PIPELINE):
         pipe = client.pipeline(transaction=False)
         for name in names[start : start + _PIPELINE]:
@@ -128,11 +151,10 @@ def write_family(
     return names
 
 
-def _templates(client: "redis.Redis", random: Random, family: Family) -> list[bytes]:
+def _templates(client: "redis.Redis", random: Random, family: Family, name: str) -> list[bytes]:
     """Payloads of RESTORE: the only way to give a key the idle time of an old one."""
     payloads: list[bytes] = []
     for _ in range(_TEMPLATES):
-        name = f"{family.prefix}:new"
         size = max(16, int(random.lognormvariate(0, 0.5) * family.mean_bytes * 0.88))
         write_value(client.pipeline(transaction=False), random, family.type, name, size).execute()
         payloads.append(bytes(client.dump(name) or b""))
@@ -214,8 +236,14 @@ class Traffic:
             self._stop.wait(0.2)  # gone, full or busy: an application tries again
 
 
-def everyday_traffic(app: Application, port: int, per_second: float = 160) -> list[Actor]:
-    """Reads that mostly hit, and writes that refresh what is there."""
+READS = 0.85
+"""Share of reads in everyday traffic."""
+
+
+def everyday_traffic(
+    app: Application, port: int, per_second: float = 160, *, reads: float = READS
+) -> list[Actor]:
+    """Reads (this share) that mostly hit, and writes that refresh what is there."""
     random = Random(app.random.getrandbits(32))
     actors = []
     for service in app.services:
@@ -224,7 +252,7 @@ def everyday_traffic(app: Application, port: int, per_second: float = 160) -> li
             Actor(
                 connect(port, app.client_name(service)),
                 per_second / len(app.services),
-                _reads_and_writes(random, keys),
+                _reads_and_writes(random, keys, app.owns, reads),
             )
         )
     for service in random.choices(app.services, k=random.randint(2, 6)):  # idle pool members
@@ -239,15 +267,16 @@ _READ: dict[KeyType, str] = {
 }  # fmt: skip
 
 
-def _reads_and_writes(random: Random, keys: Keys) -> Step:
+def _reads_and_writes(random: Random, keys: Keys, owns: Owns, reads: float) -> Step:
     family = keys.family
     tail = (0, 19) if family.type in ("list", "zset") else ()
 
     def step(pipe: Pipeline) -> None:
         name = keys.names[min(int(random.paretovariate(0.8)) - 1, len(keys.names) - 1)]
         if random.random() < 0.01:
-            name = f"{family.prefix}:{random.randrange(10**6, 10**7)}"  # a miss
-        if random.random() < 0.85:
+            missed = f"{family.prefix}:{random.randrange(10**6, 10**7)}"
+            name = missed if owns(missed) else name
+        if random.random() < reads:
             pipe.execute_command(_READ[family.type], name, *tail)
         elif family.type == "string":
             pipe.set(name, text(random, family.mean_bytes), ex=family.ttl_seconds)
