@@ -25,18 +25,16 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from agent.incident import Claim
 from agent.model import Model, ModelSettings
-from agent.reasoner import OpenAIReasoner
 from agent.runbook import Library
 from agent.runbook_library import load_library
-from evals import alone
-from evals.run import RULES, work
+from evals.run import work
 from evals.score import Result
+from evals.suite import MODEL_REASONERS, REASONERS, RULES
 from evals.truth import INCIDENTS, RecordedIncident
 from evals.truth import incidents as recorded_incidents
 from tools import recording_file
 
 OPENAI = "openai"
-REASONERS = (RULES, OPENAI, alone.NAME)
 _JUDGED = "judged"
 LONGEST_EVIDENCE = 20_000
 """Characters of one reading in the transcript."""
@@ -92,9 +90,7 @@ async def _worked(reasoner: str, recorded: RecordedIncident, library: Library) -
         return await work(recorded, library)
     model = Model(endpoint(get_model()))  # one for each sample: its budget is one incident's
     try:
-        if reasoner == alone.NAME:
-            return await alone.work_alone(recorded, model, library)
-        return await work(recorded, library, OpenAIReasoner(model, library))
+        return await MODEL_REASONERS[reasoner](recorded, model, library)
     finally:
         await model.close()
 

@@ -1,9 +1,9 @@
-"""Runs a reasoner over the recorded incidents, offline, through the real graph."""
+"""One recorded incident, worked offline through the real graph, and its facts looked up again."""
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,58 +15,48 @@ from agent.redaction import redact_tree
 from agent.rules import Rules
 from agent.run import investigate
 from agent.runbook import Library
-from agent.runbook_library import load_library
-from evals.score import Checked, Result, recomputed, summary
-from evals.truth import INCIDENTS, RecordedIncident, incidents
+from evals.score import Checked, Result, recomputed
+from evals.truth import RecordedIncident
 from tools.connection import CommandFailure, Connection
 from tools.reading import Evidence
 from tools.reads import READS
 from tools.recording import RecordedConnection
 from tools.recording_file import Recording
 
-Report = dict[str, Any]
-RULES = "rules"
-
-
-async def run_suite(
-    reasoner: str = RULES,
-    only: str = "*",
-    *,
-    model: Reasoner | None = None,
-    library: Library | None = None,
-    directory: Path = INCIDENTS,
-    on_done: Callable[[Result], None] | None = None,
-) -> Report:
-    """Every recorded incident whose id matches `only`, scored: the JSON of `evals run`.
-
-    `reasoner` other than `rules` needs `model`. An incident that crashes counts as wrong.
-    """
-    if reasoner != RULES and model is None:
-        raise ValueError(f"the reasoner '{reasoner}' needs a model")
-    started = time.monotonic()
-    books = library or load_library()
-    results = []
-    for recorded in incidents(only, directory):
-        result = await work(recorded, books, model if reasoner != RULES else None)
-        results.append(result)
-        if on_done is not None:
-            on_done(result)
-    name = RULES if reasoner == RULES or model is None else model.name
-    return summary(name, results, time.monotonic() - started)
+INCIDENT_SECONDS = 300.0
+"""Longest one incident may take: five times what a model may spend on it."""
 
 
 async def work(
     recorded: RecordedIncident, library: Library, model: Reasoner | None = None
 ) -> Result:
     """One incident. Whatever goes wrong in it is part of its result."""
+    return await guarded(recorded, _worked(recorded, library, model))
+
+
+async def guarded(recorded: RecordedIncident, worked: Awaitable[Result]) -> Result:
+    """A crash, or taking too long, is a wrong answer and not the end of the suite."""
     started = time.monotonic()
     try:
-        incident, evidence = await diagnose(recorded, library, model)
-    except Exception as error:  # noqa: BLE001 - a crash is a wrong answer, not the end of the suite
-        failure = f"{type(error).__name__}: {error}"
-        return Result(recorded.id, recorded.truth, recorded.held_back, None, failure=failure)
+        async with asyncio.timeout(INCIDENT_SECONDS):
+            return await worked
+    except Exception as error:  # noqa: BLE001 - see above
+        return failed(recorded, f"{type(error).__name__}: {error}", time.monotonic() - started)
+
+
+def failed(recorded: RecordedIncident, why: str, seconds: float = 0.0) -> Result:
+    """The result of an incident that got no answer."""
+    return Result(
+        recorded.id, recorded.truth, recorded.held_back, None, seconds=seconds, failure=why
+    )
+
+
+async def _worked(
+    recorded: RecordedIncident, library: Library, model: Reasoner | None = None
+) -> Result:
+    started = time.monotonic()
+    incident, evidence = await diagnose(recorded, library, model)
     seconds = time.monotonic() - started
-    readings = {piece.tool: piece.reading for piece in reversed(evidence)}
     diagnosis = incident.diagnosis
     return Result(
         id=recorded.id,
@@ -75,7 +65,7 @@ async def work(
         diagnosis=diagnosis,
         actions=tuple(incident.plan.actions),
         facts=await check_facts(recorded, diagnosis, evidence) if diagnosis else (),
-        readings=readings,
+        readings={piece.tool: piece.reading for piece in reversed(evidence)},
         evidence=tuple(evidence),
         usage=incident.usage,
         seconds=seconds,

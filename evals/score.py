@@ -300,6 +300,7 @@ def _slices(results: Sequence[Result]) -> dict[str, list[Result]]:
         names = (
             f"build:{result.truth.build}",
             f"fault:{result.truth.fault}",
+            f"kind:{result.truth.kind}",
             "incidents" if result.truth.is_incident else "not incidents",
         )
         for name in names:
@@ -313,11 +314,18 @@ def _median(values: Iterable[int]) -> float:
 
 
 def _row(result: Result) -> dict[str, Any]:
+    said = result.diagnosis
     return {
         "id": result.id,
+        "kind": result.truth.kind,
+        "held_back": result.held_back,
         "expected": result.truth.root_cause,
         "got": result.got,
         "right": result.right,
+        "named": said.culprit.model_dump() if said else None,
         "culprit": result.culprit_right,
+        "confidence": said.confidence if said else None,
         "seconds": round(result.seconds, 3),
+        "harm": result.harm,
+        "failure": result.failure,
     }

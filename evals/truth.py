@@ -85,15 +85,15 @@ def write_truth(path: Path, truth: Truth) -> None:
 
 
 def incidents(only: str = "*", directory: Path = INCIDENTS) -> list[RecordedIncident]:
-    """All recorded incidents whose id matches a glob, by id.
+    """All recorded incidents of which a glob matches the id or the fault, by id.
 
     Raises FileNotFoundError for a recording without its truth, ValueError for a bad one.
     """
     found = []
     for recording in sorted(directory.glob(f"*{RECORDING_SUFFIX}")):
         name = recording.name.removesuffix(RECORDING_SUFFIX)
-        if fnmatch.fnmatchcase(name, only):
-            text = (directory / f"{name}{TRUTH_SUFFIX}").read_text("utf-8")
-            truth = Truth.model_validate(yaml.safe_load(text))
+        text = (directory / f"{name}{TRUTH_SUFFIX}").read_text("utf-8")
+        truth = Truth.model_validate(yaml.safe_load(text))
+        if fnmatch.fnmatchcase(name, only) or fnmatch.fnmatchcase(truth.fault, only):
             found.append(RecordedIncident(id=name, recording=recording, truth=truth))
     return found

@@ -5,6 +5,7 @@ One table for both, so that `redis-oncall acl` grants what the tools use and not
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 # Commands (or command|subcommand, in ACL spelling) of the read-only diagnosis identity.
 # All are read-only, and none returns a value stored in a key.
@@ -81,6 +82,7 @@ def acl_name(command: Sequence[object]) -> str:
     return f"{first}|{_word(command[1])}" if first in _CONTAINERS and len(command) > 1 else first
 
 
+@lru_cache(1024)
 def _word(part: object) -> str:
     return (part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)).lower()
 

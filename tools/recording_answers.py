@@ -90,6 +90,8 @@ def _of_the_kind(failure: Failure) -> Failure:
 def _cell(recording: Recording, column: str, key: bytes) -> Answer:
     table = recording.table
     cells = table.keys.get(key, {})
+    if column in cells:
+        return (cells[column],)
     for name in _columns_for(column, cells):
         if name in cells:
             return (cells[name],)
@@ -230,11 +232,11 @@ def _scan(recording: Recording, words: Words, _when: float) -> Answer:
         return (_of_the_kind(table.failures["SCAN"]),)
     options = {words[place].upper(): words[place + 1] for place in range(2, len(words) - 1, 2)}
     kind = options.get(b"TYPE", b"").lower()
-    keys = [
-        key
-        for key, cells in table.keys.items()
-        if key in table.scanned or (kind and cells.get("TYPE") == kind)
-    ]
+    keys = list(table.keys)
+    if len(table.scanned) < len(keys):
+        keys = [
+            k for k in keys if k in table.scanned or (kind and table.keys[k].get("TYPE") == kind)
+        ]
     cursor = int(words[1]) if words[1].isdigit() else 0
     whole = bool(table.complete & {"", kind.decode("utf-8", "replace")})
     start = cursor if cursor <= len(keys) else 0  # a cursor drawn at random: any start is fair

@@ -1,7 +1,7 @@
 """`redis-oncall`: every command, each importing what it needs only when it runs."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -224,15 +224,47 @@ def runbooks_lint(
 
 @evals_app.command("run")
 def evals_run(
-    reasoner: Annotated[str, typer.Option(help="rules or openai.")] = "rules",
-    only: Annotated[str, typer.Option(help="Glob over incident ids.")] = "*",
+    reasoner: Annotated[str, typer.Option(help="rules, openai or openai-alone.")] = "rules",
+    only: Annotated[str, typer.Option(help="Glob over ids of incidents or of faults.")] = "*",
+    part: Annotated[
+        Literal["all", "tuning", "held-back"],
+        typer.Option(help="Only what may be looked at while tuning, or only the rest."),
+    ] = "all",
     directory: Annotated[str, typer.Option(help="Incidents of your own, as exported.")] = "",
+    repeat: Annotated[int, typer.Option(min=1, max=100, help="Runs, and how far they agree.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Processes; with a model, questions at a time."),
+    ] = None,
     as_json: AsJson = False,
+    junit: Annotated[str, typer.Option(help="Also write JUnit XML to this file.")] = "",
+    markdown: Annotated[str, typer.Option(help="Also write Markdown to this file.")] = "",
+    write_readme: Annotated[
+        bool, typer.Option("--write-readme", help="Renew README's scores (in a checkout).")
+    ] = False,
 ) -> None:
     """Score a reasoner on the recorded incidents, offline."""
-    from api.cli.evaluate import run_evals
+    from api.cli.evaluate import Files, run_evals
 
-    run_evals(reasoner, only, directory, as_json=as_json)
+    files = Files(junit, markdown, write_readme)
+    run_evals(
+        reasoner, only, part, directory, repeat=repeat, jobs=jobs, as_json=as_json, files=files
+    )
+
+
+@evals_app.command("compare")
+def evals_compare(
+    before: Annotated[str, typer.Argument(help="A report: `evals run --json`.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
+    as_json: AsJson = False,
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit 1 if anything got worse.")
+    ] = False,
+) -> None:
+    """What changed between two reports, incident by incident."""
+    from api.cli.evaluate import compare_evals
+
+    compare_evals(before, after, as_json=as_json, fail_on_regression=fail_on_regression)
 
 
 @evals_app.command("record")

@@ -1,6 +1,5 @@
 """The Inspect task, run as its user runs it: in a process of its own, offline."""
 
-import asyncio
 import json
 import os
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent.functions import SUBMIT
-from evals.run import run_suite
+from evals.suite import run_suite
 from evals.truth import INCIDENTS, incidents
 from tests.agent.endpoint import reply
 
@@ -58,7 +57,7 @@ def measured(log: dict[str, Any], name: str, metric: str) -> float:
 
 def test_the_rules_score_as_in_the_suite_and_no_model_is_asked(directory: Path) -> None:
     log = inspect_eval(directory, "-T", "reasoner=rules", "--model", "mockllm/model")
-    suite = asyncio.run(run_suite(directory=directory))
+    suite = run_suite(incidents(directory=directory))
     assert len(log["samples"]) == suite["n"] == len(HANDFUL)
     assert measured(log, "root_cause", "accuracy") == pytest.approx(suite["top1"])
     assert measured(log, "culprit", "accuracy") == pytest.approx(suite["culprit"])
@@ -125,6 +124,6 @@ def test_our_agent_is_never_worse_than_the_rules_with_that_model(
 ) -> None:
     """It submits a cause without a claim each time: corrected, refused, and the rules stand."""
     log = inspect_eval(directory, "--model", "openai/test", "--model-base-url", endpoint)
-    suite = asyncio.run(run_suite(directory=directory))
+    suite = run_suite(incidents(directory=directory))
     assert measured(log, "root_cause", "accuracy") == pytest.approx(suite["top1"])
     assert measured(log, "llm_calls", "mean") >= 1

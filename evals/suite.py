@@ -1,0 +1,217 @@
+"""The whole suite: every recorded incident, worked by a reasoner, and scored.
+
+The rules only compute, so they get processes; models are waited for, so they get concurrency.
+Neither changes an answer: results come in the order of the incidents, and each incident is
+worked as if it were the only one.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import platform
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
+
+from agent.model import Model, ModelSettings
+from agent.reasoner import OpenAIReasoner
+from agent.runbook import Library
+from agent.runbook_library import load_library
+from evals import alone
+from evals.repeats import repeats
+from evals.run import failed, guarded, work
+from evals.score import Result, summary
+from evals.truth import RecordedIncident
+
+Report = dict[str, Any]
+Part = Literal["all", "tuning", "held-back"]
+RULES = "rules"
+FEW = 8
+"""Fewer incidents than this are not worth the start of processes."""
+ABREAST = 4
+"""Incidents that a model is asked about at the same time, unless told."""
+
+OnDone = Callable[[Result], None]
+Answer = Callable[[RecordedIncident, Library], Awaitable[Result]]
+"""A reasoner, as the suite sees it: whatever goes wrong is part of the result."""
+ByModel = Callable[[RecordedIncident, Model, Library], Awaitable[Result]]
+
+
+async def _in_our_graph(recorded: RecordedIncident, model: Model, library: Library) -> Result:
+    return await work(recorded, library, OpenAIReasoner(model, library))
+
+
+MODEL_REASONERS: dict[str, ByModel] = {"openai": _in_our_graph, alone.NAME: alone.work_alone}
+REASONERS = (RULES, *MODEL_REASONERS)
+
+
+def part_of(chosen: Sequence[RecordedIncident], part: Part) -> list[RecordedIncident]:
+    """All of them, those to tune on, or those that nobody looks at while tuning."""
+    return [one for one in chosen if part == "all" or one.held_back == (part == "held-back")]
+
+
+def run_suite(
+    chosen: Sequence[RecordedIncident],
+    reasoner: str = RULES,
+    *,
+    settings: ModelSettings | None = None,
+    library: Library | None = None,
+    repeat: int = 1,
+    jobs: int | None = None,
+    on_done: OnDone | None = None,
+) -> Report:
+    """Work these incidents, `repeat` times, and score them: the JSON of `evals run`.
+
+    `jobs`: processes for the rules (default: the cores), incidents at a time for a model. The
+    report is that of the first run; what the others changed is in its `repeats`. Raises
+    ValueError if the reasoner is unknown or lacks its model.
+    """
+    if reasoner not in REASONERS:
+        raise ValueError(f"reasoner: '{reasoner}' is not one of {', '.join(REASONERS)}")
+    books = library or load_library()
+    tell = on_done or (lambda _: None)
+    started = time.monotonic()
+    if reasoner == RULES:
+        name, run = RULES, partial(by_rules, chosen, books, jobs, tell)
+    else:
+        if settings is None:
+            raise ValueError(f"the reasoner '{reasoner}' needs a model")
+        name = f"{reasoner}:{settings.model}"
+        run = partial(by_model, MODEL_REASONERS[reasoner], chosen, settings, books, jobs, tell)
+    first = run()
+    report = summary(name, first, time.monotonic() - started) | {"machine": machine()}
+    if repeat > 1:
+        report["repeats"] = repeats([first, *(run() for _ in range(repeat - 1))])
+    return report
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> str:
+    """What it ran on."""
+    return f"{cores()} cores, {platform.machine()}, Python {platform.python_version()}"
+
+
+# -- a model: concurrency -------------------------------------------------------------------
+
+
+def by_model(
+    answer: ByModel,
+    chosen: Sequence[RecordedIncident],
+    settings: ModelSettings,
+    library: Library,
+    abreast: int | None,
+    tell: OnDone,
+) -> list[Result]:
+    """By a model; a new one each time, since it remembers what an incident has cost."""
+
+    async def run() -> list[Result]:
+        model = Model(settings)
+        room = asyncio.Semaphore(abreast or ABREAST)
+
+        async def one(recorded: RecordedIncident) -> Result:
+            async with room:
+                result = await guarded(recorded, answer(recorded, model, library))
+            tell(result)
+            return result
+
+        try:
+            return await asyncio.gather(*map(one, chosen))
+        finally:
+            await model.close()
+
+    return asyncio.run(run())
+
+
+# -- the rules: processes -------------------------------------------------------------------
+
+
+def by_rules(
+    chosen: Sequence[RecordedIncident],
+    library: Library,
+    processes: int | None,
+    tell: OnDone,
+    answer: Answer = work,
+) -> list[Result]:
+    """By pure computing: in processes if there are enough incidents to share out."""
+    processes = min(processes or cores(), len(chosen))
+    if processes <= 1 or len(chosen) < FEW:
+        return asyncio.run(_one_by_one(chosen, library, tell, answer))
+    done = _shared_out(chosen, library, processes, tell, answer)
+    # A process that died took the work of the others with it: now each has a process of its own.
+    for one in chosen:
+        if one.id not in done:
+            done |= _shared_out([one], library, 1, tell, answer)
+        if one.id not in done:
+            done[one.id] = failed(one, "its process died")
+            tell(done[one.id])
+    return [done[one.id] for one in chosen]
+
+
+async def _one_by_one(
+    chosen: Sequence[RecordedIncident], library: Library, tell: OnDone, answer: Answer
+) -> list[Result]:
+    results = []
+    for one in chosen:
+        results.append(result := await guarded(one, answer(one, library)))
+        tell(result)
+    return results
+
+
+def _shared_out(
+    chosen: Sequence[RecordedIncident],
+    library: Library,
+    processes: int,
+    tell: OnDone,
+    answer: Answer,
+) -> dict[str, Result]:
+    """Results by incident; those of a process that died are missing."""
+    done: dict[str, Result] = {}
+    with _pool(processes) as pool:
+        with _interrupts_held():  # the processes inherit it: only we are interrupted
+            started = {pool.submit(_in_process, one, library, answer): one for one in chosen}
+        for future in as_completed(started):
+            if (result := _result_of(future, started[future])) is not None:
+                done[result.id] = result
+                tell(result)
+    return done
+
+
+def _result_of(future: "Future[Result]", one: RecordedIncident) -> Result | None:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return None
+    except Exception as error:  # noqa: BLE001 - a result that cannot be sent is a wrong answer
+        return failed(one, f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes: no lock of ours and no seed of hashing is inherited."""
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _in_process(one: RecordedIncident, library: Library, answer: Answer) -> Result:
+    return asyncio.run(guarded(one, answer(one, library)))

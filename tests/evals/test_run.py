@@ -1,0 +1,198 @@
+"""The runner: the same results however they are made, and nothing that ends it early."""
+
+import asyncio
+import json
+import os
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.context import Case
+from agent.incident import DiagnosisDraft
+from agent.model import ModelSettings
+from agent.runbook import Library
+from agent.runbook_library import load_library
+from evals import run as run_module
+from evals import suite
+from evals.run import failed, work
+from evals.score import Result
+from evals.suite import MODEL_REASONERS, by_rules, part_of, run_suite
+from evals.truth import RecordedIncident, incidents
+from tests.acceptance.program import run
+
+SHIPPED = incidents()
+SOME = SHIPPED[:8]
+SETTINGS = ModelSettings("test", "", "http://127.0.0.1:9")
+
+
+def without_times(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def test_processes_change_nothing_but_the_time() -> None:
+    """Also not the order, nor what depends on how a process hashes."""
+    seen: list[Result] = []
+    alone = run_suite(SOME, jobs=1, on_done=seen.append)
+    shared = run_suite(SOME, jobs=2, repeat=2, on_done=seen.append)
+    assert [row["id"] for row in shared["incidents"]] == [one.id for one in SOME]
+    assert without_times(alone["incidents"]) == without_times(shared["incidents"])
+    assert alone["intervals"] == shared["intervals"]
+    assert shared["repeats"]["identical"] == shared["repeats"]["same_cause"] == 1.0
+    assert shared["repeats"]["differing"] == []
+    assert len(seen) == 3 * len(SOME)
+
+
+async def answer(recorded: RecordedIncident, library: Library) -> Result:
+    """Fails by the incident's place in the suite, in four ways."""
+    place = SOME.index(recorded)
+    if place == 1:
+        raise RuntimeError("out of words")
+    if place == 3:
+        os._exit(9)
+    if place == 5:
+        return failed(recorded, lambda: None)  # type: ignore[arg-type]  # cannot be pickled
+    return failed(recorded, f"worked {recorded.id}")
+
+
+def test_what_goes_wrong_in_one_incident_ends_no_other() -> None:
+    """Neither an exception, nor a dead process, nor a result that cannot be sent."""
+    seen: list[Result] = []
+    results = by_rules(SOME, load_library(), 2, seen.append, answer)
+    assert [result.id for result in results] == [one.id for one in SOME]
+    assert sorted(result.id for result in seen) == [one.id for one in SOME]
+    why = [result.failure for result in results]
+    assert why[1] == "RuntimeError: out of words"
+    assert why[3] == "its process died"
+    assert "pickle" in why[5].lower()
+    for place in (0, 2, 4, 6, 7):
+        assert why[place] == f"worked {SOME[place].id}"
+
+
+async def test_a_reasoner_that_crashes_is_wrong_and_says_why() -> None:
+    class Broken:
+        name = "broken"
+
+        async def investigate(self, case: Case, *_: Any) -> DiagnosisDraft:
+            raise RuntimeError("out of words")
+
+    result = await work(SOME[0], load_library(), Broken())
+    assert not result.right
+    assert "out of words" in result.failure
+
+
+def test_a_model_is_asked_about_several_incidents_at_a_time_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    under_way, most = 0, 0
+
+    async def slow(recorded: RecordedIncident, model: Any, library: Library) -> Result:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.05 * (8 - SOME.index(recorded)))
+        under_way -= 1
+        if recorded is SOME[2]:
+            raise RuntimeError("no answer")
+        return failed(recorded, "")
+
+    monkeypatch.setitem(MODEL_REASONERS, "openai", slow)
+    report = run_suite(SOME, "openai", settings=SETTINGS, jobs=3)
+    assert report["reasoner"] == "openai:test"
+    assert [row["id"] for row in report["incidents"]] == [one.id for one in SOME]
+    assert [row["failure"] for row in report["incidents"]].count("RuntimeError: no answer") == 1
+    assert most == 3
+
+
+def test_an_incident_that_takes_too_long_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(recorded: RecordedIncident, model: Any, library: Library) -> Result:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setitem(MODEL_REASONERS, "openai", endless)
+    monkeypatch.setattr(run_module, "INCIDENT_SECONDS", 0.1)
+    started = time.monotonic()
+    report = run_suite(SOME[:2], "openai", settings=SETTINGS)
+    assert time.monotonic() - started < 10
+    assert [row["got"] for row in report["incidents"]] == ["failed", "failed"]
+    assert "TimeoutError" in report["incidents"][0]["failure"]
+
+
+def test_repeats_say_how_far_runs_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = load_library()
+    asked: list[str] = []
+
+    async def moody(recorded: RecordedIncident, model: Any, library: Library) -> Result:
+        asked.append(recorded.id)
+        if recorded is SOME[0] and asked.count(recorded.id) == 2:
+            return failed(recorded, "not today")
+        return await work(recorded, library)
+
+    monkeypatch.setitem(MODEL_REASONERS, "openai", moody)
+    report = run_suite(SOME[:2], "openai", settings=SETTINGS, library=library, repeat=3)
+    right = [(await_right(one)) for one in SOME[:2]]
+    agreed = report["repeats"]
+    assert agreed["runs"] == 3
+    assert agreed["same_cause"] == agreed["identical"] == 0.5
+    assert agreed["top1"] == [sum(right) / 2, right[1] / 2, sum(right) / 2]
+    (differing,) = agreed["differing"]
+    assert differing["id"] == SOME[0].id
+    assert differing["got"]["failed"] == 1
+    assert differing["right"] == 2 * right[0]
+
+
+def await_right(one: RecordedIncident) -> bool:
+    return asyncio.run(work(one, load_library())).right
+
+
+def test_reasoners_are_known_and_have_what_they_need() -> None:
+    with pytest.raises(ValueError, match="needs a model"):
+        run_suite(SOME, "openai")
+    with pytest.raises(ValueError, match="not one of rules, openai, openai-alone"):
+        run_suite(SOME, "oracle")
+
+
+def test_the_held_back_part_is_the_rest() -> None:
+    tuning, held = part_of(SHIPPED, "tuning"), part_of(SHIPPED, "held-back")
+    assert part_of(SHIPPED, "all") == SHIPPED
+    assert sorted(one.id for one in tuning + held) == [one.id for one in SHIPPED]
+    assert {one.held_back for one in tuning} == {False}
+    assert {one.held_back for one in held} == {True}
+
+
+def test_the_command_writes_what_it_is_asked_for(tmp_path: Path) -> None:
+    one = SOME[0]
+    xml, page = tmp_path / "r.xml", tmp_path / "r.md"
+    done = run("evals", "run", "--only", one.id, "--json", "--junit", str(xml), "--markdown",
+               str(page))  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert [row["id"] for row in report["incidents"]] == [one.id]
+    assert ET.fromstring(xml.read_text()).attrib["tests"] == "1"
+    assert f"| {one.id} |" in page.read_text()
+    by_fault = json.loads(run("evals", "run", "--only", one.truth.fault, "--json").stdout)
+    assert one.id in [row["id"] for row in by_fault["incidents"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--reasoner", "oracle"), "not one of rules, openai, openai-alone"),
+        (("--reasoner", "openai-alone"), "set OPENAI_MODEL"),
+        (("--only", "no-such-*"), "no recorded incident matches"),
+        (("--part", "some"), "--part"),
+        (("--only", "a*", "--write-readme"), "the whole suite"),
+        (("--only", SOME[0].id, "--junit", "/no/such/folder/r.xml"), "cannot be written"),
+    ],
+)
+def test_what_the_command_cannot_do_is_said(arguments: tuple[str, ...], said: str) -> None:
+    done = run("evals", "run", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_cores_are_those_we_may_use() -> None:
+    assert 1 <= suite.cores() <= (os.cpu_count() or 1)
