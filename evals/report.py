@@ -99,7 +99,8 @@ def _is_records(value: object) -> bool:
 
 def _slices(slices: dict[str, Report]) -> str:
     """Slices with what all of them measure."""
-    names = [n for n in next(iter(slices.values()), {}) if n not in ("n", "intervals")]
+    seen = dict.fromkeys(name for part in slices.values() for name in part)
+    names = [name for name in seen if name not in ("n", "intervals")]
     rows = (
         (name, str(part["n"]), *(_share(part, measure) for measure in names))
         for name, part in slices.items()
