@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from agent.signals import (
     clients,
+    disk,
     encodings,
     filling,
     keys,
@@ -81,7 +82,14 @@ _ALL: tuple[SignalSpec, ...] = (
     persistence.copies_threaten_limit,
     persistence.saves_often,
     persistence.last_save_ok,
-    persistence.persistence_broken,
+    disk.snapshot_failed,
+    disk.append_failed,
+    disk.rewrite_failed,
+    disk.writes_refused_for_persistence,
+    disk.file_rewritten_repeatedly,
+    disk.rewrite_is_eager,
+    disk.fsync_stalls,
+    disk.fsync_every_write,
     upkeep.expired_keys_pile_up,
     upkeep.hz_is_low,
     upkeep.expiry_hits_its_time_cap,

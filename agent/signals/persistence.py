@@ -112,19 +112,3 @@ def last_save_ok(seen: Seen) -> Finding | None:
         "The last snapshot ended with status {status}.",
         [disk.fact("status", "rdb_last_bgsave_status", unit="text")],
     )
-
-
-@signal("symptom")
-def persistence_broken(seen: Seen) -> Finding | None:
-    """The last snapshot or AOF write failed."""
-    disk = seen.look(Persistence)
-    fields = ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status")
-    states = {name: getattr(disk.reading, name) for name in fields}
-    failed = next((name for name, state in states.items() if state == "err"), None)
-    if failed is None:
-        measured(disk.reading.rdb_last_bgsave_status)
-        return None
-    return Finding(
-        "Writing to disk failed: the last status is {status}.",
-        [disk.fact("status", failed, unit="text")],
-    )

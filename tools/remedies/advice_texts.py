@@ -198,6 +198,49 @@ ADVICE: dict[str, Advice] = {
         "The peak during a save fits the machine.",
         "killing the parent",
     ),
+    "misconf-bgsave-fail": Advice(
+        "Let snapshots succeed again",
+        "Snapshots fail, and writes are refused until one succeeds.",
+        (
+            "Look at the server's log and at the disk: space, inodes, the directory, its owner.",
+            "Free space outside the data directory, or give the directory back.",
+            "BGSAVE, and wait for rdb_last_bgsave_status to be ok: writes are accepted again.",
+        ),
+        "The last snapshot is ok, and MISCONF stops.",
+        "switching stop-writes-on-bgsave-error off as the cure",
+    ),
+    "aof-write-error": Advice(
+        "Give the append-only file room to write",
+        "Appends fail, and writes are refused until one succeeds.",
+        (
+            "Free space on the disk of the append-only file, outside its directory.",
+            "The server tries again every second; nothing has to be restarted.",
+            "Once it writes: BGREWRITEAOF, if the file has grown far beyond the data.",
+        ),
+        "aof_last_write_status is ok, and MISCONF stops.",
+        "deleting files of the append-only file",
+    ),
+    "aof-rewrite-loop": Advice(
+        "Rewrite the append-only file less often",
+        "Each rewrite forks the server and writes the whole dataset.",
+        (
+            "Set auto-aof-rewrite-percentage and -min-size where the server's file has them too.",
+            "Find out who lowered them, and why.",
+        ),
+        "Rewrites are hours apart.",
+        "switching the append-only file off",
+    ),
+    "aof-fsync-stall": Advice(
+        "Give the append-only file a disk that keeps up",
+        "Writes wait for the disk.",
+        (
+            "See on the host who else writes to that disk (iostat, iotop), and move it away.",
+            "Give the data directory a disk of its own, or a faster one.",
+            "If the owner of the data accepts to lose a second of writes: appendfsync everysec.",
+        ),
+        "No aof-* latency events, and p99 of writes as before.",
+        "appendfsync no",
+    ),
     "lua-script-cache": Advice(
         "Stop generating scripts",
         "Every script text that differs is compiled and kept.",
