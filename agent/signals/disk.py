@@ -92,7 +92,9 @@ def file_rewritten_repeatedly(seen: Seen) -> Finding | None:
         return None
     forks, uptime = measured(stats.reading.total_forks), measured(stats.reading.uptime_in_seconds)
     rewrites = number(disk.reading.aof_rewrites)  # not on 6.2, where only forks are counted
-    mostly = rewrites is None or rewrites >= REWRITE_SHARE * forks
+    # Persistence is read at the first sample, forks are counted at the second.
+    since = measured(stats.reading.total_forks_per_second) * stats.reading.seconds
+    mostly = rewrites is None or rewrites >= REWRITE_SHARE * max(forks - since, 1)
     if forks < REWRITES_LEAST or uptime > forks * REWRITE_EACH_SECONDS or not mostly:
         return None
     if measured(stats.reading.total_forks_per_second) <= 0 and not _rewrites_now(disk):

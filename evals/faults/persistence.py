@@ -18,7 +18,7 @@ from evals.faults.workload import MIB, Pipeline, text
 _SETTABLE_DIRECTORY = ("--enable-protected-configs", "yes")
 """From 7.0 on CONFIG SET dir is refused by default; 6.2 does not know the parameter."""
 _BLOCK = 32_000
-_WRITERS = 6
+_WRITERS = 12
 _LONGEST_WRITER = 300
 """Seconds after which a disk writer ends by itself."""
 
