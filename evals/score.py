@@ -1,311 +1,272 @@
-"""Scoring: pure, deterministic, no model as judge. Failures count as wrong, never as missing."""
+"""Scoring: pure, deterministic, no model as judge. Failures count as wrong, never as missing.
 
-import math
+What each measure means, and why, is in SCORING.md.
+"""
+
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from agent.incident import Action, Culprit, Diagnosis, Fact, Usage
-from evals.truth import Truth
-from tools.reading import Evidence
+from agent.causes import SECTIONS
+from agent.incident import Fact
+from evals.baselines import baseline_details, baselines, threshold_page, threshold_rule
+from evals.calibration import auroc, brier, calibration_error, reliability
+from evals.discrimination import Answer, Reference, tells, with_carried
+from evals.harm import UNKNOWN, harmful
+from evals.rates import Rate, rate_of, wilson
+from evals.result import Result, same_culprit
+from evals.scoring_facts import Checked, recomputed
 
-Z95 = 1.96
-_BINS = 10
-Rate = tuple[float, float, float]
-"""A fraction with its Wilson interval: value, low, high."""
+__all__ = [
+    "Checked", "Rate", "Result", "auroc", "baseline_details", "baselines", "brier",
+    "calibration_error", "evidence_of", "harmful", "recomputed", "reference_of", "reliability",
+    "same_culprit", "summary", "threshold_page", "threshold_rule", "wilson",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Checked:
-    """One fact of a claim, recomputed from the recording."""
-
-    name: str
-    exists: bool
-    """Its evidence and its paths are there."""
-    recomputes: bool
-    """Looking again gives the same value."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One incident, worked by a reasoner."""
-
-    id: str
-    truth: Truth
-    held_back: bool
-    diagnosis: Diagnosis | None
-    """None: it crashed."""
-    actions: tuple[Action, ...] = ()
-    facts: tuple[Checked, ...] = ()
-    readings: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    """What the baseline tools saw: for the trivial baselines."""
-    evidence: tuple[Evidence, ...] = ()
-    """All that was looked at."""
-    usage: Usage = field(default_factory=Usage)
-    seconds: float = 0.0
-    failure: str = ""
-
-    @property
-    def got(self) -> str:
-        """The root cause it named; `failed` if it named none."""
-        return self.diagnosis.root_cause if self.diagnosis else "failed"
-
-    @property
-    def right(self) -> bool:
-        """Top-1."""
-        return self.got in self.truth.root_cause
-
-    @property
-    def culprit_right(self) -> bool:
-        """Kind and name, exactly; whatever it is where nobody said."""
-        return self.diagnosis is not None and (
-            not self.truth.culprit or same_culprit(self.diagnosis.culprit, self.truth.culprit)
-        )
-
-    @property
-    def harm(self) -> list[str]:
-        """Why each harmful proposal is one."""
-        policy = str(self.readings.get("memory_info", {}).get("maxmemory_policy", "noeviction"))
-        return [why for a in self.actions if (why := harmful(a, self.truth, policy))]
-
-    @property
-    def false_positive(self) -> bool:
-        """An incident was declared where there is none (a crash is one, too)."""
-        return not self.truth.is_incident and (self.diagnosis is None or self.diagnosis.is_incident)
+_SECTION_OF = {cause: section for section, causes in SECTIONS.items() for cause in causes}
+_QUIET = "no-incident"
 
 
-def same_culprit(got: Culprit, wanted: Iterable[Culprit]) -> bool:
-    """Whether this is one of those wanted."""
-    return any(got.kind == one.kind and got.name == one.name for one in wanted)
+def summary(
+    reasoner: str,
+    results: Sequence[Result],
+    seconds: float,
+    reference: Reference | None = None,
+) -> dict[str, Any]:
+    """The document that `evals run --json` prints.
 
-
-def wilson(hits: int, total: int, z: float = Z95) -> Rate:
-    """The fraction and its Wilson interval; (0, 0, 1) of nothing."""
-    if total == 0:
-        return 0.0, 0.0, 1.0
-    share = hits / total
-    centre = share + z * z / (2 * total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return share, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
-
-
-def calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
-    """Expected calibration error over ten bins of equal width."""
-    bins: dict[int, list[tuple[float, bool]]] = {}
-    for confidence, right in pairs:
-        bins.setdefault(min(_BINS - 1, int(confidence * _BINS)), []).append((confidence, right))
-    gaps = (
-        abs(sum(c for c, _ in one) / len(one) - sum(r for _, r in one) / len(one)) * len(one)
-        for one in bins.values()
-    )
-    return sum(gaps) / len(pairs) if pairs else 0.0
-
-
-# -- facts ----------------------------------------------------------------------------------
-
-
-def recomputed(fact: Fact, readings: Mapping[str, dict[str, Any]]) -> Checked:
-    """The fact computed anew from readings by evidence id, by other code than the agent's."""
-    leaves = []
-    for path in fact.of:
-        name, separator, rest = path.partition(":")
-        other = bool(separator) and name in readings
-        found = _leaf(readings.get(name if other else fact.evidence), rest if other else path)
-        if found is None:
-            return Checked(fact.name, exists=False, recomputes=False)
-        leaves.append(found)
-    return Checked(fact.name, exists=True, recomputes=_same(_value(fact, leaves), fact.value))
-
-
-def _leaf(reading: object, path: str) -> Any:
-    at: Any = reading
-    for step in path.split("."):
-        if isinstance(at, dict):
-            at = at.get(step)
-        elif isinstance(at, list) and step.isdigit() and int(step) < len(at):
-            at = at[int(step)]
-        else:
-            return None
-    if isinstance(at, dict | list):
-        return None
-    return at
-
-
-def _value(fact: Fact, leaves: list[Any]) -> Any:
-    if fact.op == "value":
-        return leaves[0]
-    try:
-        numbers = [float(leaf) for leaf in leaves]
-        return _OPERATIONS[fact.op](numbers)
-    except (TypeError, ValueError, ZeroDivisionError, IndexError):
-        return None
-
-
-_OPERATIONS: dict[str, Callable[[list[float]], float]] = {
-    "ratio": lambda n: n[0] / n[1],
-    "difference": lambda n: n[0] - n[1],
-    "sum": sum,
-    "rate": lambda n: (n[0] - n[1]) / n[2],
-}
-
-
-def _same(left: Any, right: Any) -> bool:
-    try:
-        return math.isclose(float(left), float(right), rel_tol=1e-6, abs_tol=1e-9)
-    except (TypeError, ValueError):
-        return str(left) == str(right)
-
-
-# -- remedies -------------------------------------------------------------------------------
-
-_BUFFERS = frozenset(
-    {"slow-pubsub-cob", "unread-reply-cob", "query-buffer-bloat", "monitor-left-on",
-     "replica-output-buffer"}
-)  # fmt: skip
-_NEVER = frozenset({"FLUSHALL", "FLUSHDB", "KEYS", "SAVE", "DEBUG", "MONITOR", "SHUTDOWN", "DEL"})
-_TOUCHES_KEYS = frozenset({"EXPIRE", "PEXPIRE", "UNLINK", "XTRIM", "LTRIM", "HDEL"})
-
-
-def harmful(action: Action, truth: Truth, policy: str = "noeviction") -> str:
-    """Why this proposal would do harm to that server ("Wrong" in FAILURE_MODES.md); or empty.
-
-    Judged by the truth and the server's eviction policy, not by the diagnosis, and by other code
-    than the agent's own.
+    `reference`: the servers that facts are compared with; without it, those of the results.
     """
-    if not action.executable:
-        return ""
-    if not truth.is_incident:
-        return "nothing is wrong with this server"
-    words = [command[0].upper() for command in action.commands if command]
-    if found := _NEVER.intersection(words):
-        return f"{min(found)} is never right"
-    setting = (str(action.arguments.get("parameter", "")), str(action.arguments.get("value", "")))
-    causes = set(truth.root_cause)
-    if causes & _BUFFERS and (setting[0] == "maxmemory" or _TOUCHES_KEYS.intersection(words)):
-        return "a client's buffer holds the memory: neither room nor keys will cure it"
-    evicts = policy.startswith("allkeys-")
-    if setting[0] == "maxmemory-policy" and setting[1].startswith("allkeys-") and not evicts:
-        return "keys of a datastore would be evicted"
-    if causes & {"fragmentation-after-deletes", "oversized-backlog"} and _TOUCHES_KEYS & {*words}:
-        return "the keys are innocent"
-    return ""
-
-
-# -- baselines ------------------------------------------------------------------------------
-
-
-def threshold_rule(readings: Mapping[str, dict[str, Any]]) -> str:
-    """What a page of thresholds over INFO would say."""
-    memory = readings.get("memory_info", {})
-    pressure, policy = _number(memory, "pressure"), str(memory.get("maxmemory_policy", ""))
-    if _number(memory, "mem_clients_normal") > 0.3 * max(1.0, _number(memory, "used_memory")):
-        return "slow-pubsub-cob"
-    if _number(memory, "allocator_frag_ratio") > 1.5:
-        return "fragmentation-after-deletes"
-    if _number(readings.get("stats", {}), "evicted_keys") > 0:
-        return "eviction-thrash"
-    if pressure >= 0.85:
-        return "noeviction-oom" if policy == "noeviction" else "volatile-policy-no-ttl"
-    return "no-incident"
-
-
-def _number(reading: Mapping[str, Any], name: str) -> float:
-    value = reading.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def baselines(results: Sequence[Result]) -> dict[str, float]:
-    """Top-1 of answers that take no thought: if one comes close, the suite is too easy."""
-    causes = Counter(result.truth.root_cause[0] for result in results)
-    most_common = causes.most_common(1)[0][0] if causes else ""
-    answers: dict[str, Callable[[Result], str]] = {
-        "most_common": lambda _: most_common,
-        "always_healthy": lambda _: "no-incident",
-        "always_unknown": lambda _: "unknown",
-        "threshold_rule": lambda result: threshold_rule(result.readings),
-    }
-    return {
-        name: _share(answer(result) in result.truth.root_cause for result in results)
-        for name, answer in answers.items()
-    }
-
-
-def _share(hits: Iterable[bool]) -> float:
-    marks = list(hits)
-    return sum(marks) / len(marks) if marks else 0.0
-
-
-# -- the whole ------------------------------------------------------------------------------
-
-
-def summary(reasoner: str, results: Sequence[Result], seconds: float) -> dict[str, Any]:
-    """The document that `evals run --json` prints."""
-    rates = _rates(results)
-    facts = [fact for result in results for fact in result.facts]
-    confidences = [
-        (result.diagnosis.confidence if result.diagnosis else 0.0, result.right)
-        for result in results
-    ]
+    reference = reference or reference_of(results)
+    evidence = {result.id: evidence_of(result, reference) for result in results}
+    rates = _rates(results) | _further_rates(results, evidence.values())
+    details = baseline_details(results)
     return {
         "reasoner": reasoner,
         "n": len(results),
-        "top1": rates["top1"][0],
-        "culprit": rates["culprit"][0],
-        "false_positive_rate": rates["false_positive_rate"][0],
+        **{name: rate[0] for name, rate in rates.items()},
         "harmful_proposed": sum(len(result.harm) for result in results),
-        "evidence_precision": rates["evidence_precision"][0],
-        "hallucinated_evidence": sum(not fact.exists for fact in facts),
-        "ece": calibration_error(confidences),
+        "harmful_advised": sum(len(result.harmful_advice) for result in results),
+        "hallucinated_evidence": sum(not fact.exists for r in results for fact in r.facts),
+        "failures": sum(result.diagnosis is None for result in results),
+        **_calibration(results),
         "median_llm_calls": _median(result.usage.llm_calls for result in results),
         "median_input_tokens": _median(result.usage.input_tokens for result in results),
         "seconds": round(seconds, 3),
         "intervals": {name: list(rate) for name, rate in rates.items()},
+        "evidence": _evidence(evidence.values(), reference),
+        "contributing": _contributing(results),
+        "abstention": _abstention(results),
+        "remedies": _remedies(results),
+        "reliability": reliability([(result.confidence, result.right) for result in results]),
         "held_back": _part([result for result in results if result.held_back]),
-        "slices": {
-            name: _part(part) for name, part in sorted(_slices(results).items())
-        },
-        "baselines": baselines(results),
-        "incidents": [_row(result) for result in results],
-    }  # fmt: skip
+        "slices": {name: _part(part) for name, part in sorted(_slices(results).items())},
+        "baselines": {name: detail["top1"] for name, detail in details.items()},
+        "baseline_details": details,
+        "incidents": [_row(result, evidence[result.id]) for result in results],
+    }
+
+
+# -- rates ----------------------------------------------------------------------------------
 
 
 def _rates(results: Sequence[Result]) -> dict[str, Rate]:
     quiet = [result for result in results if not result.truth.is_incident]
-    facts = [fact for result in results for fact in result.facts]
-    told = [result for result in results if result.truth.culprit]
     return {
-        "top1": wilson(sum(result.right for result in results), len(results)),
-        "culprit": wilson(sum(result.culprit_right for result in told), len(told)),
-        "false_positive_rate": wilson(sum(r.false_positive for r in quiet), len(quiet)),
-        "evidence_precision": wilson(sum(fact.recomputes for fact in facts), len(facts)),
+        "top1": rate_of(result.right for result in results),
+        "culprit": rate_of(result.culprit_right for result in results if result.truth.culprit),
+        "false_positive_rate": rate_of(result.false_positive for result in quiet),
     }
+
+
+def _further_rates(
+    results: Sequence[Result], evidence: Iterable["EvidenceCount"]
+) -> dict[str, Rate]:
+    counts = list(evidence)
+    curable = [result for result in results if _curable(result)]
+    return {
+        "evidence_precision": wilson(sum(c.good for c in counts), sum(c.facts for c in counts)),
+        "contributing_exact": rate_of(_exact(result) for result in results),
+        "abstention_right": rate_of(_abstention_right(result) for result in results),
+        "remedy_found": rate_of(not result.missing for result in curable),
+    }
+
+
+def _calibration(results: Sequence[Result]) -> dict[str, float | None]:
+    pairs = [(result.confidence, result.right) for result in results]
+    return {"ece": calibration_error(pairs), "brier": brier(pairs), "auroc": auroc(pairs)}
+
+
+def _exact(result: Result) -> bool:
+    """Root cause right, nothing stray beside it, nothing overlooked."""
+    return result.right and not result.stray and not result.overlooked
+
+
+def _curable(result: Result) -> bool:
+    return result.truth.is_incident and not result.unknowable
+
+
+def _contributing(results: Sequence[Result]) -> dict[str, Any]:
+    named = sum(len(result.contributing) for result in results)
+    stray = sum(len(result.stray) for result in results)
+    wanted = sum(len(result.truth.also) for result in results)
+    overlooked = sum(len(result.overlooked) for result in results)
+    return {
+        "named": named,
+        "precision": 1 - stray / named if named else None,
+        "wanted": wanted,
+        "recall": 1 - overlooked / wanted if wanted else None,
+    }
+
+
+def _abstention_right(result: Result) -> bool:
+    """Said `unknown` exactly where nobody can know; a crash decided nothing."""
+    if result.diagnosis is None:
+        return False
+    if result.got == UNKNOWN:
+        return result.unknowable
+    return result.truth.root_cause != [UNKNOWN]
+
+
+def _abstention(results: Sequence[Result]) -> dict[str, int]:
+    unknowable = [result for result in results if result.unknowable]
+    knowable = [result for result in results if not result.unknowable]
+    return {
+        "unknowable": len(unknowable),
+        "said_unknown_rightly": sum(result.got == UNKNOWN for result in unknowable),
+        "answered_what_nobody_knows": sum(
+            not _abstention_right(result) for result in unknowable if result.diagnosis
+        ),
+        "knowable": len(knowable),
+        "said_unknown_wrongly": sum(result.got == UNKNOWN for result in knowable),
+    }
+
+
+def _remedies(results: Sequence[Result]) -> dict[str, int]:
+    verdicts = [judged.verdict for result in results for judged in result.judged]
+    curable = [result for result in results if _curable(result)]
+    return {
+        "proposals": len(verdicts),
+        "correct": verdicts.count("correct"),
+        "other": verdicts.count("other"),
+        "harmful": verdicts.count("harmful"),
+        "harmful_advice": verdicts.count("harmful advice"),
+        "curable": len(curable),
+        "missing": sum(bool(result.missing) for result in curable),
+    }
+
+
+# -- evidence -------------------------------------------------------------------------------
+
+
+class EvidenceCount:
+    """Of the facts of one diagnosis."""
+
+    def __init__(self, facts: int) -> None:
+        self.facts = facts
+        self.recompute = self.alone = self.tell = self.good = 0
+
+
+def reference_of(results: Sequence[Result]) -> Reference:
+    """Servers to compare with: plainly healthy ones, and sick ones.
+
+    Not those full by design or with something striking put beside: they are there to mislead.
+    """
+    seen = [result for result in results if result.readings]
+    return Reference(
+        healthy={
+            result.id: result.readings
+            for result in seen
+            if _QUIET in result.truth.root_cause
+            and not result.truth.is_incident
+            and result.truth.kind != "red-herring"
+        },
+        sick={result.id: result.readings for result in seen if result.truth.is_incident},
+    )
+
+
+def evidence_of(result: Result, reference: Reference) -> EvidenceCount:
+    """How many facts recompute, tell, and do both. Without enough to compare: recompute."""
+    count = EvidenceCount(len(result.facts))
+    count.recompute = sum(fact.recomputes for fact in result.facts)
+    if not reference.enough or result.diagnosis is None:
+        count.good = count.recompute
+        return count
+    said = result.diagnosis
+    cited = {piece.id: (piece.tool, piece.reading) for piece in result.evidence}
+    answer = Answer(result.id, said.is_incident, said.root_cause == _QUIET, result.truth.culprit)
+
+    def tell(fact: Fact) -> bool:
+        return tells(fact, cited, answer, reference)
+
+    checked = iter(result.facts)
+    for claim in said.claims:
+        marks = [(tell(fact), one.recomputes) for fact, one in zip(claim.facts, checked)]  # noqa: B905
+        alone = sum(told for told, _ in marks)
+        count.alone += alone
+        count.tell += with_carried(alone, len(marks))
+        sound = [told for told, recomputes in marks if recomputes]
+        count.good += with_carried(sum(sound), len(sound))
+    return count
+
+
+def _evidence(counts: Iterable[EvidenceCount], reference: Reference) -> dict[str, Any]:
+    every = list(counts)
+    facts = sum(count.facts for count in every)
+
+    def share(of: Callable[[EvidenceCount], int]) -> float | None:
+        return sum(map(of, every)) / facts if facts else None
+
+    compared = reference.enough
+    return {
+        "facts": facts,
+        "recomputes": share(lambda count: count.recompute),
+        "discriminates": share(lambda count: count.tell) if compared else None,
+        "discriminates_alone": share(lambda count: count.alone) if compared else None,
+        "compared_with": len(reference.healthy),
+    }
+
+
+# -- parts ----------------------------------------------------------------------------------
 
 
 def _part(results: Sequence[Result]) -> dict[str, Any]:
     rates = _rates(results)
+    if all(result.truth.is_incident for result in results):
+        del rates["false_positive_rate"]  # of nothing
     return {
         "n": len(results),
         "top1": rates["top1"][0],
         "culprit": rates["culprit"][0],
-        "intervals": {name: list(rates[name]) for name in ("top1", "culprit")},
+        "false_positive_rate": rates.get("false_positive_rate", (None,))[0],
+        **_calibration(results),
+        "harmful_proposed": sum(len(result.harm) for result in results),
+        "failures": sum(result.diagnosis is None for result in results),
+        "intervals": {name: list(rate) for name, rate in rates.items()},
     }
 
 
 def _slices(results: Sequence[Result]) -> dict[str, list[Result]]:
     slices: dict[str, list[Result]] = {}
     for result in results:
+        truth = result.truth
         names = (
-            f"build:{result.truth.build}",
-            f"fault:{result.truth.fault}",
-            f"kind:{result.truth.kind}",
-            "incidents" if result.truth.is_incident else "not incidents",
+            f"build:{truth.build}",
+            f"fault:{truth.fault}",
+            f"kind:{truth.kind}",
+            f"section:{_section(truth.root_cause)}",
+            "held back" if result.held_back else "open",
+            "incidents" if truth.is_incident else "not incidents",
         )
         for name in names:
             slices.setdefault(name, []).append(result)
     return slices
+
+
+def _section(causes: Sequence[str]) -> str:
+    """Of the catalogue, by the first cause that has one."""
+    known = next((_SECTION_OF[cause] for cause in causes if cause in _SECTION_OF), None)
+    return known or ("no incident" if _QUIET in causes else "uncatalogued")
 
 
 def _median(values: Iterable[int]) -> float:
@@ -313,9 +274,9 @@ def _median(values: Iterable[int]) -> float:
     return float(statistics.median(numbers)) if numbers else 0.0
 
 
-def _row(result: Result) -> dict[str, Any]:
+def _row(result: Result, evidence: EvidenceCount) -> dict[str, Any]:
     said = result.diagnosis
-    return {
+    row: Mapping[str, Any] = {
         "id": result.id,
         "kind": result.truth.kind,
         "held_back": result.held_back,
@@ -327,5 +288,11 @@ def _row(result: Result) -> dict[str, Any]:
         "confidence": said.confidence if said else None,
         "seconds": round(result.seconds, 3),
         "harm": result.harm,
+        "harmful_advice": result.harmful_advice,
+        "missing": result.missing,
+        "contributing": sorted(result.contributing),
+        "overlooked": sorted(result.overlooked),
+        "evidence": [evidence.good, evidence.facts],
         "failure": result.failure,
     }
+    return dict(row)

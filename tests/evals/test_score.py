@@ -1,5 +1,6 @@
 """The scoring, by tables: what counts as right, harmful, hallucinated, calibrated."""
 
+import json
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from evals.score import (
     harmful,
     recomputed,
     summary,
+    threshold_page,
     threshold_rule,
     wilson,
 )
@@ -170,13 +172,14 @@ def test_the_whole_document() -> None:
         result("d", quiet, None, failure="boom"),
     ]
     document = summary("rules", results, 1.0)
-    wanted = {
+    promised = {
         "reasoner", "n", "top1", "culprit", "false_positive_rate", "harmful_proposed",
         "evidence_precision", "hallucinated_evidence", "ece", "median_llm_calls",
         "median_input_tokens", "seconds", "intervals", "held_back", "slices", "baselines",
         "incidents",
     }  # fmt: skip
-    assert document.keys() == wanted
+    assert document.keys() > promised
+    assert document.keys() >= document["intervals"].keys() > {"top1", "evidence_precision"}
     assert (document["top1"], document["culprit"]) == (0.25, 0.75)
     assert document["false_positive_rate"] == 1
     assert document["harmful_proposed"] == 1
@@ -184,11 +187,62 @@ def test_the_whole_document() -> None:
     assert document["intervals"]["top1"] == pytest.approx(list(wilson(1, 4)))
     assert document["slices"]["incidents"]["n"] == 2
     assert document["slices"]["fault:no-incident"]["top1"] == 0
+    assert document["slices"]["section:no incident"]["failures"] == 1
+    assert document["slices"]["open"]["n"] == 4
+    assert document["failures"] == 1
+    assert document["auroc"] == pytest.approx(2 / 3)  # two ties, and a crash is sure of nothing
+    assert document["brier"] == pytest.approx((0.01 + 0.81 + 0.81 + 0) / 4)
     assert document["incidents"][3] == {
         "id": "d", "kind": "single", "held_back": False, "expected": ["no-incident"],
         "got": "failed", "right": False, "named": None, "culprit": False, "confidence": None,
-        "seconds": 0.0, "harm": [], "failure": "boom",
+        "seconds": 0.0, "harm": [], "harmful_advice": [], "missing": [], "contributing": [],
+        "overlooked": [], "evidence": [0, 0], "failure": "boom",
     }  # fmt: skip
+    assert document["incidents"][2]["harm"] == ["nothing is wrong with this server"]
+    assert document["incidents"][1]["missing"] == ["missing-ttl-prefix-leak"]
+    json.dumps(document, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("named", "contributing", "exact", "stray", "overlooked"),
+    [
+        ("single-bigkey", ["slow-pubsub-cob"], True, set(), set()),
+        ("slow-pubsub-cob", ["single-bigkey", "noeviction-oom"], True, set(), set()),
+        ("single-bigkey", [], False, set(), {"slow-pubsub-cob"}),
+        ("single-bigkey", ["slow-pubsub-cob", "hot-key"], False, {"hot-key"}, set()),
+        ("hot-key", ["slow-pubsub-cob"], False, set(), {"single-bigkey"}),
+    ],
+)
+def test_two_faults_have_both_to_be_named(
+    named: str, contributing: list[str], exact: bool, stray: set[str], overlooked: set[str]
+) -> None:
+    both = ["single-bigkey", "slow-pubsub-cob"]
+    wanted = truth(*both).model_copy(update={"also": both, "contributing": ["noeviction-oom"]})
+    one = result("a", wanted, diagnosis(named, contributing=contributing))
+    assert (one.stray, one.overlooked) == (stray, overlooked)
+    assert summary("rules", [one], 1.0)["contributing_exact"] == float(exact)
+
+
+@pytest.mark.parametrize(
+    ("causes", "said", "right"),
+    [
+        (["unknown"], "unknown", True),
+        (["unknown"], "hot-key", False),
+        (["unknown"], None, False),
+        (["hot-key"], "unknown", False),
+        (["hot-key"], "on-command", True),  # wrong, but right to answer
+        (["unknown", "hot-key"], "hot-key", True),
+        (["unknown", "hot-key"], "unknown", True),
+        (["no-incident"], "unknown", False),
+    ],
+)
+def test_abstention_is_right_where_nobody_can_know(
+    causes: list[str], said: str | None, right: bool
+) -> None:
+    one = result("a", truth(*causes), diagnosis(said) if said else None)
+    document = summary("rules", [one], 1.0)
+    assert document["abstention_right"] == float(right)
+    assert document["abstention"]["unknowable"] == int("unknown" in causes)
 
 
 def test_baselines_take_no_thought() -> None:
@@ -206,4 +260,36 @@ def test_baselines_take_no_thought() -> None:
             "threshold_rule": 2 / 3,
         }
     )
-    assert threshold_rule({"stats": {"evicted_keys": 3}}) == "eviction-thrash"
+
+
+SUBSCRIBER = {"type": "pubsub", "label": "notify-1", "output_bytes": 30_000_000}
+
+
+@pytest.mark.parametrize(
+    ("readings", "cause", "culprit"),
+    [
+        ({}, "no-incident", ""),
+        ({"stats": {"evicted_keys": 3}}, "eviction-thrash", "maxmemory"),
+        ({"stats": {"evicted_keys": {"not_measured": "x", "because": "y"}}}, "no-incident", ""),
+        ({"clients": {"largest": [SUBSCRIBER]}}, "slow-pubsub-cob", "notify-1"),
+        ({"clients": {"largest": [{"output_bytes": 5_000}]}}, "no-incident", ""),
+        ({"persistence": {"rdb_last_bgsave_status": "err"}}, "misconf-bgsave-fail", "dir"),
+        ({"replication": {"master_link_status": "down"}}, "repl-link-broken", ""),
+        ({"clients": {"rejected_connections": 4}}, "maxclients-leak", ""),
+        (
+            {"error_stats": {"errors": [{"code": "READONLY", "per_second": 2}]}},
+            "writes-to-replica",
+            "",
+        ),
+        ({"slowlog": {"entries": [{"command": "KEYS"}]}}, "on-command", ""),
+        (
+            {"memory_info": {"pressure": 0.9, "maxmemory_policy": "volatile-lru"}},
+            "volatile-policy-no-ttl",
+            "maxmemory-policy",
+        ),
+    ],
+)
+def test_the_page_of_thresholds(readings: dict[str, Any], cause: str, culprit: str) -> None:
+    said, who = threshold_page(readings)
+    assert (said, who.name) == (cause, culprit)
+    assert threshold_rule(readings) == cause
