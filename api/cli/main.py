@@ -295,6 +295,21 @@ def evals_export(
     export_incident(incident, output, hash_names=hash_names)
 
 
+@evals_app.command("live")
+def evals_live(
+    only: Annotated[str, typer.Option(help="Glob over fault ids.")] = "*",
+    builds: Annotated[
+        str, typer.Option(help="Server builds, with commas; `all`. Default: one for each fault.")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=1, help="Draws sizes, names and workload.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Cause faults on real servers, apply the plan's remedies, judge what it helped or harmed."""
+    from api.cli.evaluate_live import live_evals
+
+    live_evals(only, builds, seed, as_json=as_json)
+
+
 def main() -> None:
     """Entry point: expected failures are one sentence on stderr and exit 1."""
     try:

@@ -1,0 +1,173 @@
+"""Is the symptom gone? Judged by the harness's own look at the server, never by the agent's.
+
+Each predicate says what is still wrong; an empty text: nothing. Pure, over two looks some seconds
+apart and one from before the first remedy, so that rates are those of the running workload.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from evals.faults.workload import MIB
+
+CALM = 0.85
+"""Of the limit: the alerts `RedisMemoryHigh` fire above it."""
+FEWER = 0.1
+"""Of the rate before: what is left of an effect that has stopped, in the noise of a workload."""
+FEWEST_COMMANDS = 20
+"""A second; the everyday workload of the fault lab sends 160."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The server at one moment."""
+
+    at: float
+    """Seconds, of a clock that only goes on."""
+    info: Mapping[str, Any]
+    clients: list[dict[str, str]]
+    config: Mapping[Any, Any]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Three looks, and who or what did it."""
+
+    first: Look
+    """Before the first remedy."""
+    rate_before: Callable[[str], float]
+    """Of a counter, a second, before the first remedy."""
+    earlier: Look
+    now: Look
+    culprits: frozenset[str]
+    memory_limit: int | None = None
+
+    def rise(self, counter: Callable[[Look], int]) -> int:
+        """How much a counter rose between the last two looks."""
+        return counter(self.now) - counter(self.earlier)
+
+    def rate(self, name: str) -> float:
+        """Of an INFO counter, a second, between the last two looks."""
+        seconds = max(0.1, self.now.at - self.earlier.at)
+        return self.rise(lambda look: number(look, name)) / seconds
+
+
+Symptom = Callable[[Watched], str]
+
+
+def look(client: "redis.Redis", at: float) -> Look:
+    """INFO, CLIENT LIST and CONFIG GET. Raises redis.RedisError."""
+    return Look(at, client.info("everything"), client.client_list(), client.config_get("*"))
+
+
+def number(look: Look, name: str) -> int:
+    """An INFO field; 0 where the build lacks it."""
+    value = look.info.get(name, 0)
+    return int(value) if isinstance(value, int | float) else 0
+
+
+def errors(look: Look, name: str) -> int:
+    """Errors of one kind the server answered with."""
+    found = look.info.get(f"errorstat_{name}", {})
+    return int(found.get("count", 0)) if isinstance(found, dict) else 0
+
+
+def pressure(look: Look) -> float:
+    """What counts against maxmemory, over maxmemory; 0 without a limit."""
+    counted = number(look, "used_memory") - number(look, "mem_not_counted_for_evict")
+    limit = number(look, "maxmemory")
+    return counted / limit if limit else 0.0
+
+
+def held(look: Look, culprits: frozenset[str]) -> int:
+    """Bytes the server holds for clients of these names."""
+    return sum(
+        max(int(client.get(name, 0)) for name in ("omem", "qbuf", "tot-mem"))
+        for client in look.clients
+        if client.get("name") in culprits or client.get("addr") in culprits
+    )
+
+
+# -- predicates -----------------------------------------------------------------------------
+
+
+def _calm(w: Watched) -> str:
+    share = pressure(w.now)
+    return "" if share < CALM else f"memory is at {share:.0%} of its limit"
+
+
+def _writes_succeed(w: Watched) -> str:
+    refused = w.rise(lambda one: errors(one, "OOM"))
+    return f"{refused} writes were refused" if refused else ""
+
+
+def _few_evictions(w: Watched) -> str:
+    rate, before = w.rate("evicted_keys"), w.rate_before("evicted_keys")
+    return "" if rate <= max(1.0, FEWER * before) else f"{rate:.0f} evictions a second"
+
+
+def _let_go(w: Watched) -> str:
+    still = held(w.now, w.culprits)
+    return "" if still < MIB else f"{still / MIB:.1f} MiB are held for the client"
+
+
+def _lives_on(w: Watched) -> str:
+    rate = w.rate("total_commands_processed")
+    return "" if rate >= FEWEST_COMMANDS else f"the workload sends only {rate:.0f} commands/s"
+
+
+def _less(field: str, share: float, what: str) -> Symptom:
+    def symptom(w: Watched) -> str:
+        before, now = number(w.first, field), number(w.now, field)
+        return "" if now <= share * before else f"{what}: {now:,}, before {before:,}"
+
+    return symptom
+
+
+def _limit_set(w: Watched) -> str:
+    limit, used = number(w.now, "maxmemory"), number(w.now, "used_memory")
+    allowed = w.memory_limit or number(w.now, "total_system_memory")
+    if not limit:
+        return "maxmemory is not set"
+    return "" if used < limit < allowed else f"maxmemory {limit:,} of {allowed:,} bytes"
+
+
+def _replicas_up(w: Watched) -> str:
+    was, now = number(w.first, "connected_slaves"), number(w.now, "connected_slaves")
+    return "" if now >= was else f"{now} of {was} replicas are connected"
+
+
+_MEMORY: tuple[Symptom, ...] = (_calm, _writes_succeed, _few_evictions)
+_BUFFER: tuple[Symptom, ...] = (*_MEMORY, _let_go)
+
+SYMPTOMS: dict[str, tuple[Symptom, ...]] = {
+    "missing-ttl-prefix-leak": _MEMORY,
+    "slow-pubsub-cob": _BUFFER,
+    "unread-reply-cob": _BUFFER,
+    "query-buffer-bloat": _BUFFER,
+    "monitor-left-on": _BUFFER,
+    "oversized-backlog": (*_MEMORY, _replicas_up),
+    "fragmentation-after-deletes": (
+        _less("allocator_frag_bytes", 0.5, "bytes of fragmentation"),
+        _less("used_memory_rss", 0.9, "resident bytes"),
+    ),
+    "noeviction-oom": _MEMORY,
+    "volatile-policy-no-ttl": _MEMORY,
+    "eviction-thrash": (_few_evictions, _writes_succeed),
+    "maxmemory-unset": (_limit_set, _writes_succeed),
+}
+"""By fault: all of these have to be silent. A fault that is not here cannot be mitigated by a
+typed remedy, and is not run."""
+BUILDS: dict[str, tuple[str, ...]] = {
+    # Only this build can move allocations: 6.2 and 7.0 of this lab were built without, and say so.
+    "fragmentation-after-deletes": ("redis-8.2",),
+}
+"""Where a mode can be mitigated, if not on every build that can have it."""
+
+
+def remaining(fault: str, watched: Watched) -> list[str]:
+    """What is still wrong, in words; empty: mitigated."""
+    said = (symptom(watched) for symptom in (*SYMPTOMS[fault], _lives_on))
+    return [words for words in said if words]
