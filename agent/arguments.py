@@ -1,6 +1,7 @@
 """Filling a remedy's arguments from evidence: what a runbook leaves to the server at hand."""
 
 import math
+import statistics
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from tools.keyspace import Keyspace
 from tools.reading import Evidence, NotMeasured, Reading, number
 from tools.reads import READS
 from tools.remedies.advice_texts import ADVICE, ALIASES
+from tools.remedies.idle_clients import MOST_IDS, SHORTEST_IDLE, pool_of
 from tools.remedies.parameters import RULES, current_value
 from tools.remedies.vitals import MIB, Vitals, read_clients, read_parameter, sized
 from tools.resize import InstanceResize
@@ -26,9 +28,9 @@ R = TypeVar("R", bound=Reading)
 USUAL_TTL = 86_400
 SHORTEST_TTL = 3_600
 MOST_CLIENTS = 5
+LONGEST_IDLE = 300
+"""Seconds: whoever sent nothing for that long does not wait to be asked for longer."""
 LONGEST_FACTS = 8
-_BUFFER_CLASSES = {"slow-pubsub-cob": "pubsub", "replica-output-buffer": "replica"}
-"""Which class of client the limit is about, by cause."""
 _CLIENT_TYPES = {
     "slow-pubsub-cob": "pubsub",
     "monitor-left-on": "monitor",
@@ -115,7 +117,7 @@ async def _set_config(gap: Gap) -> list[Filled]:
         gap.findings.vitals,
         memory_limit=limit,
         written_per_second=_written_per_second(gap.findings),
-        buffer_class=_BUFFER_CLASSES.get(gap.cause, ""),
+        cause=gap.cause,
     )
     if value is None:
         return []
@@ -169,6 +171,25 @@ async def _as_it_is_now(findings: Findings, row: ClientRow, floor: int) -> dict[
 
 def _held(row: ClientRow) -> int:
     return max(row.output_bytes, row.input_bytes, row.memory)
+
+
+async def _kill_idle_clients(gap: Gap) -> list[Filled]:
+    found = gap.findings.latest(Clients)
+    if found is None or gap.culprit.kind != "client":
+        return []
+    now = await read_clients(gap.findings.context.connection)
+    pool = [c for c in now if c.type == "normal" and gap.culprit.name in (pool_of(c), c.label)]
+    if not pool:
+        return []
+    usual = statistics.median(client.idle_seconds for client in pool)
+    floor = int(min(max(SHORTEST_IDLE, usual / 2), LONGEST_IDLE))
+    ids = [c.id for c in pool if c.quiet and c.idle_seconds >= floor][:MOST_IDS]
+    arguments = {"name": pool_of(pool[0]), "ids": ids, "min_idle_seconds": floor}
+    return [Filled(arguments, [found[1]])] if len(ids) > 1 else []
+
+
+async def _script_flush(_: Gap) -> list[Filled]:
+    return [Filled({}, [])]
 
 
 async def _expire_prefix(gap: Gap) -> list[Filled]:
@@ -247,6 +268,8 @@ _Filler = Callable[[Gap], Awaitable[list[Filled]]]
 _FILLERS: dict[str, _Filler] = {
     "set_config": _set_config,
     "kill_client": _kill_client,
+    "kill_idle_clients": _kill_idle_clients,
+    "script_flush": _script_flush,
     "expire_prefix": _expire_prefix,
     "memory_purge": _memory_purge,
     "instance_resize": _instance_resize,

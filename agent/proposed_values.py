@@ -17,6 +17,16 @@ LEAST_BACKLOG = 10 * MIB
 """Valkey's default: a rate seen in a quiet moment must not make it tiny."""
 LIMITS = {"pubsub": "pubsub 32mb 8mb 60", "replica": "replica 256mb 64mb 60"}
 """The defaults of Redis and Valkey."""
+BUFFER_CLASSES = {
+    "slow-pubsub-cob": "pubsub",
+    "replica-output-buffer": "replica",
+    "full-sync-loop": "replica",
+}
+"""Which class of client the limit is about, by cause."""
+CUT_OFF = frozenset({"full-sync-loop", "backlog-too-small"})
+"""Causes where a replica needs more than it has; everywhere else, less is the answer."""
+IDLE_SECONDS = 300
+"""After which a connection that a pool forgot is closed."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Present:
     vitals: Vitals
     memory_limit: int | None
     written_per_second: float | None
-    buffer_class: str
+    cause: str
 
 
 async def propose_value(
@@ -37,14 +47,14 @@ async def propose_value(
     *,
     memory_limit: int | None,
     written_per_second: float | None,
-    buffer_class: str,
+    cause: str,
 ) -> str | None:
     """The value, or None if none would help. Raises CommandFailure."""
     raw = await read_parameter(connection, parameter)
     propose = _VALUES.get(parameter)
     if raw is None or propose is None:
         return None
-    present = Present(raw, vitals, memory_limit, written_per_second, buffer_class)
+    present = Present(raw, vitals, memory_limit, written_per_second, cause)
     value = propose(present)
     return None if value == raw else value
 
@@ -73,14 +83,16 @@ def _policy(present: Present) -> str | None:
 
 
 def _buffer(present: Present) -> str | None:
-    wanted = LIMITS.get(present.buffer_class)
+    wanted = LIMITS.get(BUFFER_CLASSES.get(present.cause, ""))
     if wanted is None:
         return None
     wanted = buffer_limit(wanted)
     now = current_value("client-output-buffer-limit", present.value, wanted).split()
     hard = int(now[1]) if len(now) > 1 else 0
-    tighter = hard == 0 or hard > int(wanted.split()[1])
-    return wanted if tighter else None
+    usual = int(wanted.split()[1])
+    if present.cause in CUT_OFF:
+        return wanted if 0 < hard < usual else None
+    return wanted if hard == 0 or hard > usual else None
 
 
 def _backlog(present: Present) -> str | None:
@@ -88,7 +100,8 @@ def _backlog(present: Present) -> str | None:
         return None
     wanted = math.ceil(present.written_per_second * OUTAGE_SECONDS / MIB) * MIB
     wanted = max(LEAST_BACKLOG, wanted)
-    return str(wanted) if wanted < int(present.value) else None
+    now = int(present.value)
+    return str(wanted) if (wanted > now if present.cause in CUT_OFF else wanted < now) else None
 
 
 def _at_least(first: int, then: int) -> Callable[[Present], str | None]:
@@ -105,6 +118,10 @@ def _at_most(limit: int) -> Callable[[Present], str | None]:
     return lambda present: str(limit) if int(present.value) > limit else None
 
 
+def _timeout(present: Present) -> str | None:
+    return str(IDLE_SECONDS) if int(present.value) == 0 else None
+
+
 def _yes(_: Present) -> str:
     return "yes"
 
@@ -116,6 +133,7 @@ _VALUES: dict[str, Callable[[Present], str | None]] = {
     "repl-backlog-size": _backlog,
     "client-query-buffer-limit": _at_most(64 * MIB),
     "activedefrag": _yes,
+    "timeout": _timeout,
     "hz": _at_least(10, 50),
     "active-expire-effort": _at_least(4, 8),
     "active-defrag-cycle-max": _at_most(10),

@@ -27,7 +27,7 @@ READ_COMMANDS: frozenset[str] = frozenset(
 # What the executor's identity may send besides READ_COMMANDS: what remedies send, nothing else.
 WRITE_COMMANDS: frozenset[str] = frozenset(
     {
-        "config|set", "client|kill", "memory|purge", "pexpireat", "persist",
+        "config|set", "client|kill", "memory|purge", "pexpireat", "persist", "script|flush",
     }
 )  # fmt: skip
 
@@ -103,6 +103,8 @@ class Permission:
             return "ACL LOG RESET is not allowed"  # no ACL rule can tell it from reading the log
         if name == "client|kill" and (len(command) != 4 or _word(command[2]) != "id"):
             return "CLIENT KILL other than by ID is not allowed: it hits bystanders"
+        if name == "script|flush" and [_word(part) for part in command[2:]] != ["async"]:
+            return "SCRIPT FLUSH other than ASYNC is not allowed: it stalls every client"
         return _refused_parameter(name, command)
 
 

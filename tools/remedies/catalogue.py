@@ -6,13 +6,17 @@ from tools.remedies.advice import AdviseApplication
 from tools.remedies.clients import KillClient
 from tools.remedies.config import SetConfig
 from tools.remedies.expiry import ExpirePrefix
+from tools.remedies.idle_clients import KillIdleClients
 from tools.remedies.memory import MemoryPurge
 from tools.remedies.remedy import Remedy
+from tools.remedies.script_cache import ScriptFlush
 from tools.remedies.sizing import ProposeResize
 
 _ALL: tuple[Remedy[Any], ...] = (
     SetConfig(),
     KillClient(),
+    KillIdleClients(),
+    ScriptFlush(),
     ExpirePrefix(),
     MemoryPurge(),
     ProposeResize(),

@@ -244,6 +244,23 @@ def _buffer_checks(s: Situation) -> list[Check]:
             holds=biggest < smallest,
             because=f"largest of {len(others)} others: {sized(biggest)}, limit {sized(smallest)}",
         ),
+        *_room_for_more(s, int(hard)),
+    ]
+
+
+def _room_for_more(s: Situation, hard: int) -> list[Check]:
+    old = s.old.split()
+    if len(old) < 2 or not 0 < int(old[1]) < hard:
+        return []  # not raised
+    rss = s.vitals.count("used_memory_rss")
+    known = s.ceiling is not None and rss is not None
+    room = s.ceiling[0] - rss if s.ceiling is not None and rss is not None else 0
+    return [
+        Check(
+            text="One client that fills the larger buffer still fits the machine",
+            holds=hard <= room if known else None,
+            because=f"{sized(hard)}, {sized(room)} free" if known else "memory is not known",
+        )
     ]
 
 

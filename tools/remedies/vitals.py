@@ -123,6 +123,9 @@ class ClientLine:
     output_bytes: int
     input_bytes: int
     memory: int
+    idle_seconds: int = 0
+    quiet: bool = True
+    """Nothing is under way: no MULTI, subscription, blocking call, tracking or unread reply."""
 
     @property
     def label(self) -> str:
@@ -166,7 +169,16 @@ def _client(line: str) -> ClientLine:
         output_bytes=count("omem"),
         input_bytes=inward,
         memory=count("tot-mem"),
+        idle_seconds=count("idle"),
+        quiet=_is_quiet(parts, count("omem") + sum(map(count, ("sub", "psub", "ssub")))),
     )
+
+
+def _is_quiet(parts: dict[str, str], under_way: int) -> bool:
+    # N: none; e: no-evict; T: no-touch; U: a unix socket; u: was unblocked. Every other flag says
+    # that it is doing something or is somebody special (a replica, a blocked worker).
+    plain = set(parts.get("flags", "?")) <= set("NeTUu")
+    return plain and not under_way and parts.get("multi", "-1") == "-1"
 
 
 def _client_type(flags: str) -> str:

@@ -23,6 +23,9 @@ def test_exactly_the_parameters_with_a_rule_may_be_set_and_each_is_readable() ->
         ("CLIENT", "KILL", "127.0.0.1:1"),
         ("CLIENT", "KILL", "ID", 7, "SKIPME", "no"),
         ("CLIENT", "KILL", "USER", "default"),
+        ("SCRIPT", "FLUSH"),
+        ("SCRIPT", "FLUSH", "SYNC"),
+        ("SCRIPT", "LOAD", "return 1"),
         ("UNLINK", "session:1"),
         ("DUMP", "session:1"),
         ("RESTORE", "session:1", 0, b""),
@@ -43,6 +46,7 @@ def test_what_no_remedy_sends_is_refused(command: tuple[str | bytes | int, ...])
         ("PEXPIREAT", b"k", 1, "NX"),
         ("PERSIST", b"k"),
         ("MEMORY", "PURGE"),
+        ("SCRIPT", "FLUSH", "ASYNC"),
         ("CONFIG", "GET", "save", "appendonly"),
     ],
 )
