@@ -117,6 +117,7 @@ async def _set_config(gap: Gap) -> list[Filled]:
         gap.findings.vitals,
         memory_limit=limit,
         written_per_second=_written_per_second(gap.findings),
+        evicted_per_second=_evicted_per_second(gap.findings),
         cause=gap.cause,
     )
     if value is None:
@@ -133,7 +134,15 @@ async def _set_config(gap: Gap) -> list[Filled]:
 
 def _written_per_second(findings: Findings) -> float | None:
     found = findings.latest(Stats)
-    return number(found[0].input_bytes_per_second) if found else None
+    if found is None:
+        return None
+    replicated = number(found[0].replicated_bytes_per_second)
+    return number(found[0].input_bytes_per_second) if replicated is None else replicated
+
+
+def _evicted_per_second(findings: Findings) -> float | None:
+    found = findings.latest(Stats)
+    return number(found[0].evicted_keys_per_second) if found else None
 
 
 async def _kill_client(gap: Gap) -> list[Filled]:

@@ -10,7 +10,11 @@ from tools.remedies.vitals import MIB, Vitals, read_parameter
 
 TARGET_PRESSURE = 0.75
 """Where the seed runbook's alert begins: a raised limit goes back below it."""
-LEAST_RAISE = 1.2
+LEAST_RAISE, MOST_RAISE = 1.2, 2.0
+BOUGHT_SECONDS = 900
+"""How long a raised limit should last at the rate at which is written now, if doubling does."""
+CACHED_SECONDS = 300
+"""A cache that does not keep a key even that long is no cache."""
 OUTAGE_SECONDS = 60
 """A replica's outage that a partial resync should survive."""
 LEAST_BACKLOG = 10 * MIB
@@ -25,6 +29,8 @@ BUFFER_CLASSES = {
 """Which class of client the limit is about, by cause."""
 CUT_OFF = frozenset({"full-sync-loop", "backlog-too-small"})
 """Causes where a replica needs more than it has; everywhere else, less is the answer."""
+LEAST_IGNORED, USUAL_IGNORED = 10 * MIB, 100 * MIB
+"""Bytes of fragmentation that are left alone: the least worth a CPU, and the default."""
 IDLE_SECONDS = 300
 """After which a connection that a pool forgot is closed."""
 
@@ -37,6 +43,8 @@ class Present:
     vitals: Vitals
     memory_limit: int | None
     written_per_second: float | None
+    evicted_per_second: float | None
+    """Keys."""
     cause: str
 
 
@@ -47,6 +55,7 @@ async def propose_value(
     *,
     memory_limit: int | None,
     written_per_second: float | None,
+    evicted_per_second: float | None,
     cause: str,
 ) -> str | None:
     """The value, or None if none would help. Raises CommandFailure."""
@@ -54,7 +63,7 @@ async def propose_value(
     propose = _VALUES.get(parameter)
     if raw is None or propose is None:
         return None
-    present = Present(raw, vitals, memory_limit, written_per_second, cause)
+    present = Present(raw, vitals, memory_limit, written_per_second, evicted_per_second, cause)
     value = propose(present)
     return None if value == raw else value
 
@@ -67,9 +76,23 @@ def _maxmemory(present: Present) -> str | None:
     old = int(present.value)
     if old == 0:
         return str(_whole(largest)) if largest > used * (1 + HEADROOM) else None
-    # One MiB more, since whole MiB are cut to.
-    wanted = _whole(min(max(old * LEAST_RAISE, counted / TARGET_PRESSURE) + MIB, largest))
+    growth = (present.written_per_second or 0.0) * BOUGHT_SECONDS
+    wanted = max(
+        old * LEAST_RAISE,
+        counted / TARGET_PRESSURE,
+        min(counted + growth, old * MOST_RAISE),
+        counted + _kept(present, counted),
+    )
+    wanted = _whole(min(wanted + MIB, largest))  # one MiB more, since whole MiB are cut to
     return str(wanted) if wanted > old else None
+
+
+def _kept(present: Present, counted: int) -> float:
+    """Bytes of what a thrashing cache evicts in the time that it should keep things, at least."""
+    keys = present.vitals.keys
+    if present.cause != "eviction-thrash" or present.evicted_per_second is None or not keys:
+        return 0.0
+    return present.evicted_per_second * CACHED_SECONDS * counted / keys
 
 
 def _whole(size: float) -> int:
@@ -118,6 +141,15 @@ def _at_most(limit: int) -> Callable[[Present], str | None]:
     return lambda present: str(limit) if int(present.value) > limit else None
 
 
+def _ignored(present: Present) -> str | None:
+    now, lost = int(present.value), present.vitals.count("allocator_frag_bytes")
+    if present.cause != "fragmentation-after-deletes":
+        return str(USUAL_IGNORED) if now < USUAL_IGNORED else None
+    # With more than that ignored, defragmentation would not even begin.
+    wanted = max(LEAST_IGNORED, _whole((lost or 0) / 4))
+    return str(wanted) if lost is not None and wanted < lost <= now else None
+
+
 def _timeout(present: Present) -> str | None:
     return str(IDLE_SECONDS) if int(present.value) == 0 else None
 
@@ -137,7 +169,7 @@ _VALUES: dict[str, Callable[[Present], str | None]] = {
     "hz": _at_least(10, 50),
     "active-expire-effort": _at_least(4, 8),
     "active-defrag-cycle-max": _at_most(10),
-    "active-defrag-ignore-bytes": _at_least(100 * MIB, 100 * MIB),
+    "active-defrag-ignore-bytes": _ignored,
     "active-defrag-threshold-lower": _at_least(10, 10),
     "auto-aof-rewrite-percentage": _at_least(100, 100),
     "auto-aof-rewrite-min-size": _at_least(64 * MIB, 64 * MIB),

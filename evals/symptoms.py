@@ -16,6 +16,8 @@ CALM = 0.85
 """Of the limit: the alerts `RedisMemoryHigh` fire above it."""
 FEWER = 0.1
 """Of the rate before: what is left of an effect that has stopped, in the noise of a workload."""
+LEFT = 0.6
+"""Of what never expired: the writer goes on, and its keys need their next owner."""
 FEWEST_COMMANDS = 20
 """A second; the everyday workload of the fault lab sends 160."""
 
@@ -134,6 +136,17 @@ def _limit_set(w: Watched) -> str:
     return "" if used < limit < allowed else f"maxmemory {limit:,} of {allowed:,} bytes"
 
 
+def _everlasting(look: Look) -> int:
+    """Keys that never expire, over all databases."""
+    bases = [found for name, found in look.info.items() if name.startswith("db")]
+    return sum(int(base["keys"]) - int(base["expires"]) for base in bases if "expires" in base)
+
+
+def _leak_expires(w: Watched) -> str:
+    before, now = _everlasting(w.first), _everlasting(w.now)
+    return "" if now <= LEFT * before else f"{now:,} keys never expire, {before:,} before"
+
+
 def _replicas_up(w: Watched) -> str:
     was, now = number(w.first, "connected_slaves"), number(w.now, "connected_slaves")
     return "" if now >= was else f"{now} of {was} replicas are connected"
@@ -143,7 +156,7 @@ _MEMORY: tuple[Symptom, ...] = (_calm, _writes_succeed, _few_evictions)
 _BUFFER: tuple[Symptom, ...] = (*_MEMORY, _let_go)
 
 SYMPTOMS: dict[str, tuple[Symptom, ...]] = {
-    "missing-ttl-prefix-leak": _MEMORY,
+    "missing-ttl-prefix-leak": (*_MEMORY, _leak_expires),
     "slow-pubsub-cob": _BUFFER,
     "unread-reply-cob": _BUFFER,
     "query-buffer-bloat": _BUFFER,

@@ -9,7 +9,10 @@ from tools.connection import CommandFailure, Connection
 from tools.remedies.artefacts import artefact
 from tools.remedies.parameters import RULES, Situation, current_value
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
-from tools.remedies.vitals import read_clients, read_parameter, read_vitals
+from tools.remedies.vitals import read_clients, read_parameter, read_vitals, sized
+
+FREED = 0.9
+"""Of the fragmentation before: less is left once defragmentation has done something."""
 
 
 class SetConfigArguments(Arguments):
@@ -113,6 +116,8 @@ class SetConfig(Remedy[SetConfigArguments]):
             return Verification(helped=False, because=because, measured=measured)
         if args.parameter == "maxmemory":
             return _writes_fit(numbers, before, measured)
+        if args.parameter == "activedefrag" and now == "yes":
+            return _defragments(captured, measured)
         because = f"{args.parameter} is {now}"
         return Verification(helped=True, because=because, measured=measured)
 
@@ -167,6 +172,8 @@ class SetConfig(Remedy[SetConfigArguments]):
             "pressure": vitals.pressure,
             "oom_errors": vitals.oom_errors,
             "evicted_keys": vitals.count("evicted_keys"),
+            "allocator_frag_bytes": vitals.count("allocator_frag_bytes"),
+            "active_defrag_running": vitals.count("active_defrag_running"),
         }
 
 
@@ -192,6 +199,18 @@ def _writes_fit(
         return Verification(helped=None, because=because, measured=measured)
     because = f"pressure is {pressure:.0%}, {refused:,} writes refused since the change"
     return Verification(helped=pressure < 1 and refused == 0, because=because, measured=measured)
+
+
+def _defragments(before: dict[str, Any], measured: dict[str, Any]) -> Verification:
+    """It runs, or has already given something back; a threshold above the waste keeps it off."""
+    running, lost = measured["active_defrag_running"], measured["allocator_frag_bytes"]
+    first = before.get("allocator_frag_bytes")
+    if running is None or lost is None or first is None:
+        because = "this server does not report what defragmentation does"
+        return Verification(helped=None, because=because, measured=measured)
+    because = f"runs at {running} %; fragmentation went from {sized(first)} to {sized(lost)}"
+    helped = running > 0 or lost < FREED * first
+    return Verification(helped=helped, because=because, measured=measured)
 
 
 async def _refuse_to_evict(connection: Connection, old: str, tried: str) -> None:
