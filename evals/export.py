@@ -41,13 +41,17 @@ def export(
 def truth_by_verdict(
     root_cause: str, culprit: Culprit | None, comment: str, flavour: str, library: Library
 ) -> Truth:
-    """What a person said it was. Who named no culprit leaves it unjudged."""
+    """What a person said it was. Who named no culprit leaves it unjudged.
+
+    A verdict is one cause; what a full server does may always be named beside it.
+    """
     cause = library.causes().get(root_cause)
+    conditions = {known.id for known in library.causes().values() if known.kind == "condition"}
     healthy = root_cause == "no-incident" or (cause is not None and cause.kind == "not_incident")
     return Truth(
         root_cause=[root_cause],
         culprit=[culprit] if culprit else [],
-        contributing=[],
+        contributing=[] if healthy else sorted(conditions - {root_cause}),
         is_incident=not healthy,
         kind=PRODUCTION,
         fault=PRODUCTION,
