@@ -23,6 +23,7 @@ from inspect_ai.model import Model as InspectModel
 from inspect_ai.scorer import Score, Scorer, Target, accuracy, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from agent.claims import UNKNOWN
 from agent.incident import Claim
 from agent.model import Model, ModelSettings
 from agent.runbook import Library
@@ -168,8 +169,13 @@ def _claim(claim: Claim) -> list[str]:
     metrics={
         "root_cause": [accuracy(), stderr()],
         "culprit": [accuracy(), stderr()],
+        "contributing": [accuracy(), stderr()],
         "false_positive": [mean(), stderr()],
+        "abstained": [mean(), stderr()],
+        "remedied": [mean(), stderr()],
         "harmful": [mean()],
+        "harmful_advice": [mean()],
+        "brier": [mean()],
         "evidence": [mean(), stderr()],
         "hallucinated": [mean()],
         "llm_calls": [mean()],
@@ -177,10 +183,12 @@ def _claim(claim: Claim) -> list[str]:
     }
 )
 def diagnosis() -> Scorer:
-    """The measures of `evals run`. False positives are of those that are no incident.
+    """The measures of `evals run` that a single incident has.
 
-    harmful and hallucinated count proposals and facts; evidence is the share of an incident's
-    facts that recompute; what does not apply to an incident is left out of its mean.
+    What does not apply to an incident is left out of its mean: false_positive where there is an
+    incident, abstained (said `unknown`) where the cause can be known, remedied (something that
+    helps was proposed for every cause) where nothing is wrong. evidence is the share of its facts
+    that recompute; harmful, harmful_advice and hallucinated count.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -204,12 +212,19 @@ def _judged(result: Result) -> dict[str, Any]:
     return {
         "got": result.got,
         "why": result.failure or "; ".join(result.harm) or _told(result),
-        "confidence": result.diagnosis.confidence if result.diagnosis else None,
+        "confidence": result.confidence,
         "value": {
             "root_cause": int(result.right),
             "culprit": int(result.culprit_right) if result.truth.culprit else None,
+            "contributing": int(
+                result.diagnosis is not None and not result.stray and not result.overlooked
+            ),
             "false_positive": None if result.truth.is_incident else int(result.false_positive),
+            "abstained": int(result.got == UNKNOWN) if result.unknowable else None,
+            "remedied": int(not result.missing) if result.truth.is_incident else None,
             "harmful": len(result.harm),
+            "harmful_advice": len(result.harmful_advice),
+            "brier": (result.confidence - result.right) ** 2,
             "evidence": sum(f.recomputes for f in facts) / len(facts) if facts else None,
             "hallucinated": sum(not fact.exists for fact in facts),
             "llm_calls": result.usage.llm_calls,
