@@ -3,12 +3,16 @@
 import asyncio
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from agent.context import Case
@@ -22,7 +26,7 @@ from evals.run import failed, work
 from evals.score import Result
 from evals.suite import MODEL_REASONERS, by_rules, part_of, run_suite
 from evals.truth import RecordedIncident, incidents
-from tests.acceptance.program import run
+from tests.acceptance.program import ROOT, run
 
 SHIPPED = incidents()
 SOME = SHIPPED[:8]
@@ -133,18 +137,18 @@ def test_repeats_say_how_far_runs_agree(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setitem(MODEL_REASONERS, "openai", moody)
     report = run_suite(SOME[:2], "openai", settings=SETTINGS, library=library, repeat=3)
-    right = [(await_right(one)) for one in SOME[:2]]
+    was = [right(one) for one in SOME[:2]]
     agreed = report["repeats"]
     assert agreed["runs"] == 3
     assert agreed["same_cause"] == agreed["identical"] == 0.5
-    assert agreed["top1"] == [sum(right) / 2, right[1] / 2, sum(right) / 2]
+    assert agreed["top1"] == [sum(was) / 2, was[1] / 2, sum(was) / 2]
     (differing,) = agreed["differing"]
     assert differing["id"] == SOME[0].id
     assert differing["got"]["failed"] == 1
-    assert differing["right"] == 2 * right[0]
+    assert differing["right"] == 2 * was[0]
 
 
-def await_right(one: RecordedIncident) -> bool:
+def right(one: RecordedIncident) -> bool:
     return asyncio.run(work(one, load_library())).right
 
 
@@ -192,6 +196,23 @@ def test_what_the_command_cannot_do_is_said(arguments: tuple[str, ...], said: st
     done = run("evals", "run", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_interrupted_it_ends_at_once_and_takes_its_processes_along() -> None:
+    """As Ctrl-C does it: the signal goes to the whole group."""
+    command = [sys.executable, "-m", "api.cli", "evals", "run", "--jobs", "2", "--repeat", "50"]
+    with subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as program:
+        deadline = time.monotonic() + 60
+        while len(workers := psutil.Process(program.pid).children()) < 3:  # and a tracker
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(program.pid, signal.SIGINT)
+        said, complained = program.communicate(timeout=60)
+    assert (program.returncode, said, complained) == (130, b"", b"")
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_cores_are_those_we_may_use() -> None:
