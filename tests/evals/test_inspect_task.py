@@ -4,18 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.functions import SUBMIT
 from evals.suite import run_suite
 from evals.truth import INCIDENTS, incidents
-from tests.agent.endpoint import reply
 
 ROOT = Path(__file__).parents[2]
 HANDFUL = incidents()[:5]
@@ -81,31 +76,6 @@ def test_a_wrong_glob_and_a_wrong_reasoner_are_told(directory: Path) -> None:
     for option, why in (("only=nothing*", "no recorded incident"), ("reasoner=oracle", "oracle")):
         with pytest.raises(AssertionError, match=why):
             inspect_eval(directory, "-T", option, "--model", "mockllm/model")
-
-
-@pytest.fixture
-def endpoint() -> Iterator[str]:
-    """A model that always names the first cause of the first incident."""
-    named = {"root_cause": HANDFUL[0].truth.root_cause[0], "confidence": 0.5, "claims": []}
-    body = reply((SUBMIT, named)).content
-
-    class Scripted(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
 
 
 def test_a_model_alone_is_asked_by_our_own_client(directory: Path, endpoint: str) -> None:

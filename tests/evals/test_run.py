@@ -198,6 +198,21 @@ def test_what_the_command_cannot_do_is_said(arguments: tuple[str, ...], said: st
     assert said in done.stderr
 
 
+@pytest.mark.parametrize("reasoner", ["openai", "openai-alone"])
+def test_a_model_is_run_as_its_user_does(reasoner: str, endpoint: str) -> None:
+    """It names one cause without a claim: alone that is its answer, else the rules stand."""
+    model = {"OPENAI_MODEL": "test", "OPENAI_API_KEY": "x", "OPENAI_BASE_URL": endpoint}
+    asked = ("--reasoner", reasoner, "--only", SOME[0].id, "--repeat", "2", "--json")
+    done = run("evals", "run", *asked, **model)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert report["reasoner"] == f"{reasoner}:test"
+    assert report["top1"] == 1.0
+    assert report["repeats"]["identical"] == 1.0
+    calls = report["median_llm_calls"]
+    assert calls == 1 if reasoner == "openai-alone" else calls > 1
+
+
 def test_interrupted_it_ends_at_once_and_takes_its_processes_along() -> None:
     """As Ctrl-C does it: the signal goes to the whole group."""
     command = [sys.executable, "-m", "api.cli", "evals", "run", "--jobs", "2", "--repeat", "50"]
