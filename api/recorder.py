@@ -11,7 +11,7 @@ from agent.redaction import redact_tree
 from api.store import recordings
 from api.store.database import Database
 from api.store.tables import RecordingRow
-from tools.connection import Connection
+from tools.connection import Command, CommandFailure, Connection, Reply
 from tools.recording import CAPTURE_BYTES, RecordingConnection
 from tools.recording_file import Recording, fitting, packed
 
@@ -20,9 +20,24 @@ LARGEST_KEPT = 1_000_000
 log = structlog.get_logger(__name__)
 
 
-def recording_of(live: Connection, target: Target, incident: Incident) -> RecordingConnection:
+class Recorder(RecordingConnection):
+    """Records as long as it can: a reply it cannot keep costs the recording, never the run."""
+
+    failed = False
+
+    def _keep(self, command: Command, at: float, reply: Reply | CommandFailure) -> None:
+        if self.failed:
+            return
+        try:
+            super()._keep(command, at, reply)
+        except Exception:
+            self.failed = True
+            log.exception("recording_failed", command=str(command[0])[:40])
+
+
+def recording_of(live: Connection, target: Target, incident: Incident) -> Recorder:
     """A connection that also records, for the run that begins an attempt."""
-    return RecordingConnection(live, memory_limit=target.memory_limit, alert=alert_of(incident))
+    return Recorder(live, memory_limit=target.memory_limit, alert=alert_of(incident))
 
 
 def alert_of(incident: Incident) -> dict[str, object]:
@@ -40,10 +55,10 @@ def alert_of(incident: Incident) -> dict[str, object]:
     return known
 
 
-async def keep(
-    database: Database, recorder: RecordingConnection, incident: Incident, most: int
-) -> None:
+async def keep(database: Database, recorder: Recorder, incident: Incident, most: int) -> None:
     """Keep the recording of an attempt. Failing to is no reason to fail the incident."""
+    if recorder.failed:
+        return
     try:
         recording = recorder.finished()
         data = await asyncio.to_thread(_within, recording)

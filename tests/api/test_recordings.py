@@ -214,6 +214,24 @@ async def test_one_that_is_too_large_or_fails_is_not_kept_and_harms_nothing(
     assert "recording_not_kept" in log
 
 
+async def test_a_reply_that_cannot_be_kept_costs_the_recording_and_not_the_run(
+    on_a_server: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a reply of unexpected shape")
+
+    monkeypatch.setattr("tools.recording.tidy", broken)
+    async with serving(create_app(on_a_server(), run_graph=looking)) as client:
+        incident_id = (await opened(client))["id"]
+        await reaches(client, incident_id, "awaiting_approval")
+        assert await kept(client) == []
+    log = capsys.readouterr().err
+    assert log.count("recording_failed") == 1
+    assert "run_failed" not in log
+
+
 def test_a_recording_is_what_replay_reads(tmp_path: Path) -> None:
     """The two ways of writing one give the same file."""
     recording = recording_file.Recording(recording_file.Header("2026-05-01T12:00:00Z", "?", "n"))
