@@ -16,6 +16,8 @@ CALM = 0.85
 """Of the limit: the alerts `RedisMemoryHigh` fire above it."""
 FEWER = 0.1
 """Of the rate before: what is left of an effect that has stopped, in the noise of a workload."""
+FREE = 0.8
+"""Of a limit, or of what there was: the rest is free again."""
 LEFT = 0.6
 """Of what never expired: the writer goes on, and its keys need their next owner."""
 FEWEST_COMMANDS = 20
@@ -152,6 +154,57 @@ def _replicas_up(w: Watched) -> str:
     return "" if now >= was else f"{now} of {was} replicas are connected"
 
 
+def _still(field: str, what: str) -> Symptom:
+    """A counter that does not move any more."""
+
+    def symptom(w: Watched) -> str:
+        rose = w.rise(lambda look: number(look, field))
+        return f"{rose} {what}" if rose else ""
+
+    return symptom
+
+
+def _resumes(w: Watched) -> str:
+    """An interruption came and went, and ended in a partial synchronisation."""
+    resumed = w.rise(lambda look: number(look, "sync_partial_ok"))
+    return "" if resumed else "no interruption has ended in a partial synchronisation yet"
+
+
+def _replica_online(w: Watched) -> str:
+    found = w.now.info.get("slave0", {})
+    state = found.get("state") if isinstance(found, dict) else None
+    return "" if state == "online" else f"the replica is {state or 'not connected'}"
+
+
+def _connections_free(w: Watched) -> str:
+    limit = int(w.now.config["maxclients"])
+    used = number(w.now, "connected_clients")
+    return "" if used < FREE * limit else f"{used} of {limit} connections are in use"
+
+
+def _below(field: str, limit: float, what: str) -> Symptom:
+    def symptom(w: Watched) -> str:
+        now = float(w.now.info.get(field, limit))
+        return "" if now < limit else f"{what}: {now:g}"
+
+    return symptom
+
+
+def _replica_let_go(w: Watched) -> str:
+    still = number(w.now, "mem_clients_slaves")
+    return "" if still < MIB else f"{still / MIB:.1f} MiB wait for replicas"
+
+
+def _few_scripts(w: Watched) -> str:
+    found = (number(w.now, "number_of_cached_scripts"), number(w.first, "number_of_cached_scripts"))
+    return "" if found[0] < FREE * found[1] else f"{found[0]} of {found[1]} scripts are cached"
+
+
+def _scripts_found(w: Watched) -> str:
+    missed = w.rise(lambda look: errors(look, "NOSCRIPT"))
+    return f"{missed} calls met NOSCRIPT" if missed else ""
+
+
 _MEMORY: tuple[Symptom, ...] = (_calm, _writes_succeed, _few_evictions)
 _BUFFER: tuple[Symptom, ...] = (*_MEMORY, _let_go)
 
@@ -170,6 +223,14 @@ SYMPTOMS: dict[str, tuple[Symptom, ...]] = {
     "volatile-policy-no-ttl": _MEMORY,
     "eviction-thrash": (_few_evictions, _writes_succeed),
     "maxmemory-unset": (_limit_set, _writes_succeed),
+    "aof-rewrite-loop": (_still("total_forks", "forks"),),
+    "maxclients-leak": (_connections_free, _still("rejected_connections", "refused connections")),
+    "full-sync-loop": (_still("sync_full", "full synchronisations"), _replica_online),
+    "backlog-too-small": (_still("sync_full", "full synchronisations"), _resumes),
+    "lua-script-cache": (_few_scripts, _scripts_found),
+    "expired-backlog": (_below("expired_stale_perc", 10.0, "per cent of the keys are stale"),),
+    "defrag-cpu-burn": (_below("active_defrag_running", 1.0, "defragmentation runs, per cent"),),
+    "replica-output-buffer": (_replica_let_go, _writes_succeed),
 }
 """By fault: all of these have to be silent. A fault that is not here cannot be mitigated by a
 typed remedy, and is not run."""
