@@ -200,6 +200,12 @@ def _few_scripts(w: Watched) -> str:
     return "" if found[0] < FREE * found[1] else f"{found[0]} of {found[1]} scripts are cached"
 
 
+def _freed_aside(w: Watched) -> str:
+    """Large values still go, and their memory is freed beside the commands."""
+    freed = w.rise(lambda look: number(look, "lazyfreed_objects"))
+    return "" if freed else "nothing was freed in the background"
+
+
 def _scripts_found(w: Watched) -> str:
     missed = w.rise(lambda look: errors(look, "NOSCRIPT"))
     return f"{missed} calls met NOSCRIPT" if missed else ""
@@ -224,6 +230,7 @@ SYMPTOMS: dict[str, tuple[Symptom, ...]] = {
     "eviction-thrash": (_few_evictions, _writes_succeed),
     "maxmemory-unset": (_limit_set, _writes_succeed),
     "aof-rewrite-loop": (_still("total_forks", "forks"),),
+    "bigkey-delete-stall": (_freed_aside,),
     "maxclients-leak": (_connections_free, _still("rejected_connections", "refused connections")),
     "full-sync-loop": (_still("sync_full", "full synchronisations"), _replica_online),
     "backlog-too-small": (_still("sync_full", "full synchronisations"), _resumes),

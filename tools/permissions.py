@@ -65,7 +65,9 @@ CONFIG_REMEDIES: frozenset[str] = frozenset(
         "active-defrag-cycle-max", "active-defrag-threshold-lower", "active-defrag-ignore-bytes",
         "auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size", "timeout",
         "hash-max-listpack-entries", "hash-max-ziplist-entries", "zset-max-listpack-entries",
-        "zset-max-ziplist-entries", "set-max-intset-entries", "lazyfree-lazy-expire",
+        "zset-max-ziplist-entries", "hash-max-listpack-value", "hash-max-ziplist-value",
+        "zset-max-listpack-value", "zset-max-ziplist-value", "set-max-listpack-entries",
+        "set-max-intset-entries", "lazyfree-lazy-expire",
         "lazyfree-lazy-eviction", "lazyfree-lazy-server-del", "lazyfree-lazy-user-del",
     }
 )  # fmt: skip

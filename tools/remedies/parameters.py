@@ -14,8 +14,9 @@ COPY_ON_WRITE = 0.25
 rewrites, full syncs); the last child's real use, if it was more."""
 SYSTEM_RESERVE = 0.10
 """Of the machine, left to everything else."""
-LONGEST_LISTPACK = 4096
-"""Elements: commands on a listpack are O(N), so a higher limit trades memory for latency."""
+LONGEST_LISTPACK, LONGEST_VALUE = 4096, 1024
+"""Elements, and bytes of each: commands on a listpack are O(N), so a higher limit trades memory
+for latency."""
 
 POLICIES = (
     "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
@@ -382,6 +383,11 @@ RULES: dict[str, Rule] = {
     "hash-max-ziplist-entries": _number(64, LONGEST_LISTPACK, _LISTPACK),
     "zset-max-listpack-entries": _number(64, LONGEST_LISTPACK, _LISTPACK),
     "zset-max-ziplist-entries": _number(64, LONGEST_LISTPACK, _LISTPACK),
+    "hash-max-listpack-value": _number(16, LONGEST_VALUE, _LISTPACK),
+    "hash-max-ziplist-value": _number(16, LONGEST_VALUE, _LISTPACK),
+    "zset-max-listpack-value": _number(16, LONGEST_VALUE, _LISTPACK),
+    "zset-max-ziplist-value": _number(16, LONGEST_VALUE, _LISTPACK),
+    "set-max-listpack-entries": _number(64, LONGEST_LISTPACK, _LISTPACK),
     "set-max-intset-entries": _number(128, LONGEST_LISTPACK, _LISTPACK),
     "lazyfree-lazy-expire": Rule(_YES_NO, _plain(_LAZY)),
     "lazyfree-lazy-eviction": Rule(_YES_NO, _plain(_LAZY)),

@@ -191,3 +191,31 @@ async def test_a_backlog_must_fit_below_maxmemory(
     assert (await SET_CONFIG.verify(connection, small, captured)).helped is True
     await SET_CONFIG.undo(connection, small, captured)
     assert setting(client, "repl-backlog-size") == str(30 * MIB)
+
+
+async def test_defragmentation_that_does_not_begin_has_not_helped(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    """A heap with nothing to move: the value is in effect, and nothing comes of it."""
+    args = SetConfigArguments(parameter="activedefrag", value="yes")
+    captured = await SET_CONFIG.capture(connection, args)
+    try:
+        done = await SET_CONFIG.apply(connection, args, captured)
+    except CommandFailure:
+        pytest.skip("this build was made without defragmentation, and says so")
+    verification = await SET_CONFIG.verify(connection, args, captured | {"done": done})
+    assert verification.helped is False
+    assert "runs at 0 %" in verification.because
+
+
+async def test_a_replicas_buffer_is_enlarged_only_within_the_machine(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    client.config_set("client-output-buffer-limit", "replica 1mb 1mb 60")
+    larger = SetConfigArguments(
+        parameter="client-output-buffer-limit", value="replica 256mb 64mb 60"
+    )
+    assert failing(await SET_CONFIG.preconditions(connection, larger)) == []
+    cramped = larger.model_copy(update={"memory_limit": 64 * 1024 * 1024})
+    (said,) = failing(await SET_CONFIG.preconditions(connection, cramped))
+    assert "still fits the machine" in said
