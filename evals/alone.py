@@ -20,7 +20,7 @@ from agent.digest import one_evidence, untrusted
 from agent.functions import SUBMIT, FunctionSchema, strict_function
 from agent.incident import Claim, Culprit, Diagnosis, Incident, Words
 from agent.model import Budget, Model
-from agent.model_reply import Answer, Message
+from agent.model_reply import Answer, Message, ToolCall
 from agent.runbook import Library
 from evals.run import check_facts, opened
 from evals.score import Result
@@ -149,10 +149,10 @@ def submitted(answer: Answer) -> Submission:
     Raises ValueError if it names no root cause. A part that cannot be read is left out: the
     control is scored on what it says, not on its form.
     """
-    arguments = next((call.parsed() for call in answer.calls if call.name == SUBMIT), None)
-    if arguments is None:
-        start, end = answer.text.find("{"), answer.text.rfind("}")
-        arguments = json.loads(answer.text[start : end + 1]) if 0 <= start < end else {}
+    start, end = answer.text.find("{"), answer.text.rfind("}")
+    written = ToolCall("", SUBMIT, answer.text[start : end + 1] if start < end else "")
+    call = next((call for call in answer.calls if call.name == SUBMIT), written)
+    arguments = call.parsed()
     known = {name: arguments[name] for name in Submission.model_fields if name in arguments}
     claims = known.get("claims")
     known["claims"] = [c for c in claims if _is_claim(c)] if isinstance(claims, list) else []

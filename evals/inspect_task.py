@@ -28,7 +28,7 @@ from agent.incident import Claim
 from agent.model import Model, ModelSettings
 from agent.runbook import Library
 from agent.runbook_library import load_library
-from evals.run import work
+from evals.run import guarded, work
 from evals.score import Result
 from evals.suite import MODEL_REASONERS, REASONERS, RULES
 from evals.truth import INCIDENTS, RecordedIncident
@@ -91,7 +91,7 @@ async def _worked(reasoner: str, recorded: RecordedIncident, library: Library) -
         return await work(recorded, library)
     model = Model(endpoint(get_model()))  # one for each sample: its budget is one incident's
     try:
-        return await MODEL_REASONERS[reasoner](recorded, model, library)
+        return await guarded(recorded, MODEL_REASONERS[reasoner](recorded, model, library))
     finally:
         await model.close()
 

@@ -10,7 +10,7 @@ import respx
 from agent.functions import SUBMIT
 from agent.model import Model, ModelSettings
 from agent.runbook_library import load_library
-from evals.alone import work_alone
+from evals.alone import form, work_alone
 from evals.run import opened
 from evals.score import Result
 from evals.truth import incidents
@@ -101,6 +101,8 @@ async def test_json_in_the_text_will_do() -> None:
     [
         (reply(text="I think memory is full."), "cannot be used"),
         (reply((SUBMIT, {"confidence": 1})), "cannot be used"),
+        (reply(text='{"root_cause":' + "[" * 9_000 + "}"), "cannot be used"),
+        (reply((SUBMIT, "[1, 2]")), "cannot be used"),
         (httpx.Response(401, json={"error": {"message": KEY}}), "the API key was refused"),
     ],
 )
@@ -113,3 +115,23 @@ async def test_no_answer_is_a_wrong_one_and_is_not_asked_for_again(
     assert why in result.failure
     assert KEY not in result.failure
     assert len(respx.calls) == 1
+
+
+def test_the_form_is_strict() -> None:
+    """Endpoints that enforce a schema refuse one with an optional or a further property."""
+
+    def objects(node: Any) -> list[dict[str, Any]]:
+        if isinstance(node, list):
+            return [each for part in node for each in objects(part)]
+        if not isinstance(node, dict):
+            return []
+        own = [node] if node.get("type") == "object" else []
+        return own + [each for part in node.values() for each in objects(part)]
+
+    function = form(sorted(LIBRARY.causes()))["function"]
+    found = objects(function["parameters"])
+    assert len(found) >= 4  # the submission, a culprit, a claim, a fact
+    for each in found:
+        assert each["additionalProperties"] is False
+        assert sorted(each["required"]) == sorted(each["properties"])
+    assert function["parameters"]["properties"]["root_cause"]["enum"] == sorted(LIBRARY.causes())
