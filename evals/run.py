@@ -58,6 +58,10 @@ async def _worked(
     incident, evidence = await diagnose(recorded, library, model)
     seconds = time.monotonic() - started
     diagnosis = incident.diagnosis
+    readings = {piece.tool: piece.reading for piece in reversed(evidence)}
+    if not recorded.truth.is_incident:
+        # Others are compared with healthy servers, also where nobody had a reason to look.
+        readings = await everything(recorded) | readings
     return Result(
         id=recorded.id,
         truth=recorded.truth,
@@ -65,7 +69,7 @@ async def _worked(
         diagnosis=diagnosis,
         actions=tuple(incident.plan.actions),
         facts=await check_facts(recorded, diagnosis, evidence) if diagnosis else (),
-        readings={piece.tool: piece.reading for piece in reversed(evidence)},
+        readings=readings,
         evidence=tuple(evidence),
         usage=incident.usage,
         seconds=seconds,
@@ -134,15 +138,24 @@ async def check_facts(
     }
     recording = RecordedConnection(recorded.recording).recording
     readings = {
-        piece.id: await _look_again(recording, piece) for piece in evidence if piece.id in cited
+        piece.id: await _look(recording, piece.tool, piece.args)
+        for piece in evidence
+        if piece.id in cited
     }
     return tuple(recomputed(fact, readings) for fact in facts)
 
 
-async def _look_again(recording: Recording, piece: Evidence) -> dict[str, Any]:
+async def everything(recorded: RecordedIncident) -> dict[str, dict[str, Any]]:
+    """What every tool sees without arguments, by tool; nothing of those that need some."""
+    recording = RecordedConnection(recorded.recording).recording
+    seen = {tool: await _look(recording, tool, {}) for tool in READS}
+    return {tool: reading for tool, reading in seen.items() if reading}
+
+
+async def _look(recording: Recording, tool: str, args: dict[str, Any]) -> dict[str, Any]:
     connection = RecordedConnection(recording)  # its clock begins at zero again
     try:
-        reading = await READS[piece.tool].call(connection, piece.args)
+        reading = await READS[tool].call(connection, args)
     except (KeyError, ValidationError):
         return {}
     seen: dict[str, Any] = redact_tree(reading.model_dump(mode="json"))

@@ -67,13 +67,22 @@ def _policy(seen: Seen) -> tuple[Look[MemoryInfo], str, list[FactDraft]]:
     return memory, policy, [memory.fact("policy", "maxmemory_policy", unit="text")]
 
 
+def _in_use(memory: Look[MemoryInfo]) -> tuple[str, list[FactDraft]]:
+    """How full it is: without that, a policy says nothing about this server."""
+    if isinstance(memory.reading.pressure, NotMeasured):
+        return "", []
+    return "; {pressure} of it is in use", [memory.fact("pressure", "pressure", unit="ratio")]
+
+
 @signal("trait")
 def noeviction_policy(seen: Seen) -> Finding | None:
     """The policy evicts nothing."""
-    _, policy, facts = _policy(seen)
+    memory, policy, facts = _policy(seen)
     if policy != "noeviction":
         return None
-    return Finding("The policy is {policy}: at the limit, writes are refused.", facts)
+    said, more = _in_use(memory)
+    text = "The policy is {policy}: at the limit, writes are refused" + said + "."
+    return Finding(text, [*facts, *more])
 
 
 @signal("trait")
@@ -89,17 +98,15 @@ def allkeys_policy(seen: Seen) -> Finding | None:
 def volatile_policy_without_ttl(seen: Seen) -> Finding | None:
     """The policy may evict only keys with an expiry, and there are hardly any."""
     keys = seen.look(Keyspace)
-    _, policy, facts = _policy(seen)
+    memory, policy, facts = _policy(seen)
     share = keys.reading.expires_share
     if not policy.startswith("volatile-") or share is None or share >= FEW_EXPIRING:
         return None
+    said, more = _in_use(memory)
     return Finding(
-        "The policy is {policy}, and of {keys} keys {expires} have an expiry.",
-        [
-            *facts,
-            keys.fact("keys", "keys", unit="count"),
-            keys.fact("expires", "expires", unit="count"),
-        ],
+        "The policy {policy} evicts only keys with an expiry, and {share} of the keys have one: at "
+        "the limit, writes are refused" + said + ".",
+        [*facts, keys.fact("share", "expires_share", unit="ratio"), *more],
     )
 
 

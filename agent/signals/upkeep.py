@@ -178,9 +178,13 @@ def no_defrag(seen: Seen) -> Finding | None:
         )
     if config.reading.parameters["activedefrag"] != "no":
         return None
+    memory = seen.look(MemoryInfo)
     return Finding(
-        "Active defragmentation is set to {value}.",
-        [config.fact("value", "parameters.activedefrag", unit="text")],
+        "Active defragmentation is set to {value}, with {wasted} lost between values.",
+        [
+            config.fact("value", "parameters.activedefrag", unit="text"),
+            memory.fact("wasted", "allocator_frag_bytes", unit="bytes"),
+        ],
     )
 
 

@@ -232,3 +232,13 @@ def test_interrupted_it_ends_at_once_and_takes_its_processes_along() -> None:
 
 def test_cores_are_those_we_may_use() -> None:
     assert 1 <= suite.cores() <= (os.cpu_count() or 1)
+
+
+async def test_a_healthy_server_is_looked_at_whole_for_others_to_be_compared_with() -> None:
+    """Also by tools that nobody had a reason to use; on a sick one, only what was looked at."""
+    library = load_library()
+    quiet = next(one for one in SHIPPED if "no-incident" in one.truth.root_cause)
+    sick = next(one for one in SHIPPED if one.truth.is_incident)
+    on_demand = {"acl_log", "latency_histogram", "stream_info"}
+    assert on_demand - (await work(quiet, library)).readings.keys() == set()
+    assert on_demand - (await work(sick, library)).readings.keys() != set()
