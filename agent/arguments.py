@@ -267,7 +267,7 @@ async def _advise(gap: Gap) -> list[Filled]:
     topic = str(gap.given.get("topic") or ALIASES.get(gap.cause, gap.cause))
     if topic not in ADVICE:
         return []
-    named = gap.culprit.kind in ("key", "prefix", "stream", "client", "replica")
+    named = gap.culprit.kind in ("key", "prefix", "stream", "client", "replica", "host")
     facts = [claim.text for claim in gap.findings.diagnosis.claims[:LONGEST_FACTS]]
     subject = gap.culprit.name if named else ""
     return [Filled({"topic": topic, "subject": subject, "facts": facts}, [])]

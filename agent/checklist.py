@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from agent.checks import SEED_CHECKS, Check
+from agent.checks_links import LINK_CHECKS
 from agent.checks_memory import MEMORY_CHECKS
 from agent.figures import Look, Unmeasured
 from agent.incident import ChecklistItem
@@ -11,7 +12,7 @@ from agent.runbook_library import BASELINE
 from agent.runbook_prose import ChecklistLine, checklist_of
 from tools.reading import Evidence, printable
 
-CHECKS: dict[str, Check] = SEED_CHECKS | MEMORY_CHECKS
+CHECKS: dict[str, Check] = SEED_CHECKS | MEMORY_CHECKS | LINK_CHECKS
 """By the name that a checklist line, or `checklist: [{item, check}]`, of a runbook gives."""
 MOST_ITEMS = 40
 LONGEST_ITEM = 300

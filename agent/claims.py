@@ -219,7 +219,8 @@ def _culprit_mismatches(culprit: Culprit, evidence: Sequence[Evidence]) -> list[
 
 def _names(piece: Evidence, culprit: Culprit) -> bool:
     if culprit.kind == "host":
-        return culprit.name in (piece.node, piece.node.partition(" ")[0], piece.target)
+        followed = piece.reading.get("primary") if piece.measured else None
+        return culprit.name in (piece.node, piece.node.partition(" ")[0], piece.target, followed)
     if not piece.measured:
         return False
     if culprit.kind == "config":

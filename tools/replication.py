@@ -36,6 +36,8 @@ class Replication(InfoReading):
     repl_backlog_histlen: Measured[int]
     master_host: str | None = None
     master_port: int | None = None
+    primary: str | None = None
+    """host:port that this replica follows; None on a primary."""
     master_link_status: str | None = None
     """None on a primary."""
     master_last_io_seconds_ago: int | None = None
@@ -61,7 +63,10 @@ async def replication(connection: Connection, args: ReplicationArguments) -> Rep
         if name.startswith("slave") and name.removeprefix("slave").isdigit()
     ]
     rows = [_replica(fields(line), end) for line in lines[:MOST_REPLICAS]]
-    return Replication.from_info(info, replicas=rows)
+    host, port = info.get("master_host"), info.get("master_port")
+    return Replication.from_info(
+        info, replicas=rows, primary=f"{host}:{port}" if host and port else None
+    )
 
 
 def _replica(line: dict[str, str], end: int) -> ReplicaRow:

@@ -1,10 +1,9 @@
-"""Signals of replication: buffers of replicas, lag, the backlog, a broken link."""
+"""Signals of what replication holds: buffers of replicas, lag, the backlog."""
 
 from agent.incident import Culprit
 from agent.signals.seen import MIB, Finding, Look, Seen, measured, scaled, signal
 from tools.clients import Clients
 from tools.memory import MemoryInfo
-from tools.reading import number
 from tools.replication import ReplicaRow, Replication
 
 BUFFER_SHARE = 0.1
@@ -18,7 +17,6 @@ BACKLOG_SHARE = 0.25
 """FAILURE_MODES 12: a large share of maxmemory (60 of 100 MB measured)."""
 BACKLOG_FLOOR = 16 * MIB
 """Above the default of every build (1 MB, 10 MB on Valkey)."""
-LINK_DOWN_SECONDS = 10
 
 
 def _furthest(replication: Look[Replication]) -> tuple[int, ReplicaRow] | None:
@@ -104,19 +102,3 @@ def backlog_takes_limit(seen: Seen) -> Finding | None:
 
 def _backlog(memory: MemoryInfo) -> int:
     return measured(memory.mem_replication_backlog)
-
-
-@signal("symptom")
-def replication_link_down(seen: Seen) -> Finding | None:
-    """This replica has lost its primary."""
-    replication = seen.look(Replication)
-    reading = replication.reading
-    down = number(reading.master_link_down_since_seconds) or 0
-    if measured(reading.role) != "slave" or reading.master_link_status != "down":
-        return None
-    if 0 <= down < LINK_DOWN_SECONDS:
-        return None
-    return Finding(
-        "The link to the primary is {status}.",
-        [replication.fact("status", "master_link_status", unit="text")],
-    )

@@ -39,7 +39,7 @@ class AdviseApplication(Remedy[AdviseApplicationArguments]):
     async def preview(self, connection: Connection, args: AdviseApplicationArguments) -> Preview:
         """The advice, with the subject and the numbers in it."""
         advice = ADVICE[args.topic]
-        subject = args.subject or "the data"
+        subject = args.subject or advice.unnamed
         # Replaced, not formatted: a subject may hold braces.
         steps = [step.replace("{subject}", subject) for step in advice.steps]
         lines = [advice.ask.replace("{subject}", subject), ""]

@@ -1,18 +1,7 @@
 """The advice itself, by topic. `{subject}` is the key, prefix, client or parameter concerned."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Advice:
-    """One piece of advice."""
-
-    title: str
-    ask: str
-    steps: tuple[str, ...]
-    effect: str
-    not_this: str = ""
-
+from tools.remedies.advice_links import LINK_ADVICE
+from tools.remedies.advice_topic import Advice
 
 ADVICE: dict[str, Advice] = {
     "data-structures": Advice(
@@ -300,7 +289,7 @@ ADVICE: dict[str, Advice] = {
         ),
         "No surprise at the limit.",
     ),
-}
+} | LINK_ADVICE
 ALIASES = {
     "noeviction-oom": "data-cleanup",
     "maxmemory-unset": "organic-growth",

@@ -1,0 +1,91 @@
+"""Signals of a cluster, as far as one node can tell: whether its load sits in one slot."""
+
+from agent.incident import Culprit
+from agent.signals.seen import Finding, Look, Seen, scaled, signal
+from tools.cluster import Cluster, slot_of
+from tools.keyspace import BigKeys
+from tools.reading import number
+
+SLOT_SHARE = 0.3
+SLOT_KEYS = 500
+"""A node holds thousands of slots, so a fair one has well under one per cent of its keys; few
+keys are uneven by chance."""
+SLOTS_LEAST = 50
+"""Of a node with fewer slots, one may well hold a large part."""
+UNFAIR = 1.5
+"""Times its fair share of slots: what resharding left uneven, not the rounding of 16,384."""
+BYTES_SHARE = 0.4
+
+
+@signal("trend")
+def slots_skewed(seen: Seen) -> Finding | None:
+    """One hash slot, or far too many of them, put the load on this node."""
+    cluster = seen.look(Cluster)
+    if not cluster.reading.enabled:
+        return None
+    return _one_slot(seen, cluster) or _one_tag(seen, cluster) or _too_many(cluster)
+
+
+def _one_slot(seen: Seen, cluster: Look[Cluster]) -> Finding | None:
+    owned = number(cluster.reading.slots_owned) or 0
+    fullest = cluster.reading.fullest[:1]
+    if not fullest or owned < SLOTS_LEAST:
+        return None
+    row = fullest[0]
+    if row.share_of_keys < SLOT_SHARE or row.keys < SLOT_KEYS:
+        return None
+    prefix = row.prefix or _tag_in(seen, row.slot)
+    return Finding(
+        "One of {owned} slots of this node, slot {slot}, holds {keys} of its {all} keys: {share}.",
+        [
+            cluster.fact("owned", "slots_owned", unit="count"),
+            cluster.fact("slot", "fullest.0.slot"),
+            cluster.fact("keys", "fullest.0.keys", unit="count"),
+            cluster.fact("all", "keys", unit="count"),
+            cluster.fact("share", "fullest.0.share_of_keys", unit="ratio"),
+        ],
+        scaled(row.share_of_keys, SLOT_SHARE, 0.6),
+        Culprit(kind="prefix", name=prefix) if prefix else None,
+    )
+
+
+def _tag_in(seen: Seen, slot: int) -> str:
+    bigkeys = seen.optional(BigKeys)
+    names = [row.prefix for row in bigkeys.reading.prefixes] if bigkeys else []
+    tagged = (name for name in names if name.startswith("{") and "}" in name)
+    return next((name for name in tagged if slot_of(name.encode()) == slot), "")
+
+
+def _one_tag(seen: Seen, cluster: Look[Cluster]) -> Finding | None:
+    """Few keys of one tag can hold most of the bytes."""
+    bigkeys = seen.optional(BigKeys)
+    for index, row in enumerate(bigkeys.reading.prefixes if bigkeys else ()):
+        tagged = row.prefix.startswith("{") and "}" in row.prefix
+        if bigkeys and tagged and row.share_of_bytes >= BYTES_SHARE and row.keys >= SLOT_KEYS // 10:
+            return Finding(
+                "All keys of {prefix} are in one of {owned} slots of this node, and they hold "
+                "{share} of its bytes.",
+                [
+                    bigkeys.fact("prefix", f"prefixes.{index}.prefix", unit="text"),
+                    bigkeys.fact("share", f"prefixes.{index}.share_of_bytes", unit="ratio"),
+                    cluster.fact("owned", "slots_owned", unit="count"),
+                ],
+                scaled(row.share_of_bytes, BYTES_SHARE, 0.7),
+                Culprit(kind="prefix", name=row.prefix),
+            )
+    return None
+
+
+def _too_many(cluster: Look[Cluster]) -> Finding | None:
+    fair = number(cluster.reading.fair_share_of_slots) or 0.0
+    if fair < UNFAIR:
+        return None
+    return Finding(
+        "This node has {owned} of {assigned} slots, with {nodes} primaries to share them.",
+        [
+            cluster.fact("owned", "slots_owned", unit="count"),
+            cluster.fact("assigned", "slots_assigned", unit="count"),
+            cluster.fact("nodes", "size", unit="count"),
+        ],
+        scaled(fair, UNFAIR, 2.5),
+    )
