@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 Report = dict[str, Any]
-WORSE_IF_MORE = ("false_positive_rate", "harmful_proposed", "hallucinated_evidence")
+WORSE_IF_MORE = (
+    "false_positive_rate", "harmful_proposed", "harmful_advised", "hallucinated_evidence",
+    "failures",
+)  # fmt: skip
 """Measures that may never rise; an incident that becomes wrong is a regression, too."""
 NOT_COMPARED = frozenset({"n"})
 _SAID = ("got", "named", "confidence")

@@ -18,6 +18,9 @@ TITLES = {
     "ece": "expected calibration error",
     "auroc": "AUROC of confidence",
     "brier": "Brier score",
+    "contributing_exact": "cause and all that contributes, exactly",
+    "abstention_right": "abstention (unknown where nobody can know)",
+    "remedy_found": "a right remedy, where there is one",
 }
 """Where the name in the report does not say it well."""
 _ELSEWHERE = frozenset({"n", "intervals", "held_back", "slices", "baselines", "incidents"})
@@ -31,7 +34,7 @@ def markdown(report: Report) -> str:
     parts = {"": report, "held back: ": report["held_back"]}
     rates = [row for prefix, part in parts.items() for row in _rates(prefix, part)]
     further = [
-        f"\n## {title(name)}\n\n{_anything(value)}"
+        f"## {title(name)}\n\n{_anything(value)}"
         for name, value in report.items()
         if name not in _ELSEWHERE and isinstance(value, dict | list) and value
     ]
@@ -58,21 +61,30 @@ def title(name: str) -> str:
 
 
 def _rates(prefix: str, part: Report) -> Iterator[tuple[str, str, str]]:
-    for name, (_, low, high) in part.get("intervals", {}).items():
-        if isinstance(part.get(name), int | float):
-            yield prefix + title(name), f"{part[name]:.1%}", f"{low:.1%} to {high:.1%}"
+    for name, interval in part.get("intervals", {}).items():
+        yield prefix + title(name), *rate(interval)
+
+
+def rate(interval: Sequence[float]) -> tuple[str, str]:
+    """A rate [value, low, high] and its interval; of nothing it is between 0 and 1: not known."""
+    value, low, high = interval
+    if (low, high) == (0.0, 1.0):
+        return "not known", ""
+    return f"{value:.1%}", f"{low:.1%} to {high:.1%}"
 
 
 def _numbers(report: Report) -> Iterator[tuple[str, str, str]]:
     for name, value in report.items():
         if name not in report["intervals"] and name not in _ELSEWHERE:
-            if isinstance(value, int | float):
+            if isinstance(value, int | float | None):
                 yield title(name), _figure(value), ""
             elif isinstance(value, str) and name != "reasoner":
                 yield title(name), value, ""
 
 
 def _figure(value: object) -> str:
+    if value is None:
+        return "not defined"
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, list):
@@ -111,7 +123,7 @@ def _slices(slices: dict[str, Report]) -> str:
 def _share(part: Report, measure: str) -> str:
     value = part.get(measure)
     if measure in part.get("intervals", {}) and isinstance(value, int | float):
-        return f"{value:.1%}"
+        return rate(part["intervals"][measure])[0]
     return "" if value is None else _figure(value)
 
 

@@ -85,8 +85,7 @@ def block(scores: Report) -> str:
 
 
 def _rate(part: Mapping[str, Any], name: str) -> tuple[str, str, str]:
-    value, low, high = part["intervals"][name]
-    return reports.title(name), f"{value:.1%}", f"{low:.1%} to {high:.1%}"
+    return reports.title(name), *reports.rate(part["intervals"][name])
 
 
 _COUNTS = ("harmful_proposed", "hallucinated_evidence")

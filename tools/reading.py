@@ -124,6 +124,8 @@ def printable(raw: bytes | str, limit: int = NAME_LENGTH) -> str:
     bidirectional override) come out as `\x..`/`\u....` escapes.
     """
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
+    if len(text) <= limit and text.isprintable():
+        return text
     cut = text[:limit]
     safe = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
