@@ -59,7 +59,7 @@ def summary(
         "abstention": _abstention(results),
         "remedies": _remedies(results),
         "reliability": reliability([(result.confidence, result.right) for result in results]),
-        "held_back": _part([result for result in results if result.held_back]),
+        "held_back": _held_back(results),
         "slices": {name: _part(part) for name, part in sorted(_slices(results).items())},
         "baselines": {name: detail["top1"] for name, detail in details.items()},
         "baseline_details": details,
@@ -244,6 +244,19 @@ def _part(results: Sequence[Result]) -> dict[str, Any]:
         "failures": sum(result.diagnosis is None for result in results),
         "intervals": {name: list(rate) for name, rate in rates.items()},
     }
+
+
+def _held_back(results: Sequence[Result]) -> dict[str, Any]:
+    """The part nobody looked at, and by how much its top-1 is behind that of the rest.
+
+    `overfitted`: by more than half of its own interval's width; null where a part is empty.
+    """
+    part = _part([result for result in results if result.held_back])
+    rest = [result.right for result in results if not result.held_back]
+    value, low, high = part["intervals"]["top1"]
+    behind = rate_of(rest)[0] - value if rest and part["n"] else None
+    overfitted = None if behind is None else behind > (high - low) / 2
+    return part | {"behind": behind, "overfitted": overfitted}
 
 
 def _slices(results: Sequence[Result]) -> dict[str, list[Result]]:

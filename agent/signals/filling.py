@@ -89,8 +89,11 @@ def _one_thing(seen: Seen) -> Finding | None:
             best = (share, f"prefixes.{index}.prefix", f"prefixes.{index}.bytes")
     if best is None:
         return None
+    text = "Of {used} in use, {name} alone holds {bytes}."
+    if best[0] > 1:  # as MEMORY USAGE has it of streams
+        text = "{name} alone holds most of {used} in use; the server's estimate of it is {bytes}."
     return Finding(
-        "Of {used} in use, {name} alone holds {bytes}.",
+        text,
         [
             memory.fact("used", "used_memory", unit="bytes"),
             keys.fact("name", best[1], unit="text"),

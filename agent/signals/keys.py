@@ -109,10 +109,11 @@ def dominating(
         look.fact("bytes", holds, unit="bytes"),
         memory.fact("used", "used_memory", unit="bytes"),
     ]
-    text = f"{who} holds an estimated {{bytes}} of {{used}} in use"
     if share <= 1:
         facts.append(look.fact("share", holds, memory.path("used_memory"), unit="ratio"))
-        text += ": {share}"
+        text = f"{who} holds an estimated {{bytes}} of {{used}} in use: {{share}}"
+    else:
+        text = f"{who} holds most of {{used}} in use; the server's estimate of it is {{bytes}}"
     return Finding(f"{text}.", facts, scaled(share, KEY_SHARE, 0.5))
 
 

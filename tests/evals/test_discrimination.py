@@ -1,5 +1,6 @@
 """Which facts tell a sick server from a healthy one, and which say what all servers say."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -186,7 +187,7 @@ def test_a_telling_fact_that_does_not_recompute_carries_nothing() -> None:
     results = suite([Claim(text="", facts=[PRESSURE, SOURCE])])
     broken = Checked("x", exists=True, recomputes=False)
     sound = Checked("y", exists=True, recomputes=True)
-    ill = Result(**{**vars(results[-1]), "facts": (broken, sound)})
+    ill = replace(results[-1], facts=(broken, sound))
     assert evidence_of(ill, reference_of(results)).good == 0
 
 

@@ -204,6 +204,30 @@ def test_the_whole_document() -> None:
 
 
 @pytest.mark.parametrize(
+    ("held_back", "rest", "behind", "overfitted"),
+    [
+        ([True] * 8 + [False] * 2, [True] * 10, 0.2, False),  # half a width: 0.23
+        ([True] * 60 + [False] * 20, [True] * 10, 0.25, True),  # half a width: 0.09
+        ([True] * 5, [False] * 5, -1.0, False),
+        ([], [True], None, None),
+        ([True], [], None, None),
+    ],
+)
+def test_rules_that_fit_only_what_was_looked_at_are_told(
+    held_back: list[bool], rest: list[bool], behind: float | None, overfitted: bool | None
+) -> None:
+    said = {True: diagnosis("hot-key"), False: diagnosis("on-command")}
+    results = [
+        Result(f"{away}{n}", truth("hot-key"), away, said[right])
+        for away, part in ((True, held_back), (False, rest))
+        for n, right in enumerate(part)
+    ]
+    part = summary("rules", results, 1.0)["held_back"]
+    assert part["behind"] == (None if behind is None else pytest.approx(behind))
+    assert part["overfitted"] is overfitted
+
+
+@pytest.mark.parametrize(
     ("named", "contributing", "exact", "stray", "overlooked"),
     [
         ("single-bigkey", ["slow-pubsub-cob"], True, set(), set()),
