@@ -39,8 +39,14 @@ class Take:
     def name(self) -> str:
         """A neutral name: the same for the same take, and telling nothing."""
         digest = hashlib.sha256(f"{self.fault}/{self.build}/{self.seed}".encode()).digest()
-        first, second = _ADJECTIVES[digest[0] % 24], _NOUNS[digest[1] % 24]
+        first, second = self._word(_ADJECTIVES, digest[0]), self._word(_NOUNS, digest[1])
         return f"{first}-{second}-{digest[2]:02x}"
+
+    def _word(self, words: tuple[str, ...], place: int) -> str:
+        """The word at this place, or the next one that is no word of the fault's id."""
+        told = self.fault.split("-")
+        following = (words[(place + step) % len(words)] for step in range(len(words)))
+        return next(word for word in following if word not in told)
 
     @property
     def files(self) -> tuple[str, str]:

@@ -58,6 +58,9 @@ def test_names_of_takes_are_neutral_and_distinct() -> None:
     names = [take.name for take in takes()]
     assert len(set(names)) == len(names)
     assert Take("healthy", "redis-7.0", 1).name == Take("healthy", "redis-7.0", 1).name
+    telling = [take for take in takes() if {*take.name.split("-")} & {*take.fault.split("-")}]
+    assert telling == []
+    assert not Take("idle-quiet-valley", "redis-7.0", 1).name.startswith(("idle-", "quiet-"))
 
 
 async def test_an_incident_can_be_recorded_and_worked(tmp_path: Path) -> None:
