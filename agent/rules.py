@@ -32,11 +32,18 @@ BASELINE: tuple[str, ...] = (
     *ESSENTIAL, "memory_stats", "command_stats", "replication", "persistence", "config_get",
 )  # fmt: skip
 """Looked at by the rules themselves where a team's runbook did not ask for it."""
-SECOND_SHARE = 0.6
-"""Share of the winner's score at which a second, independent cause is named too."""
+SECOND_SUPPORT = 0.5
+"""Support at which a second, independent cause is named too, however much the first has."""
 ESCALATE_BELOW = 0.5
-UNSUPPORTED = 0.3
-"""How sure `unknown` is: that something hurts and nothing we know explains it."""
+SEEING_LITTLE = 0.5
+"""What is left of the confidence in `unknown` where nothing at all could be seen."""
+NEAR_MISS = 0.6
+"""What a cause that nearly fits takes from the confidence in `unknown`, if it fits entirely."""
+HOLDERS: frozenset[str] = frozenset({"clients_hold_memory", "keys_do_not_explain_dataset"})
+"""They say that something other than ordinary keys fills the memory: then being full is not its
+own cause, and more room or fewer keys no cure."""
+OF_BEING_FULL: frozenset[str] = frozenset({"memory_pressure"})
+"""Symptoms that are none on a server that is full by design."""
 NO_INCIDENT, UNKNOWN = "no-incident", "unknown"
 
 
@@ -123,23 +130,34 @@ def conclude(
     signals: Signals, ranked: Sequence[RankedCause], refused: dict[str, str]
 ) -> DiagnosisDraft:
     """The diagnosis that the ranking supports."""
-    chosen = _chosen(ranked)
-    seen = 1 - len([tool for tool in ESSENTIAL if tool in refused]) / len(ESSENTIAL)
     hurts = [name for name in signals.fired if SIGNALS[name].role == "symptom"]
+    chosen = _chosen(ranked, signals, hurts)
+    seen = 1 - len([tool for tool in ESSENTIAL if tool in refused]) / len(ESSENTIAL)
     if chosen is not None:
         return _named(chosen, signals, ranked, refused, seen)
     if hurts or "memory_info" in refused or "memory_pressure" in signals.not_measured:
-        return _unknown(signals, ranked, refused, hurts)
+        return _unknown(signals, ranked, refused, hurts, seen)
     return _healthy(signals, ranked, refused, seen)
 
 
-def _chosen(ranked: Sequence[RankedCause]) -> RankedCause | None:
+def _chosen(
+    ranked: Sequence[RankedCause], signals: Signals, hurts: Sequence[str]
+) -> RankedCause | None:
     """A cause before a condition, a condition before a false alarm."""
     for kind in ("cause", "condition", "not_incident"):
         for one in ranked:
-            if one.evidenced and one.entry.kind == kind:
+            if one.evidenced and one.entry.kind == kind and _may_stand(one, signals, hurts):
                 return one
     return None
+
+
+def _may_stand(one: RankedCause, signals: Signals, hurts: Sequence[str]) -> bool:
+    """Whether it may be the root cause with all that was seen besides."""
+    if one.entry.kind == "condition":
+        return HOLDERS.isdisjoint(signals.fired)
+    if one.entry.kind == "not_incident":
+        return set(hurts) <= OF_BEING_FULL.union(one.entry.supported_by)
+    return True
 
 
 def _named(
@@ -182,7 +200,7 @@ def _contributing(chosen: RankedCause, ranked: Sequence[RankedCause]) -> list[Ra
         if one is not chosen
         and one.evidenced
         and one.entry.kind == chosen.entry.kind == "cause"
-        and one.score >= SECOND_SHARE * chosen.score
+        and one.support >= SECOND_SUPPORT
         and set(one.entry.needs).isdisjoint(chosen.entry.needs)
     ]
     return [*conditions[:4], *second[:2]]
@@ -245,12 +263,22 @@ def _unknown(
     ranked: Sequence[RankedCause],
     refused: dict[str, str],
     hurts: Sequence[str],
+    seen: float,
 ) -> DiagnosisDraft:
+    """Something hurts that nothing explains, or too little was seen to call it healthy.
+
+    How sure: that no cause we know is behind it. A cause that nearly fits makes it less so, and
+    so does what could not be seen.
+    """
+    nearest = max((one.confidence for one in ranked if one.entry.kind == "cause"), default=0.0)
+    confidence = TOP * (SEEING_LITTLE + (1 - SEEING_LITTLE) * seen) * (1 - NEAR_MISS * nearest)
+    conditions = [one for one in ranked if one.evidenced and one.entry.kind == "condition"]
     return DiagnosisDraft(
         root_cause=UNKNOWN,
-        confidence=UNSUPPORTED if hurts else 0.1,
+        confidence=round(confidence, 2),
+        contributing=[one.cause for one in conditions[:4]],
         claims=_claims(hurts, signals),
-        alternatives=_alternatives(ranked, set()),
+        alternatives=_alternatives(ranked, {one.cause for one in conditions}),
         not_measured=_not_measured(tuple(signals.not_measured), signals, refused),
         escalate=True,
     )

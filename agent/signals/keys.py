@@ -30,6 +30,8 @@ PREFIX_SHARE = 0.5
 PREFIX_FLOOR = MIB
 PREFIX_KEYS = 1_000
 """A leak is many keys; fewer are a few large ones."""
+PREFIX_SAMPLED = 100
+"""So many have to be in a sample of the keys, before it tells how many there are."""
 NEVER_EXPIRES = 0.8
 """Share of the prefix's keys without expiry. FAILURE_MODES 1: expires / keys below 0.2."""
 ONE_KEY_OF_PREFIX = 0.5
@@ -138,7 +140,17 @@ def share_of_prefix(keys: BigKeys, row: PrefixRow, used: int) -> float:
     """The prefix's share of used memory; extrapolated when not every key was scanned."""
     if keys.complete:
         return row.bytes / used
-    return row.share_of_bytes * clamp((number(keys.dataset_bytes) or used) / used)
+    # By keys: one large key in a sample would make every prefix's share of the bytes too small.
+    most = clamp((number(keys.dataset_bytes) or used) / used)
+    total = number(keys.keys_total)
+    if total is None:
+        return row.share_of_bytes * most
+    return min(row.bytes * _extrapolated(keys) / used, most)
+
+
+def _extrapolated(keys: BigKeys) -> float:
+    """Keys there are for each that was scanned; at least one."""
+    return max((number(keys.keys_total) or 0) / max(keys.keys_seen, 1), 1.0)
 
 
 def leaking_prefix(keys: BigKeys, used: int, least: float) -> tuple[int, PrefixRow, float] | None:
@@ -152,8 +164,9 @@ def leaking_prefix(keys: BigKeys, used: int, least: float) -> tuple[int, PrefixR
         (index, row, share_of_prefix(keys, row, used))
         for index, row in enumerate(keys.prefixes)
         if share_of_prefix(keys, row, used) >= least
-        and row.keys >= PREFIX_KEYS
-        and row.bytes >= PREFIX_FLOOR
+        and row.keys >= PREFIX_SAMPLED
+        and row.keys * _extrapolated(keys) >= PREFIX_KEYS
+        and row.bytes * _extrapolated(keys) >= PREFIX_FLOOR
         and largest < ONE_KEY_OF_PREFIX * row.bytes
         and row.types != ["stream"]
     ]

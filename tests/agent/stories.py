@@ -343,9 +343,9 @@ STORIES = (
         "transient-fork-spike", text="container memory spike", sure=0.5,
     ),
     Story(
-        "snapshots fail: not a cause we know yet",
+        "snapshots fail, and writes are refused",
         [persistence(rdb_last_bgsave_status="err"), errors(("MISCONF", 90, 8.0))],
-        "unknown", sure=0.2,
+        "misconf-bgsave-fail", sure=0.5,
     ),
     Story(
         "pressure without any explanation",

@@ -56,7 +56,7 @@ def test_story(library: Library, story: Story) -> None:
     assert draft.culprit == story.culprit
     assert set(story.contributing) <= set(draft.contributing)
     assert story.sure <= draft.confidence <= 0.95
-    assert draft.escalate == (draft.confidence < 0.5)
+    assert draft.escalate == (draft.confidence < 0.5 or draft.root_cause == "unknown")
 
 
 def test_two_faults_at_once_are_both_named_and_cost_confidence(library: Library) -> None:
@@ -69,6 +69,44 @@ def test_two_faults_at_once_are_both_named_and_cost_confidence(library: Library)
     draft = judged(library, quiet(*both))
     assert {draft.root_cause, *draft.contributing} >= {"slow-pubsub-cob", "single-bigkey"}
     assert draft.confidence < alone.confidence
+
+
+def test_a_weaker_second_fault_is_named_beside_a_certain_first(library: Library) -> None:
+    seen = quiet(
+        memory(180 * MIB, 200 * MIB, mem_clients_normal=90 * MIB),
+        clients(client("ticker", "pubsub", output_bytes=90 * MIB)),
+        bigkeys([key("feed:all", "hash", 45 * MIB, 600_000)], keys=5),
+    )
+    draft = judged(library, seen)
+    assert draft.root_cause == "slow-pubsub-cob"
+    assert draft.contributing == ["single-bigkey"]
+
+
+def test_what_hurts_and_nothing_explains_is_unknown(library: Library) -> None:
+    """Not healthy, not full by design; and surer the less any known cause fits."""
+    full = memory(199 * MIB, 200 * MIB, maxmemory_policy="allkeys-lru")
+    cache = [full, stats(evicted_keys_per_second=2.0), commands(10.0, 100.0)]
+    wrong = errors(("WRONGTYPE", 900, 40.0))
+    assert judged(library, quiet(*cache)).root_cause == "cache-full-by-design"
+    assert judged(library, quiet(wrong)).root_cause == "unknown"
+    draft = judged(library, quiet(*cache, wrong))
+    assert (draft.root_cause, draft.escalate) == ("unknown", True)
+    assert draft.confidence > 0.8
+    assert any("WRONGTYPE" in fact.of[0] or fact.name == "code"
+               for claim in draft.claims for fact in claim.facts)  # fmt: skip
+    blind = [piece for piece in quiet(*cache, wrong) if piece.tool not in ("bigkeys", "clients")]
+    assert judged(library, [*blind, *refused("bigkeys", "clients")]).confidence < draft.confidence
+
+
+def test_a_full_server_is_not_its_own_cause_while_clients_hold_the_memory(
+    library: Library,
+) -> None:
+    """Whose buffer it is could not be seen: more room would be no cure."""
+    held = memory(100 * MIB, 100 * MIB, mem_clients_normal=70 * MIB)
+    seen = [p for p in quiet(held, OOM, keyspace(900, 800)) if p.tool != "clients"]
+    draft = judged(library, [*seen, *refused("clients")])
+    assert draft.root_cause == "unknown"
+    assert draft.contributing == ["noeviction-oom"]
 
 
 def test_info_alone_still_answers_with_what_was_not_measured(library: Library) -> None:
@@ -95,7 +133,7 @@ def test_info_alone_of_a_healthy_server(library: Library) -> None:
 def test_nothing_measured_is_unknown_not_healthy(library: Library) -> None:
     draft = judged(library, refused(*BASELINE))
     assert (draft.root_cause, draft.escalate) == ("unknown", True)
-    assert draft.confidence <= 0.1
+    assert draft.confidence <= 0.5
     assert len(draft.not_measured) >= len(BASELINE)
 
 

@@ -9,7 +9,7 @@ from evals.faults.slow_client import encoded, slow_client
 from evals.faults.workload import Family, Pipeline, text
 
 _JOBS_A_SOCKET = 300
-_TINY = 60_000
+_TINY = 24_000
 
 
 def once(step: Callable[[Pipeline], object]) -> Callable[[Pipeline], object]:

@@ -35,8 +35,8 @@ class MonitorAndLeak(_Two):
     """A MONITOR was left on while a family without expiry grew."""
 
     id = "monitor-and-leak"
-    both = (MonitorLeftOn(), MissingTtlPrefixLeak())
-    everyday: ClassVar[float] = 8
+    both = (MissingTtlPrefixLeak(), MonitorLeftOn())
+    everyday: ClassVar[float] = 4
 
 
 class KeyAndSubscriber(_Two):
