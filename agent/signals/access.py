@@ -1,6 +1,7 @@
 """Signals of access: slots that a pool leaked, workers without work, refused requests."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from agent.incident import Culprit
 from agent.signals.seen import Finding, Look, Seen, clamp, measured, scaled, signal
@@ -39,14 +40,21 @@ _PRODUCERS: dict[str, frozenset[str]] = {
 
 
 def _leaking(clients: Look[Clients], most: int) -> tuple[str, ClientGroup] | None:
-    """The group, by name or else by host, that holds the slots and does nothing with them."""
-    for field in ("by_name", "by_address"):
-        groups: list[ClientGroup] = getattr(clients.reading, field)
-        for index, group in enumerate(groups):
-            idle = group.median_idle_seconds >= max(1, IDLE_SHARE * group.median_age_seconds)
-            large = group.count >= max(SLOTS_LEAST, SLOTS_SHARE * most)
-            if large and idle and group.key != UNNAMED:
-                return f"{field}.{index}", group
+    """The group that holds the slots and does nothing with them; without names, the host."""
+    named = _idle_group(clients.reading.by_name, most)
+    if named is None:
+        return None
+    if named[1].key != UNNAMED:
+        return f"by_name.{named[0]}", named[1]
+    host = _idle_group(clients.reading.by_address, most)
+    return (f"by_address.{host[0]}", host[1]) if host else None
+
+
+def _idle_group(groups: Sequence[ClientGroup], most: int) -> tuple[int, ClientGroup] | None:
+    for index, group in enumerate(groups):
+        idle = group.median_idle_seconds >= max(1, IDLE_SHARE * group.median_age_seconds)
+        if idle and group.count >= max(SLOTS_LEAST, SLOTS_SHARE * most):
+            return index, group
     return None
 
 
