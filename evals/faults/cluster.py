@@ -13,13 +13,11 @@ _THIRDS = ((0, 5_460), (5_461, 10_922), (10_923, SLOTS - 1))
 _BATCH = 500
 
 
-class SlotSkewHotShard(Fault):
-    """One hash tag gathers everything in one slot, so one node of the cluster fills up alone."""
+class _OnCluster(Fault):
+    """What happens on one node of three."""
 
-    id = "slot-skew-hot-shard"
     alerts = ("RedisClusterNodeHot", "RedisMemoryHigh")
     arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
-    everyday: ClassVar[float] = 5
 
     def before(self, lab: Lab) -> None:
         """Two more nodes, and a third of the slots for each."""
@@ -42,14 +40,35 @@ class SlotSkewHotShard(Fault):
             "the cluster",
         )
 
+
+class EvenCluster(_OnCluster):
+    """A node of a cluster that carries its share, and an alert with too low a threshold."""
+
+    id = "even-cluster"
+    kind = "healthy"
+    everyday: ClassVar[float] = 14
+
+    def inject(self, lab: Lab) -> Expected:
+        """Some keys of a transaction share a tag, as they should."""
+        random = lab.random
+        tag = _tag(lab)
+        for n in range(random.randint(5, 40)):
+            lab.admin.set(f"{tag}{n}", text(random, 300), ex=random.randint(3_600, 86_400))
+        lab.configure(maxmemory_policy="noeviction")
+        lab.limit_at(random.uniform(0.35, 0.55))
+        return Expected(frozenset({"no-incident"}), is_incident=False, alert=self.alert(lab))
+
+
+class SlotSkewHotShard(_OnCluster):
+    """One hash tag gathers everything in one slot, so one node of the cluster fills up alone."""
+
+    id = "slot-skew-hot-shard"
+    everyday: ClassVar[float] = 5
+
     def inject(self, lab: Lab) -> Expected:
         """Write under one tag only, and go on doing so."""
         random = lab.random
-        tag = next(
-            tag
-            for name in (*lab.app.spare, *(f"{s}-{n}" for s in lab.app.spare for n in range(50)))
-            if lab.app.owns(tag := f"{{{name}}}:")
-        )
+        tag = _tag(lab)
         size = random.randint(900, 2_500)
         count = lab.megabytes(random.uniform(16, 24)) // size
         for start in range(0, count, _BATCH):
@@ -73,6 +92,12 @@ class SlotSkewHotShard(Fault):
         )
 
 
+def _tag(lab: Lab) -> str:
+    """A prefix whose hash tag this node serves: `{basket}:`."""
+    names = (*lab.app.spare, *(f"{s}-{n}" for s in lab.app.spare for n in range(50)))
+    return next(tag for name in names if lab.app.owns(tag := f"{{{name}}}:"))
+
+
 def _assign(client: "redis.Redis", first: int, last: int) -> None:
     # ADDSLOTSRANGE came with 7.0.
     for start in range(first, last + 1, 1_000):
@@ -84,4 +109,4 @@ def _say(client: "redis.Redis", *words: str) -> object:
     return said.decode() if isinstance(said, bytes) else said
 
 
-CLUSTER_FAULTS: tuple[Fault, ...] = (SlotSkewHotShard(),)
+CLUSTER_FAULTS: tuple[Fault, ...] = (SlotSkewHotShard(), EvenCluster())

@@ -56,4 +56,7 @@ TELLS: dict[str, Tell] = {
     "slot-skew-hot-shard": lambda s, prefix: (
         largest_slot(s) > 0.5 and prefix_share(s, prefix) > 0.5 and s["cluster_enabled"] == 1
     ),
+    "even-cluster": lambda s, _: (
+        s["cluster_enabled"] == 1 and largest_slot(s) < 0.2 and 0.2 < s["L"] < 0.7
+    ),
 }
