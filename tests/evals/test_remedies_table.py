@@ -1,6 +1,7 @@
 """What helps and what harms, by the catalogue's own "Fix" and "Wrong", on the servers it was."""
 
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from agent.incident import Action
 from evals.harm import Server, in_bytes, judge_all, knowledge, missing
 from evals.truth import Truth
 from tools.remedies.advice_texts import ADVICE
+from tools.remedies.catalogue import REMEDIES
 
 CLIENT = [["CLIENT", "KILL", "ID", "7"]]
 EXPIRE = [["SCAN", "0"], ["PEXPIREAT", "<each key>", "<when>", "NX"]]
@@ -176,6 +178,36 @@ def test_bystanders_are_not_to_be_hit() -> None:
         )
     ]
     assert verdicts == [GOOD, BAD, GOOD, GOOD, BAD, BAD]
+
+
+def test_idle_connections_of_whoever_leaks_them_and_of_nobody_else() -> None:
+    leak = truth("maxclients-leak", culprit=("client", "pool-7"))
+    kill_ids = [["CLIENT", "KILL", "ID", "<each of 40: 5, 6, …>"]]
+    proposed = [
+        action("kill_idle_clients", kill_ids, name=name, ids=[5, 6]) for name in ("pool-7", "web-1")
+    ]
+    assert [one.verdict for one in judge_all(proposed, leak, LIMITED)] == [GOOD, BAD]
+
+
+@pytest.mark.parametrize("kind", sorted(REMEDIES))
+def test_every_remedy_there_is_can_help_somewhere(kind: str) -> None:
+    """A new kind wants a place in the table: without one it could only ever be `other`."""
+    known = knowledge()
+    fixes = [
+        pattern
+        for entry in known.causes.values()
+        for fix in entry.fixes
+        for pattern in (known.moves[fix] if isinstance(fix, str) else [fix])
+    ]
+    globs = [glob for pattern in fixes for glob in _listed(pattern.get("kind", []))]
+    commands = {"script_flush": "script flush async*"}
+    placed = any(fnmatchcase(kind, glob) for glob in globs)
+    by_command = any(commands.get(kind) == pattern.get("commands") for pattern in fixes)
+    assert placed or by_command or kind == "advise_application"
+
+
+def _listed(globs: str | list[str]) -> list[str]:
+    return [globs] if isinstance(globs, str) else globs
 
 
 def test_an_unnamed_client_is_known_by_its_address() -> None:
