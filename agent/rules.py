@@ -32,7 +32,7 @@ BASELINE: tuple[str, ...] = (
     *ESSENTIAL, "memory_stats", "command_stats", "replication", "persistence", "config_get",
 )  # fmt: skip
 """Looked at by the rules themselves where a team's runbook did not ask for it."""
-SECOND_SUPPORT = 0.5
+SECOND_SUPPORT = 0.4
 """Support at which a second, independent cause is named too, however much the first has."""
 ESCALATE_BELOW = 0.5
 SEEING_LITTLE = 0.5
