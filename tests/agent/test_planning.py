@@ -182,6 +182,20 @@ async def carry_out(case: Case, plan: Plan, action_id: str) -> None:
     assert verified.status == "verified", verified.comment
 
 
+async def test_piled_up_scripts_are_flushed_in_the_background_and_only_if_many(
+    server: Server, client: "redis.Redis"
+) -> None:
+    plan = await plan_for(server, diagnosis("lua-script-cache"))
+    assert [action.kind for action in plan.actions if action.executable] == []
+    for number in range(600):
+        client.script_load(f"return {number}")
+    plan = await plan_for(server, diagnosis("lua-script-cache"))
+    (flush,) = [action for action in plan.actions if action.executable]
+    assert (flush.kind, flush.risk) == ("script_flush", "R2")
+    assert flush.commands == [["SCRIPT", "FLUSH", "ASYNC"]]
+    assert "600 scripts" in flush.title
+
+
 async def test_an_unread_subscriber_is_disconnected_and_neither_data_nor_memory_is_touched(
     server: Server, client: "redis.Redis"
 ) -> None:
