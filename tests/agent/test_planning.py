@@ -1,6 +1,7 @@
 """Plans made on real servers with the real runbooks: right numbers, least risk first, no harm."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,7 @@ from tools.permissions import READ_WRITE
 from tools.reading import NotMeasured
 from tools.reads import READS
 from tools.remedies.catalogue import REMEDIES
+from tools.remedies.idle_clients import SHORTEST_IDLE
 from tools.remedies.vitals import MIB
 
 NOW = datetime.now(UTC)
@@ -194,6 +196,27 @@ async def test_piled_up_scripts_are_flushed_in_the_background_and_only_if_many(
     assert (flush.kind, flush.risk) == ("script_flush", "R2")
     assert flush.commands == [["SCRIPT", "FLUSH", "ASYNC"]]
     assert "600 scripts" in flush.title
+
+
+async def test_idle_connections_of_the_leak_go_when_slots_are_scarce(
+    server: Server, client: "redis.Redis"
+) -> None:
+    client.config_set("maxclients", 16)
+    port = client.connection_pool.connection_kwargs["port"]
+    pool = [redis.Redis(port=port, protocol=2, client_name="orders") for _ in range(12)]
+    for one in pool:
+        one.ping()
+    time.sleep(SHORTEST_IDLE + 1)
+    found = diagnosis("maxclients-leak", "client", "orders")
+    plan = await plan_for(server, found, "clients")
+    for one in pool:
+        one.close()
+    kill = next(action for action in plan.actions if action.executable)
+    assert (kill.kind, kill.risk) == ("kill_idle_clients", "R2")
+    assert kill.arguments["name"] == "orders"
+    assert len(kill.arguments["ids"]) == 12
+    timeout = [action.arguments for action in plan.actions if action.kind == "set_config"]
+    assert [(one["parameter"], one["value"]) for one in timeout] == [("timeout", "300")]
 
 
 async def test_an_unread_subscriber_is_disconnected_and_neither_data_nor_memory_is_touched(
