@@ -20,6 +20,9 @@ INTSET_ELEMENTS = 512
 INTEGER_BYTES = 52
 """A table needs 20-50 bytes a member of at most five characters; one of eight needs 56."""
 CONVERTED_ROWS = 20
+CONVERTED_BY_LIMIT = 3
+"""Where a lowered limit explains them and their type holds a fifth of the memory: other types
+may fill the list of the largest keys."""
 CONVERTED_SHARE = 0.5
 TABLES = frozenset({"hashtable", "skiplist"})
 COMPACT_ELEMENTS = 128
@@ -47,14 +50,15 @@ def small_collections_use_tables(seen: Seen) -> Finding | None:
     keys = seen.look(BigKeys)
     lowered = _lowered(seen.optional(Configuration))
     kinds = COMPACT_TYPES | {"set"} | set(lowered)
-    rows = [(i, r) for i, r in enumerate(keys.reading.top_by_bytes) if r.type in kinds]
-    converted = [(index, row) for index, row in rows if _would_be_compact(row, row.type in lowered)]
-    if len(converted) < CONVERTED_ROWS or len(converted) < CONVERTED_SHARE * len(rows):
+    found = [
+        (len(converted), held, *converted[0])
+        for kind in sorted(kinds)
+        if (converted := _converted(keys.reading, kind, kind in lowered))
+        and (held := _held_by(seen, kind)) is not None
+    ]
+    if not found:
         return None
-    index, row = converted[0]
-    held = _held_by(seen, row.type)
-    if held is None:
-        return None
+    _, held, index, row = max(found, key=lambda item: item[0])
     limit = lowered.get(row.type)
     return Finding(
         "Small collections are kept as tables: {key} holds {size} in a {encoding}, and "
@@ -68,6 +72,18 @@ def small_collections_use_tables(seen: Seen) -> Finding | None:
         1.0 if limit else _certainty(row),
         Culprit(kind="config", name=limit) if limit else None,
     )
+
+
+def _converted(keys: BigKeys, kind: str, lowered: bool) -> list[tuple[int, KeyRow]]:
+    """Those of the largest keys of a type that are tables and need not be; none if too few are.
+
+    Each type has limits of its own, so only keys of the same type say whether it is the rule.
+    """
+    rows = [(i, row) for i, row in enumerate(keys.top_by_bytes) if row.type == kind]
+    converted = [(i, row) for i, row in rows if _would_be_compact(row, lowered)]
+    least = CONVERTED_BY_LIMIT if lowered else CONVERTED_ROWS
+    enough = len(converted) >= max(least, CONVERTED_SHARE * len(rows))
+    return converted if enough else []
 
 
 def _certainty(row: KeyRow) -> float:

@@ -1,5 +1,7 @@
 """Faults below the keys: the allocator, the replication backlog, scripts."""
 
+import os
+import signal
 from typing import ClassVar
 
 from evals import servers
@@ -77,4 +79,50 @@ class OversizedBacklog(Fault):
         )
 
 
-ALLOCATOR_FAULTS: tuple[Fault, ...] = (FragmentationAfterDeletes(), OversizedBacklog())
+class ReplicaOutputBuffer(Fault):
+    """A replica hangs with its connection open, and its buffer holds what it does not read."""
+
+    id = "replica-output-buffer"
+    alerts = ("RedisMemoryHigh", "RedisReplicaLag")
+    everyday: ClassVar[float] = 10
+
+    def inject(self, lab: Lab) -> Expected:
+        """Stop the replica's process, then write until the buffer is most of the memory."""
+        random = lab.random
+        lab.configure(
+            client_output_buffer_limit="replica 0 0 0",
+            repl_timeout=600,
+            repl_diskless_sync_delay=0,
+        )
+        replica = lab.node()
+        follower = connect(replica.port)
+        lab.stack.callback(follower.close)
+        follower.replicaof("127.0.0.1", str(lab.server.port))
+        lab.until(
+            lambda: lab.admin.info("replication").get("slave0", {}).get("state") == "online",
+            "the replica",
+        )
+        os.kill(replica.pid, signal.SIGSTOP)
+        key, payload = f"{lab.app.spare[0]}:state", text(random, 20_000)
+        # A buffer counts only beyond the backlog that it is shared with (10 MB on Valkey).
+        target = lab.megabytes(random.uniform(26, 36)) + lab.info("repl_backlog_size")
+        while lab.info("mem_clients_slaves") < target:
+            pipe = lab.admin.pipeline(transaction=False)
+            for _ in range(100):
+                pipe.set(key, payload, ex=3_600)
+            pipe.execute()
+        lab.configure(
+            maxmemory_policy="noeviction",
+            maxmemory=int(lab.used() / random.uniform(0.88, 0.96)),
+        )
+        return Expected(
+            frozenset({self.id}),
+            frozenset({("replica", f"127.0.0.1:{replica.port}")}),
+            FULL,
+            alert=self.alert(lab),
+        )
+
+
+ALLOCATOR_FAULTS: tuple[Fault, ...] = (
+    FragmentationAfterDeletes(), OversizedBacklog(), ReplicaOutputBuffer(),
+)  # fmt: skip
