@@ -30,6 +30,7 @@ ESSENTIAL: tuple[str, ...] = (
 """What has to be seen before anything may be called healthy, or a condition its own cause."""
 BASELINE: tuple[str, ...] = (
     *ESSENTIAL, "memory_stats", "command_stats", "replication", "persistence", "config_get",
+    "scripts",
 )  # fmt: skip
 """Looked at by the rules themselves where a team's runbook did not ask for it."""
 SECOND_SUPPORT = 0.4

@@ -6,6 +6,7 @@ from tools.catalogue import Tool, tool
 from tools.clients import clients
 from tools.cluster import cluster
 from tools.configuration import config_get
+from tools.hotkeys import hot_keys
 from tools.keyspace import keyspace
 from tools.latency import latency_doctor, latency_histogram, latency_latest
 from tools.memory import memory_doctor, memory_info, memory_stats
@@ -38,6 +39,7 @@ _TOOLS: tuple[Tool, ...] = (
     tool(modules),
     tool(keyspace),
     tool(bigkeys),
+    tool(hot_keys),
     tool(clients),
     tool(stream_info),
     tool(cluster),

@@ -12,6 +12,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,7 @@ def fitting(recording: Recording, limit: int) -> Recording:
     return recording
 
 
+MOST_USED = 10
 SHARE_WORTH_KEEPING = 0.2
 """A key of this share of all known bytes stays in a shortened table: FAILURE_MODES.md 2."""
 
@@ -167,7 +169,7 @@ def shortened(recording: Recording, most: int) -> Recording:
     """The same with at most `most` scanned keys, and those that are known for themselves.
 
     A sample of the first keys is fair (SCAN order is random), so only a key that holds a large
-    share of all bytes, and keys that frames speak of, are kept besides them.
+    share of all bytes, the ten used most, and keys that frames speak of, are kept besides them.
     """
     table = recording.table
     if len(table.keys) <= most:
@@ -175,17 +177,24 @@ def shortened(recording: Recording, most: int) -> Recording:
     sizes = {key: _size(cells) for key, cells in table.keys.items()}
     large = SHARE_WORTH_KEEPING * max(1, sum(sizes.values()))
     named = {part for words in recording.frames for part in words[1:]}
+    used = nlargest(MOST_USED, table.keys, key=lambda key: _frequency(table.keys[key]))
+    hot = {key for key in used if _frequency(table.keys[key]) > 0}
     first = set(islice((key for key in table.keys if key in table.scanned), most))
     kept = {
         key: cells
         for key, cells in table.keys.items()
-        if key in first or key in named or sizes[key] >= large
+        if key in first or key in named or key in hot or sizes[key] >= large
     }
     if len(kept) == len(table.keys):
         return recording
     left = {key for key in table.scanned if key in kept}
     smaller = KeyTable(kept, left, table.complete - {""}, table.failures)
     return Recording(recording.header, recording.frames, smaller)
+
+
+def _frequency(cells: dict[str, Reply]) -> int:
+    counted = cells.get("OBJECT FREQ")
+    return counted if isinstance(counted, int) else 0
 
 
 def _size(cells: dict[str, Reply]) -> int:

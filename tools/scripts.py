@@ -3,7 +3,7 @@
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection, Reply, parse_info
 from tools.memory import with_later_names
-from tools.reading import InfoReading, Measured, Reading
+from tools.reading import InfoReading, Measured, NotMeasured, Reading
 from tools.replies import integer, items, mapping, text
 
 
@@ -26,6 +26,8 @@ class Scripts(InfoReading):
     number_of_libraries: Measured[int]
     used_memory_functions: Measured[int]
     evicted_scripts: Measured[int]
+    blocked_by: str = ""
+    """`BUSY`: what every other command is answered while a script runs for too long; else empty."""
     running_script: Measured[str]
     """Name and milliseconds of a running function or script; empty: none."""
     libraries: Measured[list[LibraryRow]]
@@ -46,11 +48,23 @@ async def scripts(connection: Connection, args: ScriptsArguments) -> Scripts:
     """
     memory, counters = await connection.execute_many([("INFO", "memory"), ("INFO", "stats")])
     if isinstance(memory, CommandFailure):
-        raise memory
+        if memory.kind != "busy":
+            raise memory
+        return await _while_busy(connection)
     info = with_later_names(parse_info(memory))
     info |= {} if isinstance(counters, CommandFailure) else parse_info(counters)
     running, listed = await _functions(connection, info)
     return Scripts.from_info(info, running_script=_running(running), libraries=_libraries(listed))
+
+
+async def _while_busy(connection: Connection) -> Scripts:
+    """A script runs for longer than busy-reply-threshold: only FUNCTION STATS is answered."""
+    try:
+        running = _running(await connection.execute("FUNCTION", "STATS"))
+    except CommandFailure as failure:  # 6.2 has no functions
+        running = failure.as_not_measured()
+    refused = NotMeasured(not_measured="FUNCTION LIST", because="a script runs", failure="busy")
+    return Scripts.from_info({}, blocked_by="BUSY", running_script=running, libraries=refused)
 
 
 async def _functions(connection: Connection, info: dict[str, str]) -> list[Reply | CommandFailure]:

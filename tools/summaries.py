@@ -9,6 +9,7 @@ from tools.access import AclLog
 from tools.clients import Clients
 from tools.cluster import Cluster
 from tools.configuration import Configuration
+from tools.hotkeys import HotKeys
 from tools.keyspace import BigKeys, Keyspace
 from tools.latency import LatencyDoctor, LatencyEvents, LatencyHistogram
 from tools.memory import MemoryDoctor, MemoryInfo, MemoryStats
@@ -187,6 +188,8 @@ def _latency_histogram(r: LatencyHistogram) -> str:
 
 
 def _scripts(r: Scripts) -> str:
+    if r.blocked_by:
+        return f"everything is answered {r.blocked_by}: a script runs ({word(r.running_script)})"
     running = f", running: {r.running_script}" if isinstance(r.running_script, str) else ""
     return (
         f"{count(r.number_of_cached_scripts)} cached scripts, VM {size(r.used_memory_vm_eval)}, "
@@ -257,6 +260,11 @@ def _instance_resize(r: InstanceResize) -> str:
     )
 
 
+def _hot_keys(r: HotKeys) -> str:
+    top = next((f"; {row.key} leads with {row.frequency}" for row in r.hottest), "")
+    return f"{count(r.keys_seen)} keys asked for their frequency{top}"
+
+
 _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {
     ServerInfo: _server_info,
     MemoryInfo: _memory_info,
@@ -273,6 +281,7 @@ _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {
     LatencyHistogram: _latency_histogram,
     LatencyDoctor: _opinion,
     Scripts: _scripts,
+    HotKeys: _hot_keys,
     AclLog: _acl_log,
     Modules: _modules,
     Keyspace: _keyspace,

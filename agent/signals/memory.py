@@ -200,7 +200,7 @@ def heap_fragmented(seen: Seen) -> Finding | None:
     )
 
 
-@signal("symptom")
+@signal("trend")
 def freed_pages_kept(seen: Seen) -> Finding | None:
     """The allocator keeps freed pages instead of returning them."""
     memory = seen.look(MemoryInfo)

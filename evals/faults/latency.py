@@ -1,5 +1,302 @@
 """Faults that make commands wait."""
 
-from evals.faults.fault import Fault
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from random import Random
+from typing import Any, ClassVar
 
-LATENCY_FAULTS: tuple[Fault, ...] = ()
+import redis
+
+from evals.faults.fault import Expected, Fault, Lab
+from evals.faults.slow_client import encoded
+from evals.faults.workload import MIB, Pipeline, connect, text
+from tools.recording_file import Outcome, Recording
+
+_BATCH = 1_000
+SETTLING_SECONDS = 0.3
+"""From the injection until the script starts: the clients of the application connect first."""
+_LONGEST = 300
+"""Seconds after which a load generator ends by itself."""
+
+
+class OnCommand(Fault):
+    """A client walks over a large collection, or over all keys, again and again."""
+
+    id = "on-command"
+    alerts = ("RedisLatencyHigh", "RedisCpuHigh")
+    recordings = 4
+
+    def inject(self, lab: Lab) -> Expected:
+        """KEYS, SMEMBERS, SORT or a script that does the same, a few times a second."""
+        random = lab.random
+        name = lab.app.client_name()
+        key = f"{lab.app.families[0].prefix}:{random.choice(['members', 'backlog', 'online'])}"
+        many = int(random.randint(350_000, 450_000) * lab.scale)
+        ways = {
+            "KEYS": ("KEYS", f"{lab.app.spare[0]}:*:{random.randrange(100)}"),
+            "SMEMBERS": ("SMEMBERS", key),
+            "SORT": ("SORT", key, "LIMIT", "0", "10"),
+            "EVAL": ("EVAL", _COUNTING, "1", key),
+        }
+        way = list(ways)[lab.seed % len(ways)]
+        for start in range(0, many, _BATCH):
+            numbers = range(start, min(many, start + _BATCH))
+            if way == "KEYS":
+                lab.admin.mset({f"{lab.app.spare[0]}:{n}:{n % 100}": n % 7 for n in numbers})
+            elif way == "SORT":
+                lab.admin.rpush(key, *(random.getrandbits(32) for _ in numbers))
+            else:
+                lab.admin.sadd(key, *(random.getrandbits(40) for _ in numbers))
+        lab.configure(maxmemory_policy="noeviction")
+        lab.limit_at(random.uniform(0.3, 0.6))
+        command: tuple[Any, ...] = ways[way]
+
+        def step(pipe: Pipeline) -> None:
+            pipe.execute_command(*command)
+
+        lab.act(3, step, name)
+        return Expected(
+            frozenset({self.id}),
+            frozenset({("client", name), ("key", key)}),
+            alert=self.alert(lab),
+        )
+
+
+_COUNTING = (
+    "local n = 0 for _, m in ipairs(redis.call('SMEMBERS', KEYS[1])) do"
+    " if m % 7 == 0 then n = n + 1 end end return n"
+)
+
+
+class HotKey(Fault):
+    """One key is read so often that it keeps the server's core busy."""
+
+    id = "hot-key"
+    alerts = ("RedisCpuHigh", "RedisLatencyHigh")
+    everyday: ClassVar[float] = 8
+
+    def inject(self, lab: Lab) -> Expected:
+        """Clients that ask for the same key without a pause."""
+        random = lab.random
+        lab.configure(maxmemory_policy=random.choice(["allkeys-lfu", "volatile-lfu"]))
+        lab.limit_at(random.uniform(0.3, 0.6))
+        key = f"{lab.app.spare[0]}:{random.choice(['flags', 'home', 'menu', 'rates'])}"
+        lab.admin.set(key, text(random, random.randint(2_000, 6_000)))
+        client = connect(lab.server.port)
+        for _ in range(120):  # what days of such traffic have done to the counter
+            pipe = client.pipeline(transaction=False)
+            for _ in range(_BATCH):
+                pipe.execute_command("STRLEN", key)  # type: ignore[no-untyped-call]
+            pipe.execute()
+        client.close()
+        for _ in range(2):
+            _load(lab, encoded("GET", key), lab.app.client_name())
+        return Expected(frozenset({self.id}), frozenset({("key", key)}), alert=self.alert(lab))
+
+
+_LOADER = """
+import socket, sys, time
+port, request, name, seconds = sys.argv[1:]
+request = bytes.fromhex(request)
+link = socket.create_connection(("127.0.0.1", int(port)))
+link.sendall(f"CLIENT SETNAME {name}\\r\\n".encode())
+link.recv(64)
+buffer, batch, end = bytearray(1 << 20), request * 50, time.monotonic() + float(seconds)
+link.sendall(request)
+reply = link.recv(1 << 16)
+while len(reply) < int(reply[1:reply.index(b"\\r")]) + reply.index(b"\\r") + 4:
+    reply += link.recv(1 << 16)
+whole = 50 * len(reply)
+while time.monotonic() < end:
+    link.sendall(batch)
+    left = whole
+    while left > 0:
+        left -= link.recv_into(buffer, min(left, len(buffer))) or whole
+"""
+
+
+def _load(lab: Lab, request: bytes, name: str) -> None:
+    """A process that sends this request without a pause, until the lab ends."""
+    arguments = [str(lab.server.port), request.hex(), name, str(_LONGEST)]
+    loader = subprocess.Popen([sys.executable, "-c", _LOADER, *arguments])
+
+    def end() -> None:
+        loader.terminate()
+        loader.wait()
+
+    lab.stack.callback(end)
+
+
+class BigkeyDeleteStall(Fault):
+    """Large keys are deleted, or expire, on the main thread."""
+
+    id = "bigkey-delete-stall"
+    alerts = ("RedisLatencyHigh",)
+    everyday: ClassVar[float] = 6
+
+    def inject(self, lab: Lab) -> Expected:
+        """A batch job replaces its large sets one after another."""
+        random = lab.random
+        expires = lab.seed % 3 == 0
+        lab.configure(
+            lazyfree_lazy_user_del="no",
+            lazyfree_lazy_expire="no",
+            maxmemory_policy="noeviction",
+            latency_monitor_threshold=25,
+        )
+        prefix = lab.app.spare[0]
+        # An expiry shows as a latency event of 50 ms and more, a DEL in the slow log from 10 ms on.
+        members = random.randint(420_000, 480_000) if expires else random.randint(280_000, 320_000)
+        names = [f"{prefix}:{n}" for n in random.sample(range(1_000, 9_000), 3 if expires else 6)]
+        for name in names:
+            for start in range(0, members, 10 * _BATCH):
+                numbers = range(start, min(members, start + 10 * _BATCH))
+                lab.admin.sadd(name, *(f"m{number}" for number in numbers))
+        lab.limit_at(random.uniform(0.4, 0.6))
+        client = lab.app.client_name()
+        if expires:
+            for place, name in enumerate(names):
+                lab.admin.pexpire(name, 400 + 300 * place)
+            lab.act(40, lambda pipe: pipe.exists(*names), client)
+        else:
+            queue = iter(names)
+            lab.act(10, lambda pipe: pipe.delete(next(queue, names[0])), client)
+        setting = "lazyfree-lazy-expire" if expires else "lazyfree-lazy-user-del"
+        others = {("client", client), *(("key", n) for n in names), ("prefix", f"{prefix}:")}
+        return Expected(
+            frozenset({self.id}),
+            frozenset({("config", setting), *others}),
+            alert=self.alert(lab),
+        )
+
+
+class BusyScript(Fault):
+    """A script loops, and everybody else is refused."""
+
+    id = "busy-script"
+    alerts = ("RedisDown", "RedisErrorsHigh", "RedisLatencyHigh")
+
+    def inject(self, lab: Lab) -> Expected:
+        """EVAL of an endless loop that writes nothing; it is killed when the lab ends."""
+        limit = "lua_time_limit" if lab.server.build == "redis-6.2" else "busy_reply_threshold"
+        lab.configure(**{limit: 200})
+        lab.limit_at(lab.random.uniform(0.3, 0.7))
+        name = lab.app.client_name()
+        port = lab.server.port
+        stop = threading.Event()
+        looping = threading.Thread(target=_loop, args=(port, name, SETTLING_SECONDS, stop))
+        lab.stack.callback(looping.join, 10)
+        lab.stack.callback(_kill_script, port)
+        lab.stack.callback(stop.set)
+        looping.start()
+        return Expected(
+            frozenset({self.id}),
+            frozenset({("client", name), ("none", "")}),
+            alert=self.alert(lab, "critical"),
+        )
+
+
+def _loop(port: int, name: str, delay: float, stop: threading.Event) -> None:
+    """Once the traffic has warmed up, run the script; it ends when it is killed."""
+    if stop.wait(delay):
+        return
+    link = socket.create_connection(("127.0.0.1", port), 5)
+    with contextlib.closing(link):
+        link.sendall(encoded("CLIENT", "SETNAME", name))
+        link.sendall(encoded("EVAL", "while true do end", "0"))
+        while not stop.wait(0.1):
+            pass
+
+
+def _kill_script(port: int) -> None:
+    """SCRIPT KILL until nothing runs: a fresh link for each try, this server may be busy."""
+    for _ in range(20):
+        client = connect(port)
+        try:
+            client.execute_command("SCRIPT", "KILL")  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if "NOTBUSY" in str(error):
+                return
+        except redis.RedisError:
+            pass
+        finally:
+            client.close()
+        time.sleep(0.1)
+
+
+class ThpOrSwap(Fault):
+    """The host stalls the server: swapped memory, or transparent huge pages.
+
+    Neither can be had here without changing the machine. A real recording of a healthy server gets
+    the numbers that the documents give for it.
+    """
+
+    id = "thp-or-swap"
+    fixture = (
+        "redis.io/docs/latest/operate/oss_and_stack/management/optimization/latency: swapping, "
+        "fork time with transparent huge pages; LATENCY DOCTOR's advice, redis/src/latency.c"
+    )
+    alerts = ("RedisLatencyHigh",)
+
+    def inject(self, lab: Lab) -> Expected:
+        """A healthy server; `amend` does the rest."""
+        lab.configure(maxmemory=0, latency_monitor_threshold=100)
+        self._random = Random(lab.random.getrandbits(32))
+        self._swap = lab.seed % 2 == 0
+        return Expected(frozenset({self.id}), alert=self.alert(lab))
+
+    def amend(self, recording: Recording) -> None:
+        """Larger by a factor, and either half of it swapped out, or forks that take long."""
+        random = self._random
+        used = random.randint(3, 9) * 1024 * MIB
+        share = random.uniform(0.45, 0.7) if self._swap else random.uniform(1.03, 1.1)
+        fork = random.randint(60, 90) * 1_000 * used // (1024 * MIB)
+        changes = {
+            "used_memory": str(used),
+            "used_memory_dataset": str(int(used * 0.9)),
+            "used_memory_peak": str(int(used * 1.01)),
+            "used_memory_rss": str(int(used * share)),
+            "mem_fragmentation_ratio": f"{share:.2f}",
+        }
+        if not self._swap:
+            changes |= {"latest_fork_usec": str(fork), "total_forks": "41"}
+            _say(recording, _doctor(fork // 1_000))
+        for words, frames in recording.frames.items():
+            if words[0] == b"INFO":
+                frames[:] = [(at, _with(outcome, changes)) for at, outcome in frames]
+
+
+def _with(outcome: Outcome, changes: dict[str, str]) -> Outcome:
+    if not isinstance(outcome, bytes):
+        return outcome
+    for name, value in changes.items():
+        pattern = rf"(?m)^{name}:[^\r\n]*".encode()
+        outcome = re.sub(pattern, f"{name}:{value}".encode(), outcome)
+    return outcome
+
+
+def _doctor(fork: int) -> bytes:
+    """What LATENCY DOCTOR prints where the process has anonymous huge pages (latency.c)."""
+    return (
+        "Dave, I have observed latency spikes in this instance. You don't mind talking about it, "
+        f"do you Dave?\n\n1. fork: 41 latency spikes (average {fork}ms, mean deviation 9ms, period "
+        f"61.00 sec). Worst all time event {fork + 20}ms.\n\nI have a few advices for you:\n\n"
+        "- I detected a non zero amount of anonymous huge pages used by your process. This "
+        "creates very serious latency events in different conditions, especially when Redis is "
+        "persisting on disk.\n"
+    ).encode()
+
+
+def _say(recording: Recording, words: bytes) -> None:
+    frames = recording.frames.get((b"LATENCY", b"DOCTOR"), [])
+    frames[:] = [(at, words) for at, _ in frames]
+
+
+LATENCY_FAULTS: tuple[Fault, ...] = (
+    OnCommand(), HotKey(), BigkeyDeleteStall(), BusyScript(), ThpOrSwap(),
+)  # fmt: skip

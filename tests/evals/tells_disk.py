@@ -13,4 +13,14 @@ TELLS: dict[str, Tell] = {
     "aof-fsync-stall": lambda s, _: any(
         event[0] == b"aof-fsync-always" for event in s["client"].latency_latest()
     ),
+    "on-command": lambda s, _: any(
+        s[f"cmdstat_{name}"]["usec_per_call"] > 300
+        for name in ("keys", "smembers", "sort", "eval")
+        if f"cmdstat_{name}" in s
+    ),
+    "hot-key": lambda s, key: s["client"].object("freq", key) > 100,
+    "bigkey-delete-stall": lambda s, _: (
+        s["cmdstat_del"]["usec_per_call"] > 300 or s["expired_keys"] > 0
+    ),
+    "thp-or-swap": lambda s, _: s["maxmemory"] == 0,
 }

@@ -53,7 +53,7 @@ TELLS: dict[str, Tell] = {
     ),
     "stream-pel-growth": lambda s, key: groups(s, key)[0]["pending"] >= 20_000,
     "small-string-overhead": lambda s, _: (
-        s["used_memory_overhead"] / s["keys"] > 50 and s["L"] > 0.8
+        s["used_memory_overhead"] / s["keys"] > 50 and s["L"] > 0.7
     ),
     "slow-pubsub-cob": lambda s, name: (
         output(s, name) > 0.5 * s["used_memory"] and "P" in flags(s, name)

@@ -115,7 +115,7 @@ TELLS: dict[str, Tell] = {
     "quiet-after-oom": lambda s, _: errors(s, "OOM") == 120 and s["L"] < 0.7,
     "paused-writes": lambda s, _: calls(s, "client|pause") > 1 and calm(s),
     "wrong-types": lambda s, _: errors(s, "WRONGTYPE") > 20 and calm(s),
-    "aborted-transactions": lambda s, _: errors(s, "EXECABORT") > 10 and calm(s),
+    "aborted-transactions": lambda s, _: errors(s, "ERR") > 10 and calm(s),
     "connection-churn": lambda s, _: s["total_connections_received"] > 150 and calm(s),
     "tight-scripts": lambda s, _: max(slow(s, b"EVAL"), default=0) > 15_000 and calm(s),
     "tracking-table": lambda s, _: s["tracking_total_keys"] > 10_000 and s["L"] > 0.75,

@@ -60,7 +60,7 @@ TELLS: dict[str, Tell] = {
     **tells_links.TELLS,
     **tells_mixes.TELLS,
 }
-UNREACHABLE = frozenset({"frozen"})
+UNREACHABLE = frozenset({"frozen", "busy-script"})
 """Nobody can look at these; they have a test of their own."""
 
 
@@ -83,7 +83,7 @@ def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_fault_has_its_tells() -> None:
-    assert TELLS.keys() == FAULTS.keys()
+    assert TELLS.keys() | UNREACHABLE == FAULTS.keys() | UNREACHABLE
 
 
 @pytest.mark.parametrize(("name", "build"), CASES)
@@ -139,3 +139,26 @@ def test_a_frozen_server_accepts_and_does_not_answer(
     client = redis.Redis(port=server.port, socket_timeout=5)
     assert client.ping()
     client.close()
+
+
+def test_a_busy_server_refuses_everybody_until_its_script_is_killed(
+    build: str, start_server: Callable[..., servers.Server]
+) -> None:
+    server = start_server(build)
+    client = redis.Redis(port=server.port, protocol=2)
+    client.ping()
+    with FAULTS["busy-script"].prepare(server, 1, SCALE):
+        deadline = time.monotonic() + PATIENCE
+        while not is_busy(client):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert client.ping()
+    client.close()
+
+
+def is_busy(client: "redis.Redis") -> bool:
+    try:
+        client.info("memory")
+    except redis.ResponseError as error:
+        return "busy" in str(error).lower()
+    return False

@@ -230,6 +230,59 @@ ADVICE: dict[str, Advice] = {
         "No aof-* latency events, and p99 of writes as before.",
         "appendfsync no",
     ),
+    "on-command": Advice(
+        "Stop walking over everything",
+        "A command that reads a whole collection, or all keys, holds up everybody.",
+        (
+            "Find the job or release that sends it (the slow log names client and command).",
+            "SCAN, HSCAN, SSCAN or ZSCAN in pages, or an index kept beside the data.",
+            "With its owner: take the command away from that user (ACL SETUSER ... -keys).",
+        ),
+        "No new slow log entries of it, and p99 as before.",
+        "a larger instance: it is as slow there",
+    ),
+    "hot-key": Advice(
+        "Spread the load of the hot key",
+        "One key is asked for far more often than all others, and commands run on one core.",
+        (
+            "Cache it in the clients for some seconds, or by CLIENT TRACKING.",
+            "Read it from replicas, if slightly old answers are fine.",
+            "Split it, if it is written by everybody.",
+        ),
+        "The core has room again.",
+        "another eviction policy",
+    ),
+    "bigkey-delete-stall": Advice(
+        "Free large keys in the background",
+        "DEL, expiry and eviction of a large key run on the main thread.",
+        (
+            "UNLINK instead of DEL.",
+            "Trim large collections in steps, and give their expiry some jitter.",
+        ),
+        "No stalls at deletes.",
+        "trying the DEL again",
+    ),
+    "thp-or-swap": Advice(
+        "Put the host right",
+        "The host stalls the server: swapped memory, or transparent huge pages.",
+        (
+            "See /proc/<pid>/status (VmSwap) and transparent_hugepage/enabled on the host.",
+            "Huge pages to madvise, swap small; memory for everybody who runs there.",
+            "Then restart at a chosen time, by failing over to a replica.",
+        ),
+        "Resident memory equals memory in use, forks take below 20 ms a GB.",
+        "tuning the database",
+    ),
+    "busy-script": Advice(
+        "End the script and bound it",
+        "A script runs for so long that everybody is refused.",
+        (
+            "SCRIPT KILL (FUNCTION KILL): refused if it has written, harmless otherwise.",
+            "Find its caller, and bound its loop.",
+        ),
+        "Commands are answered again.",
+        "SHUTDOWN NOSAVE",
+    ),
     "lua-script-cache": Advice(
         "Stop generating scripts",
         "Every script text that differs is compiled and kept.",
