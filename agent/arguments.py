@@ -21,6 +21,7 @@ from tools.remedies.advice_texts import ADVICE, ALIASES
 from tools.remedies.idle_clients import MOST_IDS, SHORTEST_IDLE, pool_of
 from tools.remedies.parameters import RULES, current_value
 from tools.remedies.vitals import MIB, Vitals, read_clients, read_parameter, sized
+from tools.replication import Replication
 from tools.resize import InstanceResize
 from tools.stats import Stats
 
@@ -136,8 +137,13 @@ def _written_per_second(findings: Findings) -> float | None:
     found = findings.latest(Stats)
     if found is None:
         return None
+    received = number(found[0].input_bytes_per_second)
+    link = findings.latest(Replication)
+    # Without a backlog the offset stands still, or counts commands (7.2 and later).
+    if link is None or number(link[0].repl_backlog_active) != 1:
+        return received
     replicated = number(found[0].replicated_bytes_per_second)
-    return number(found[0].input_bytes_per_second) if replicated is None else replicated
+    return received if replicated is None else replicated
 
 
 def _evicted_per_second(findings: Findings) -> float | None:

@@ -91,13 +91,18 @@ def start(build: str, path: Path, arguments: Sequence[str] = ()) -> Server:
         directory = Path(tempfile.mkdtemp(prefix="redis-oncall-server-"))
         port = free_port()
         command = [
-            str(path), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory),
-            "--save", "", "--appendonly", "no", "--daemonize", "no",
+            f"/usr/bin/{path.name}", "--port", str(port), "--bind", "127.0.0.1",
+            "--dir", str(directory), "--save", "", "--appendonly", "no", "--daemonize", "no",
             "--logfile", str(directory / "server.log"), *arguments,
         ]  # fmt: skip
         path.chmod(path.stat().st_mode | 0o111) if not os.access(path, os.X_OK) else None
+        # Its own name is in INFO, and so in recordings: where it is installed here says nothing.
         process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            executable=path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         server = Server(build, port, process.pid, directory)
         _processes[process.pid] = process

@@ -6,6 +6,7 @@ A take is made in a folder of its own and moved into place whole, recording and 
 import asyncio
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -30,6 +31,9 @@ TAKE_SECONDS = 180.0
 """Longest a take may last: causing the fault (20 s a wait), and the capture."""
 _END_SECONDS = 15.0
 """To stop its servers in, once it is told to."""
+_OF_A_TAKE = re.compile(
+    rf"[a-z]+-[a-z]+-[0-9a-f]{{2}}({re.escape(RECORDING_SUFFIX)}|{re.escape(TRUTH_SUFFIX)})"
+)
 
 Outcome = Literal["recorded", "kept", "left out", "failed"]
 
@@ -97,10 +101,10 @@ def _crew(jobs: int, interrupted: threading.Event) -> Iterator[ThreadPoolExecuto
 
 
 def leftovers(directory: Path = INCIDENTS) -> Iterator[Path]:
-    """Files of recordings that no take of the lab claims."""
+    """Files of recordings that no take of the lab claims; incidents of production are none."""
     claimed = {name for take in takes() for name in take.files}
     for path in sorted(directory.iterdir()):
-        if path.name.endswith((RECORDING_SUFFIX, TRUTH_SUFFIX)) and path.name not in claimed:
+        if _OF_A_TAKE.fullmatch(path.name) and path.name not in claimed:
             yield path
 
 
@@ -132,7 +136,7 @@ def _attempt(take: Take, directory: Path) -> str:
         sending.close()
         why = _watched(process, receiving)
         if not why:
-            for name in take.files:
+            for name in reversed(take.files):  # never a recording without its truth
                 shutil.move(folder / name, directory / name)
         return why
     finally:

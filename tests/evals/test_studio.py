@@ -1,6 +1,8 @@
 """Recording many takes: each is whole or not there, and one that fails ends no other."""
 
+import gzip
 import os
+import re
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -87,6 +89,8 @@ def test_the_command_records_and_prunes(tmp_path: Path) -> None:
     take = next(take for take in takes() if take.build == BUILD)
     stale = tmp_path / "old-name-00.truth.yaml"
     stale.write_text("root_cause: []")
+    production = tmp_path / "inc-0192f0c4.truth.yaml"
+    production.write_text("root_cause: [single-bigkey]")
     done = run("evals", "record", "--only", take.name, "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "old-name-00.truth.yaml: no take claims it" in done.stderr
@@ -94,12 +98,15 @@ def test_the_command_records_and_prunes(tmp_path: Path) -> None:
     (one,) = incidents(take.name, tmp_path)
     assert one.truth.fault == take.fault
     assert one.recording.stat().st_size <= 60_000
+    seen = gzip.decompress(one.recording.read_bytes())
+    assert set(re.findall(rb"executable:([^\\\\]*)/", seen)) == {b"/usr/bin"}
     assert list(leftovers(tmp_path)) == [stale]
     done = run("evals", "record", "--only", take.name, "--out", str(tmp_path), "--prune")
     assert done.returncode == 0, done.stderr
     assert "1 takes: 1 kept" in done.stderr
     assert list(leftovers(tmp_path)) == []
     assert not stale.exists()
+    assert production.exists()
 
 
 def test_a_glob_that_matches_nothing_is_said(tmp_path: Path) -> None:
