@@ -22,6 +22,8 @@ def primary_reached(look: Look) -> Verdict:
 
 def backlog_outlasts(look: Look) -> Verdict:
     """The backlog holds a minute of what is written."""
+    if not look.number("replication.repl_backlog_active"):
+        return "pass", "there is no backlog: no replica is or was connected"
     size = look.number("replication.repl_backlog_size")
     stream = look.number("stats.replicated_bytes_per_second")
     said = f"{print_bytes(size)} for {printed(stream, 'bytes_per_second')}"

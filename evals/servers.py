@@ -90,8 +90,10 @@ def start(build: str, path: Path, arguments: Sequence[str] = ()) -> Server:
     for _ in range(5):
         directory = Path(tempfile.mkdtemp(prefix="redis-oncall-server-"))
         port = free_port()
+        # Debian has one program for all: it does what its name says.
+        name = "valkey-server" if path.name.startswith("valkey") else "redis-server"
         command = [
-            f"/usr/bin/{path.name}", "--port", str(port), "--bind", "127.0.0.1",
+            f"/usr/bin/{name}", "--port", str(port), "--bind", "127.0.0.1",
             "--dir", str(directory), "--save", "", "--appendonly", "no", "--daemonize", "no",
             "--logfile", str(directory / "server.log"), *arguments,
         ]  # fmt: skip
