@@ -58,10 +58,13 @@ async def scripts(connection: Connection, args: ScriptsArguments) -> Scripts:
 
 
 async def _while_busy(connection: Connection) -> Scripts:
-    """A script runs for longer than busy-reply-threshold: only FUNCTION STATS is answered."""
+    """What is known while a script runs for longer than busy-reply-threshold.
+
+    FUNCTION STATS tells the name of a function; while EVAL runs it is refused like the rest.
+    """
     try:
         running = _running(await connection.execute("FUNCTION", "STATS"))
-    except CommandFailure as failure:  # 6.2 has no functions
+    except CommandFailure as failure:  # while EVAL runs; 6.2 has no functions
         running = failure.as_not_measured()
     refused = NotMeasured(not_measured="FUNCTION LIST", because="a script runs", failure="busy")
     return Scripts.from_info({}, blocked_by="BUSY", running_script=running, libraries=refused)
