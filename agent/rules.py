@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from agent.context import Case
 from agent.incident import Alternative, ClaimDraft, DiagnosisDraft, Incident
-from agent.ranking import TOP, RankedCause, culprit_of, rank
+from agent.ranking import TOP, RankedCause, calibrated, culprit_of, rank
 from agent.runbook import Library
 from agent.signals import SIGNALS, Signals, detect
 from tools.reading import NotMeasured
@@ -45,6 +45,7 @@ HOLDERS: frozenset[str] = frozenset({"clients_hold_memory", "keys_do_not_explain
 own cause, and more room or fewer keys no cure."""
 OF_BEING_FULL: frozenset[str] = frozenset({"memory_pressure"})
 """Symptoms that are none on a server that is full by design."""
+SIGNS_OF_HEALTH = ("low_pressure", "keys_expire_normally", "no_outlier", "hit_ratio_healthy")
 NO_INCIDENT, UNKNOWN = "no-incident", "unknown"
 
 
@@ -176,14 +177,22 @@ def _named(
     sources = [chosen, *contributing]
     return DiagnosisDraft(
         root_cause=chosen.cause,
-        confidence=round(confidence, 2),
+        confidence=round(calibrated(confidence), 2),
         culprit=culprit_of(chosen, signals),
         contributing=[one.cause for one in contributing],
-        claims=_claims([name for one in sources for name in one.fired], signals),
+        claims=_claims(_telling(sources), signals),
         alternatives=_alternatives(ranked, {one.cause for one in sources}),
         not_measured=_not_measured(chosen.not_measured, signals, refused),
-        escalate=confidence < ESCALATE_BELOW,
+        escalate=calibrated(confidence) < ESCALATE_BELOW,
     )
+
+
+def _telling(sources: Sequence[RankedCause]) -> list[str]:
+    """The signals to cite. What healthy servers show as well says nothing for an incident."""
+    names = [name for one in sources for name in one.fired]
+    if sources[0].entry.kind == "not_incident":
+        return names
+    return [name for name in names if name not in SIGNS_OF_HEALTH] or names
 
 
 def _contributing(chosen: RankedCause, ranked: Sequence[RankedCause]) -> list[RankedCause]:
@@ -225,7 +234,7 @@ def _alternatives(ranked: Sequence[RankedCause], named: set[str]) -> list[Altern
 
 def _as_alternative(one: RankedCause) -> float:
     """What was not supported well enough is not given its full weight."""
-    return round(one.confidence if one.evidenced else 0.3 * one.confidence, 2)
+    return round(calibrated(one.confidence) if one.evidenced else 0.3 * one.confidence, 2)
 
 
 def _why_not(one: RankedCause) -> str:
@@ -291,12 +300,11 @@ def _healthy(
     """Nothing hurts. How sure depends on how much was looked at."""
     considered = [one for one in ranked if one.confidence > 0]
     best = max((one.support for one in considered if one.entry.kind == "cause"), default=0.0)
-    shown = ("low_pressure", "keys_expire_normally", "no_outlier", "hit_ratio_healthy")
     confidence = TOP * (0.3 + 0.7 * seen) * (1 - 0.4 * min(best, 1.0))
     return DiagnosisDraft(
         root_cause=NO_INCIDENT,
         confidence=round(confidence, 2),
-        claims=_claims([name for name in shown if name in signals.fired], signals),
+        claims=_claims([name for name in SIGNS_OF_HEALTH if name in signals.fired], signals),
         alternatives=_alternatives(considered, set()),
         not_measured=_not_measured((), signals, refused),
         escalate=False,

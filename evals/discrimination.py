@@ -19,6 +19,8 @@ FEWEST = 5
 """Healthy servers to compare with; below that, nothing is said."""
 CARRIED = 2
 """Facts of the same claim that one telling fact speaks for: what its number was made of."""
+_LISTS_WHAT_HAPPENED = frozenset({"errors", "events", "groups"})
+"""Tables in which a row that is missing says that it never happened, not that nobody looked."""
 MOST_ROWS = 4_000
 _NAMED_ROWS = {"commands": "command", "errors": "code", "events": "event", "groups": "command"}
 """Tables in which a row is known by its name; other rows are compared with every row."""
@@ -222,7 +224,11 @@ def _values(signature: _Signature, seen: Readings) -> list[Any] | None:
         value = None if None in leaves else calculated(operation, leaves)
         if value is not None:
             found.append(value)
-    empty = any(count == 0 for count in tables.values())
+    empty = any(count == 0 for count in tables.values()) or any(
+        table in _LISTS_WHAT_HAPPENED and isinstance(row, tuple)
+        for _, steps in paths
+        for table, row in itertools.pairwise(steps)
+    )
     return found if found or empty else None
 
 

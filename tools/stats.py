@@ -78,7 +78,7 @@ class Stats(InfoReading):
         not_measured="INFO stats client_output_buffer_limit_disconnections",
         because="it was not asked for",
     )
-    """Clients cut off for what they left unread (7.0.16 and later)."""
+    """Clients cut off for what they left unread (after 7.0.15)."""
     total_forks: Measured[int]
     total_forks_per_second: Measured[float]
     evicted_clients: Measured[int]

@@ -80,7 +80,6 @@ _ALL: tuple[SignalSpec, ...] = (
     links.replica_online,
     links.clients_cut_off,
     access.slots_held_idle,
-    access.idle_connections_stay,
     access.workers_wait,
     access.producers_silent,
     access.access_refused,

@@ -7,7 +7,6 @@ from agent.incident import Culprit
 from agent.signals.seen import Finding, Look, Seen, clamp, measured, scaled, signal
 from tools.access import AclDenial, AclLog
 from tools.clients import UNNAMED, ClientGroup, Clients
-from tools.configuration import Configuration
 from tools.connection import CLIENT_NAME
 from tools.stats import CommandStats, ErrorStats, Stats
 
@@ -84,18 +83,6 @@ def slots_held_idle(seen: Seen) -> Finding | None:
         ],
         scaled(group.count / most, SLOTS_SHARE, 0.6),
         Culprit(kind="client", name=group.key),
-    )
-
-
-@signal("trait")
-def idle_connections_stay(seen: Seen) -> Finding | None:
-    """The server never closes an idle connection."""
-    settings = seen.look(Configuration)
-    if settings.reading.parameters.get("timeout") != "0":
-        return None
-    return Finding(
-        "timeout is {seconds}: an idle connection is never closed.",
-        [settings.fact("seconds", "parameters.timeout")],
     )
 
 

@@ -32,6 +32,8 @@ FSYNC_EVENTS = (
     "aof-write-active-child",
 )  # fmt: skip
 """Names of aof.c; each is time in which the server answered nobody."""
+FSYNC_MILLISECONDS = 20
+"""Under appendfsync always every write waits so long: twice what the slow log calls slow."""
 DELAYED_EACH_SECONDS = 600.0
 """Each delayed fsync made writes wait for two seconds (aof.c): more often hurts."""
 
@@ -170,7 +172,10 @@ def fsync_stalls(seen: Seen) -> Finding | None:
     culprit = Culprit(kind="config", name="appendfsync") if _always(seen) else None
     latency = seen.optional(LatencyEvents)
     text = "Writing the append-only file stalled the server for {longest}."
-    if latency is not None and (finding := stalled(latency, FSYNC_EVENTS, text)) is not None:
+    if (
+        latency is not None
+        and (finding := stalled(latency, FSYNC_EVENTS, text, FSYNC_MILLISECONDS)) is not None
+    ):
         return finding.by(culprit)
     delayed = measured(disk.reading.aof_delayed_fsync)
     uptime = measured(stats.reading.uptime_in_seconds)

@@ -57,6 +57,7 @@ def small_collections_use_tables(seen: Seen) -> Finding | None:
         and (held := _held_by(seen, kind)) is not None
     ]
     if not found:
+        _refuse_unread_lengths(seen, keys.reading)
         return None
     _, held, index, row = max(found, key=lambda item: item[0])
     limit = lowered.get(row.type)
@@ -72,6 +73,19 @@ def small_collections_use_tables(seen: Seen) -> Finding | None:
         1.0 if limit else _certainty(row),
         Culprit(kind="config", name=limit) if limit else None,
     )
+
+
+def _refuse_unread_lengths(seen: Seen, keys: BigKeys) -> None:
+    """Ends the signal where tables might be small, but their lengths may not be read."""
+    for kind in sorted(COMPACT_TYPES | {"set"}):
+        rows = [row for row in keys.top_by_bytes if row.type == kind and row.encoding in TABLES]
+        unread = [row for row in rows if number(row.elements) is None and _is_small(row)]
+        if len(unread) >= CONVERTED_ROWS and _held_by(seen, kind) is not None:
+            measured(unread[0].elements)
+
+
+def _is_small(row: KeyRow) -> bool:
+    return (number(row.bytes) or SMALL_COLLECTION) < SMALL_COLLECTION
 
 
 def _converted(keys: BigKeys, kind: str, lowered: bool) -> list[tuple[int, KeyRow]]:

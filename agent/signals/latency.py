@@ -17,10 +17,12 @@ WHOLE = frozenset(
         "keys", "smembers", "hgetall", "hkeys", "hvals", "lrange", "zrange", "zrevrange",
         "zrangebyscore", "sort", "sort_ro", "sunion", "sinter", "sdiff", "sunionstore",
         "sinterstore", "sdiffstore", "zunionstore", "zinterstore", "bitcount", "bitpos", "bitop",
-        "lrem", "linsert", "lpos", "eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro",
+        "lrem", "linsert", "lpos",
     }
 )  # fmt: skip
-"""Commands that walk over all of something, or run somebody's program: redis.io, complexity."""
+"""Commands that walk over all of something: redis.io, complexity. One that a script sends counts
+as itself; a script that is slow by its own loops is somebody's program, and no such command."""
+SCRIPTS = frozenset({"eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"})
 SLOW_MICROSECONDS = 10_000
 """slowlog-log-slower-than, redis.conf."""
 SLOW_CALL = 5_000.0
@@ -94,12 +96,15 @@ def _slow_now(slowlog: Look[Slowlog], names: frozenset[str]) -> Finding | None:
 
 
 def _caller(slowlog: Look[Slowlog] | None, command: str) -> Culprit | None:
-    """Whose calls of it took most time."""
-    spent: dict[str, int] = {}
-    for entry in slowlog.reading.entries if slowlog else []:
-        if entry.command.lower() == command and (who := _name(entry)):
-            spent[who] = spent.get(who, 0) + entry.microseconds
-    return Culprit(kind="client", name=max(spent, key=lambda name: spent[name])) if spent else None
+    """Whose calls of it, or else of scripts that may send it, took most time."""
+    for names in ({command}, SCRIPTS):
+        spent: dict[str, int] = {}
+        for entry in slowlog.reading.entries if slowlog else []:
+            if entry.command.lower() in names and (who := _name(entry)):
+                spent[who] = spent.get(who, 0) + entry.microseconds
+        if spent:
+            return Culprit(kind="client", name=max(spent, key=lambda name: spent[name]))
+    return None
 
 
 def _name(entry: SlowCommand) -> str:
@@ -247,11 +252,5 @@ def huge_pages_in_use(seen: Seen) -> Finding | None:
     said = doctor.reading.text.lower()
     if not any(words in said for words in HUGE_PAGES):
         return None
-    config = seen.optional(Configuration)
-    if config is None or "disable-thp" not in config.reading.parameters:
-        return Finding("LATENCY DOCTOR saw anonymous huge pages: {said}.",
-                       [doctor.fact("said", "text", unit="text")])  # fmt: skip
-    return Finding(
-        "LATENCY DOCTOR saw anonymous huge pages in use; disable-thp is {setting}.",
-        [config.fact("setting", "parameters.disable-thp", unit="text")],
-    )
+    fork = seen.look(Stats).fact("fork", "latest_fork_usec", unit="microseconds")
+    return Finding("LATENCY DOCTOR saw anonymous huge pages; the last fork took {fork}.", [fork])

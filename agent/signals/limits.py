@@ -232,13 +232,18 @@ def eviction_stalls(seen: Seen) -> Finding | None:
     )
 
 
-def stalled(latency: Look[LatencyEvents], names: tuple[str, ...], text: str) -> Finding | None:
-    """A recent, long latency event of one of these names."""
+def stalled(
+    latency: Look[LatencyEvents],
+    names: tuple[str, ...],
+    text: str,
+    least: int = STALL_MILLISECONDS,
+) -> Finding | None:
+    """A recent latency event of one of these names, of so many milliseconds at least."""
     if not measured(latency.reading.threshold_milliseconds) and not latency.reading.events:
         return None
     for index, event in enumerate(latency.reading.events):
         recent = event.age_seconds <= RECENT_SECONDS
-        if event.event in names and recent and event.longest_milliseconds >= STALL_MILLISECONDS:
+        if event.event in names and recent and event.longest_milliseconds >= least:
             at = f"events.{index}.longest_milliseconds"
             return Finding(text, [latency.fact("longest", at, unit="milliseconds")])
     return None

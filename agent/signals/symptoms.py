@@ -31,6 +31,9 @@ PAUSES_PER_SECOND = 0.3
 """A failover pauses once; this is at least twice in a pause between samples of 5 s."""
 SLOW: tuple[tuple[int, int, int], ...] = ((100_000, 5, 600), (20_000, 10, 60))
 """Microseconds at worst, times, newest within seconds: a few long stalls, or many that go on."""
+SLOW_CALL = 10_000.0
+"""slowlog-log-slower-than, redis.conf: microseconds."""
+SLOW_CALLS_PER_SECOND = 0.5
 CPU_CORES = 0.9
 """Commands run on one core: at 90 % of it they queue."""
 FORKS_LEAST = 5
@@ -134,6 +137,22 @@ def commands_are_slow(seen: Seen) -> Finding | None:
                     slowlog.fact(
                         "longest", f"groups.{index}.longest_microseconds", unit="microseconds"
                     ),
+                ],
+            )
+    return _slow_on_average(seen)
+
+
+def _slow_on_average(seen: Seen) -> Finding | None:
+    """A command whose every call takes as long as the slow log calls slow."""
+    commands = seen.look(CommandStats)
+    for index, row in enumerate(commands.reading.commands):
+        if row.usec_per_call >= SLOW_CALL and row.calls_per_second >= SLOW_CALLS_PER_SECOND:
+            return Finding(
+                "{command} is called at {rate} and takes {each} a call.",
+                [
+                    commands.fact("command", f"commands.{index}.command", unit="text"),
+                    commands.fact("rate", f"commands.{index}.calls_per_second", unit="per_second"),
+                    commands.fact("each", f"commands.{index}.usec_per_call", unit="microseconds"),
                 ],
             )
     return None

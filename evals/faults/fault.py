@@ -187,6 +187,7 @@ class Fault(ABC):
             admin = stack.enter_context(contextlib.closing(connect(server.port)))
             lab = Lab(server, seed, random, scale, app, admin, stack)
             self.before(lab)
+            _settings_of_the_house(lab, Random(f"settings/{self.id}/{seed}"))
             app.fill(admin, lab.megabytes(self.everyday * random.uniform(0.8, 1.2)))
             expected = self.inject(lab)
             _remove_traces(admin)
@@ -207,6 +208,15 @@ class Fault(ABC):
             "labels": {"alertname": name, "service": lab.app.services[0]},
             "annotations": {"summary": SUMMARIES[name]},
         }
+
+
+def _settings_of_the_house(lab: Lab, random: Random) -> None:
+    """What owners set differently whatever goes wrong, so that no setting gives a fault away."""
+    lab.configure(
+        latency_monitor_threshold=random.choice([0, 0, 20, 25, 50, 100]),
+        slowlog_log_slower_than=random.choice([10_000, 10_000, 5_000, 1_000]),
+        save=random.choice(["", "", "3600 1", "900 1 300 10"]),
+    )
 
 
 def _remove_traces(admin: "redis.Redis") -> None:

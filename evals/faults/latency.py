@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from random import Random
 from typing import Any, ClassVar
 
@@ -15,10 +16,10 @@ import redis
 from evals.faults.fault import Expected, Fault, Lab
 from evals.faults.slow_client import encoded
 from evals.faults.workload import MIB, Pipeline, connect, text
-from tools.recording_file import Outcome, Recording
+from tools.recording_file import Recording
 
 _BATCH = 1_000
-SETTLING_SECONDS = 0.3
+SETTLING_SECONDS = 0.4
 """From the injection until the script starts: the clients of the application connect first."""
 _LONGEST = 300
 """Seconds after which a load generator ends by itself."""
@@ -147,7 +148,7 @@ class BigkeyDeleteStall(Fault):
             lazyfree_lazy_user_del="no",
             lazyfree_lazy_expire="no",
             maxmemory_policy="noeviction",
-            latency_monitor_threshold=25,
+            latency_monitor_threshold=lab.random.choice([20, 25, 50]),
         )
         prefix = lab.app.spare[0]
         # An expiry shows as a latency event of 50 ms and more, a DEL in the slow log from 10 ms on.
@@ -243,41 +244,61 @@ class ThpOrSwap(Fault):
     )
     alerts = ("RedisLatencyHigh",)
 
+    everyday: ClassVar[float] = 125
+
     def inject(self, lab: Lab) -> Expected:
         """A healthy server; `amend` does the rest."""
-        lab.configure(maxmemory=0, latency_monitor_threshold=100)
+        lab.configure(maxmemory=0)
         self._random = Random(lab.random.getrandbits(32))
         self._swap = lab.seed % 2 == 0
         return Expected(frozenset({self.id}), alert=self.alert(lab))
 
     def amend(self, recording: Recording) -> None:
-        """Larger by a factor, and either half of it swapped out, or forks that take long."""
-        random = self._random
-        used = random.randint(3, 9) * 1024 * MIB
-        share = random.uniform(0.45, 0.7) if self._swap else random.uniform(1.03, 1.1)
-        fork = random.randint(60, 90) * 1_000 * used // (1024 * MIB)
-        changes = {
-            "used_memory": str(used),
-            "used_memory_dataset": str(int(used * 0.9)),
-            "used_memory_peak": str(int(used * 1.01)),
-            "used_memory_rss": str(int(used * share)),
-            "mem_fragmentation_ratio": f"{share:.2f}",
-        }
-        if not self._swap:
-            changes |= {"latest_fork_usec": str(fork), "total_forks": "41"}
-            _say(recording, _doctor(fork // 1_000))
+        """Most of it swapped out; or forks that take long, and the doctor's word for it."""
+        if self._swap:
+            share = self._random.uniform(0.15, 0.25)
+            changed = partial(_swapped, share=share)
+        else:
+            fork = self._random.randint(180, 480)
+            changed = partial(_forked, milliseconds=fork)
+            said = _doctor(fork)
+            frames = recording.frames.get((b"LATENCY", b"DOCTOR"), [])
+            frames[:] = [(at, said) for at, _ in frames]
         for words, frames in recording.frames.items():
             if words[0] == b"INFO":
-                frames[:] = [(at, _with(outcome, changes)) for at, outcome in frames]
+                frames[:] = [
+                    (at, changed(outcome) if isinstance(outcome, bytes) else outcome)
+                    for at, outcome in frames
+                ]
 
 
-def _with(outcome: Outcome, changes: dict[str, str]) -> Outcome:
-    if not isinstance(outcome, bytes):
-        return outcome
-    for name, value in changes.items():
-        pattern = rf"(?m)^{name}:[^\r\n]*".encode()
-        outcome = re.sub(pattern, f"{name}:{value}".encode(), outcome)
-    return outcome
+def _swapped(info: bytes, share: float) -> bytes:
+    """The same INFO with this share of the memory in use resident."""
+    found = re.search(rb"(?m)^used_memory:(\d+)", info)
+    if found is None:
+        return info
+    used = int(found[1])
+    resident = int(used * share)
+    return _with(
+        info,
+        used_memory_rss=resident,
+        used_memory_rss_human=f"{resident / MIB:.2f}M",
+        mem_fragmentation_ratio=f"{share:.2f}",
+        mem_fragmentation_bytes=resident - used,
+        allocator_resident=resident,
+    )
+
+
+def _forked(info: bytes, milliseconds: int) -> bytes:
+    """The same INFO after forks that took so long."""
+    return _with(info, latest_fork_usec=milliseconds * 1_000, total_forks=41)
+
+
+def _with(info: bytes, **fields: object) -> bytes:
+    for name, value in fields.items():
+        line = f"{name}:{value}".encode()
+        info = re.sub(rf"(?m)^{name}:[^\r\n]*".encode(), line, info)
+    return info
 
 
 def _doctor(fork: int) -> bytes:
@@ -290,11 +311,6 @@ def _doctor(fork: int) -> bytes:
         "creates very serious latency events in different conditions, especially when Redis is "
         "persisting on disk.\n"
     ).encode()
-
-
-def _say(recording: Recording, words: bytes) -> None:
-    frames = recording.frames.get((b"LATENCY", b"DOCTOR"), [])
-    frames[:] = [(at, words) for at, _ in frames]
 
 
 LATENCY_FAULTS: tuple[Fault, ...] = (

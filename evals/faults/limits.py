@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import redis
 
-from evals.faults.fault import Expected, Fault, Lab
+from evals.faults.fault import Expected, Fault, Kind, Lab
 from evals.faults.workload import Family, Pipeline, text, write_family
 
 _HOUR = 3_600
@@ -135,6 +135,7 @@ class CacheFullByDesign(Fault):
     """A cache that is full and works: what is read often stays."""
 
     id = "cache-full-by-design"
+    kind: ClassVar[Kind] = "by-design"
     alerts = ("RedisMemoryHigh",)
     everyday: ClassVar[float] = 20
 
@@ -171,6 +172,7 @@ class Healthy(Fault):
     """Nothing is wrong; an alert fired anyway."""
 
     id = "healthy"
+    kind: ClassVar[Kind] = "healthy"
     alerts = ("RedisMemoryHigh", "RedisLatencyHigh", "RedisEvictions")
     everyday: ClassVar[float] = 16
 

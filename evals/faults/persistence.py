@@ -18,7 +18,7 @@ from evals.faults.workload import MIB, Pipeline, text
 _SETTABLE_DIRECTORY = ("--enable-protected-configs", "yes")
 """From 7.0 on CONFIG SET dir is refused by default; 6.2 does not know the parameter."""
 _BLOCK = 32_000
-_WRITERS = 12
+_WRITERS = 24
 _LONGEST_WRITER = 300
 """Seconds after which a disk writer ends by itself."""
 
@@ -205,7 +205,7 @@ class AofFsyncStall(Fault):
 
 def _busy_disk(lab: Lab, path: Path) -> None:
     """A process that writes and syncs in a loop, ended with the lab."""
-    loop = f"while :; do dd if=/dev/zero of={path} bs=2M count=4 oflag=dsync 2>/dev/null; done"
+    loop = f"while :; do dd if=/dev/zero of={path} bs=4M count=4 oflag=dsync 2>/dev/null; done"
     writer = subprocess.Popen(["timeout", str(_LONGEST_WRITER), "sh", "-c", loop])
 
     def end() -> None:

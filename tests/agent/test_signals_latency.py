@@ -79,7 +79,16 @@ TABLE: tuple[tuple[str, Sequence[Reading], Sequence[Reading]], ...] = (
     ),
     ("one_key_is_hot", [hot(199, 20)], [hot(199, 150)]),
     ("one_key_is_hot", [hot(120)], [hot(20, 2)]),
-    ("cpu_busy", [stats(cpu_cores=0.7)], [stats(cpu_cores=0.3)]),
+    (
+        "cpu_busy",
+        [stats(cpu_cores=0.7, commands_per_second=90.0)],
+        [stats(cpu_cores=0.3, commands_per_second=90.0)],
+    ),
+    (
+        "cpu_busy",
+        [stats(cpu_cores=0.4, commands_per_second=400_000.0)],
+        [stats(cpu_cores=0.4, commands_per_second=40_000.0)],
+    ),
     (
         "script_blocks_server",
         [blank(Scripts, blocked_by="BUSY", running_script=UNSEEN), errors()],
@@ -103,8 +112,8 @@ TABLE: tuple[tuple[str, Sequence[Reading], Sequence[Reading]], ...] = (
     ),
     (
         "huge_pages_in_use",
-        [LatencyDoctor(text="I detected a non zero amount of anonymous huge pages"), config()],
-        [LatencyDoctor(text="I have no latency problem to report"), config()],
+        [LatencyDoctor(text="uses anonymous huge pages"), stats(latest_fork_usec=9)],
+        [LatencyDoctor(text="I have no latency problem to report"), stats(latest_fork_usec=9)],
     ),
 )  # fmt: skip
 

@@ -143,7 +143,6 @@ TABLE: tuple[tuple[str, Sequence[Reading], Sequence[Reading]], ...] = (
     ("slots_held_idle", [pool(70, 590)], [pool(60, 590, connected=61)]),  # plenty is left
     ("slots_held_idle", [pool(70, 590)], [pool(70, 590, blocked=60)]),  # workers that wait
     ("slots_held_idle", [pool(70, 590)], [pool(70, 590, pubsub=60)]),
-    ("idle_connections_stay", [config(timeout="0")], [config(timeout="600")]),
     ("workers_wait", [waiting(12)], [waiting(5)]),
     ("workers_wait", [waiting(12)], [waiting(12, "wait")]),
     (  # jobs still come, if slowly
