@@ -31,8 +31,8 @@ CUT_OFF = frozenset({"full-sync-loop", "backlog-too-small"})
 """Causes where a replica needs more than it has; everywhere else, less is the answer."""
 LEAST_IGNORED, USUAL_IGNORED = 10 * MIB, 100 * MIB
 """Bytes of fragmentation that are left alone: the least worth a CPU, and the default."""
-IDLE_SECONDS = 300
-"""After which a connection that a pool forgot is closed."""
+IDLE_SECONDS = 600
+"""After which a connection that a pool forgot is closed: runbooks/maxclients-leak.md."""
 
 
 @dataclass(frozen=True)

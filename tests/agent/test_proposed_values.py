@@ -127,5 +127,5 @@ async def test_defragmentation_begins_where_it_has_something_to_do(
 
 
 async def test_forgotten_connections_are_closed_where_nothing_does_that() -> None:
-    assert await proposed("timeout", "0", "maxclients-leak") == "300"
+    assert await proposed("timeout", "0", "maxclients-leak") == "600"
     assert await proposed("timeout", "60", "maxclients-leak") is None
