@@ -18,7 +18,7 @@ UNSEEN_WEIGHT = 0.5
 """A signal that was not measured might as well have fired as not."""
 OVERTURNS = 0.5
 """Share of a cause's score from which a signal against it changes the answer."""
-UNEXCLUDED = 0.9
+UNEXCLUDED = 0.7
 WORTH = ((0.0, 0.0), (0.3, 0.3), (0.6, 0.85), (0.8, 0.93), (TOP, TOP))
 """Confidence by weights -> share of right answers."""
 MEMORY_WORDS = ("memory", "oom", "maxmemory", "rss", "bytes")
