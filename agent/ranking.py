@@ -24,6 +24,15 @@ WORTH = ((0.0, 0.0), (0.3, 0.3), (0.6, 0.85), (0.8, 0.93), (TOP, TOP))
 MEMORY_WORDS = ("memory", "oom", "maxmemory", "rss", "bytes")
 
 
+OTHER_WORDS = (
+    "latency", "p99", "slow", "cpu", "connection", "clients", "blocked", "replica", "sync", "auth",
+    "login", "cluster", "disk", "save", "fork",
+)  # fmt: skip
+"""What an alert may be about instead."""
+COMPOSITION = frozenset({"one_thing_fills_memory", "tiny_strings_fill_memory"})
+"""Trends that are no news by themselves: the memory may have been made of this for years."""
+
+
 @dataclass(frozen=True)
 class RankedCause:
     """A cause, and what speaks for and against it."""
@@ -132,6 +141,8 @@ def _is_a_problem(cause: Cause, signals: Signals, text: str) -> bool:
     if cause.kind == "not_incident":
         return True
     hurting = {name for name in cause.supported_by if name in signals.fired}
+    if not any(word in text for word in MEMORY_WORDS) and any(w in text for w in OTHER_WORDS):
+        hurting -= COMPOSITION  # nobody asked what the memory is made of
     if any(SIGNALS[name].role != "trait" for name in hurting if name in SIGNALS):
         return True
     asked = any(word in text for word in MEMORY_WORDS)

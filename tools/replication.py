@@ -42,6 +42,8 @@ class Replication(InfoReading):
     """None on a primary."""
     master_last_io_seconds_ago: int | None = None
     master_link_down_since_seconds: int | None = None
+    master_sync_in_progress: int | None = None
+    """1 while the primary's snapshot is being received or loaded."""
     slave_read_only: int | None = None
     replicas: list[ReplicaRow]
 

@@ -1,7 +1,7 @@
 """Signals of a cluster, as far as one node can tell: whether its load sits in one slot."""
 
 from agent.incident import Culprit
-from agent.signals.seen import Finding, Look, Seen, scaled, signal
+from agent.signals.seen import MIB, Finding, Look, Seen, scaled, signal
 from tools.cluster import Cluster, slot_of
 from tools.keyspace import BigKeys
 from tools.reading import number
@@ -10,6 +10,8 @@ SLOT_SHARE = 0.3
 SLOT_KEYS = 500
 """A node holds thousands of slots, so a fair one has well under one per cent of its keys; few
 keys are uneven by chance."""
+HELD_FLOOR = MIB
+"""As for any key or prefix: below it nothing is skewed that anybody would feel."""
 SLOTS_LEAST = 50
 """Of a node with fewer slots, one may well hold a large part."""
 UNFAIR = 1.5
@@ -34,6 +36,8 @@ def _one_slot(seen: Seen, cluster: Look[Cluster]) -> Finding | None:
     row = fullest[0]
     if row.share_of_keys < SLOT_SHARE or row.keys < SLOT_KEYS:
         return None
+    if not _holds_much(seen, row.keys):
+        return None
     prefix = row.prefix or _tag_in(seen, row.slot)
     return Finding(
         "One of {owned} slots of this node, slot {slot}, holds {keys} of its {all} keys: {share}.",
@@ -56,12 +60,19 @@ def _tag_in(seen: Seen, slot: int) -> str:
     return next((name for name in tagged if slot_of(name.encode()) == slot), "")
 
 
+def _holds_much(seen: Seen, keys: int) -> bool:
+    """Whether so many keys of ordinary size hold a relevant amount of memory."""
+    bigkeys = seen.optional(BigKeys)
+    mean = number(bigkeys.reading.mean_key_bytes) if bigkeys else None
+    return mean is None or keys * mean >= HELD_FLOOR
+
+
 def _one_tag(seen: Seen, cluster: Look[Cluster]) -> Finding | None:
     """Few keys of one tag can hold most of the bytes."""
     bigkeys = seen.optional(BigKeys)
     for index, row in enumerate(bigkeys.reading.prefixes if bigkeys else ()):
         tagged = row.prefix.startswith("{") and "}" in row.prefix
-        if bigkeys and tagged and row.share_of_bytes >= BYTES_SHARE and row.keys >= SLOT_KEYS // 10:
+        if bigkeys and tagged and row.share_of_bytes >= BYTES_SHARE and row.bytes >= HELD_FLOOR:
             return Finding(
                 "All keys of {prefix} are in one of {owned} slots of this node, and they hold "
                 "{share} of its bytes.",

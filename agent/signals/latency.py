@@ -17,7 +17,8 @@ WHOLE = frozenset(
         "keys", "smembers", "hgetall", "hkeys", "hvals", "lrange", "zrange", "zrevrange",
         "zrangebyscore", "sort", "sort_ro", "sunion", "sinter", "sdiff", "sunionstore",
         "sinterstore", "sdiffstore", "zunionstore", "zinterstore", "bitcount", "bitpos", "bitop",
-        "lrem", "linsert", "lpos",
+        "lrem", "linsert", "lpos", "xrange", "xrevrange", "mget", "hmget", "zrevrangebyscore",
+        "zrangebylex", "zrevrangebylex", "smismember", "zmscore", "georadius", "geosearch",
     }
 )  # fmt: skip
 """Commands that walk over all of something: redis.io, complexity. One that a script sends counts
@@ -31,7 +32,8 @@ CALLS_SOME = 0.1
 TIMES, RECENT_SECONDS = 3, 300
 """A few times in the last minutes: what was slow last week is no cause of today's alarm."""
 BUSY_SHARE = 0.2
-"""Of all command time."""
+"""Of all command time, and below it of all time: on an idle server anything has a large share."""
+HOLDS_UP = 0.02
 HOT = 100
 """OBJECT FREQ: 199 after 200,000 reads measured (FAILURE_MODES 30); some 50,000 make 100."""
 HOT_LEAD = 2.0
@@ -61,7 +63,9 @@ def whole_collections_read(seen: Seen) -> Finding | None:
     for index, row in enumerate(commands.reading.commands):
         at = f"commands.{index}"
         slow = row.usec_per_call >= SLOW_CALL and row.calls_per_second >= CALLS_SOME
-        if row.command in WHOLE and slow and row.cpu_share >= BUSY_SHARE:
+        held_up = row.calls_per_second * row.usec_per_call / 1e6
+        often = held_up >= HOLDS_UP and row.cpu_share >= BUSY_SHARE
+        if row.command in WHOLE and slow and often:
             return Finding(
                 "{command} is called at {rate}, {each} a call: {share} of all command time.",
                 [
@@ -215,7 +219,9 @@ def memory_swapped(seen: Seen) -> Finding | None:
     resident = measured(memory.reading.used_memory_rss)
     # Replies sent by reference count as clients' memory, not as the process's (Valkey 9).
     clients = number(memory.reading.mem_clients_normal) or 0
-    away = used - clients - resident
+    # 6.2 allocates the backlog at once and touches it as it fills.
+    backlog = number(memory.reading.mem_replication_backlog) or 0
+    away = used - clients - backlog - resident
     if away < SWAPPED_FLOOR or resident > SWAPPED_RATIO * used:
         return None
     return Finding(

@@ -29,8 +29,8 @@ def replication_link_down(seen: Seen) -> Finding | None:
     down = number(reading.master_link_down_since_seconds) or 0
     if measured(reading.role) != "slave" or reading.master_link_status != "down":
         return None
-    if 0 <= down < LINK_DOWN_SECONDS:
-        return None
+    if 0 <= down < LINK_DOWN_SECONDS or reading.master_sync_in_progress:
+        return None  # a link that is being made
     status = replication.fact("status", "master_link_status", unit="text")
     if reading.primary is None:
         return Finding("The link to the primary is {status}.", [status])

@@ -56,7 +56,8 @@ def memory_pressure(seen: Seen) -> Finding | None:
     if measured(memory.reading.pressure) < PRESSURE_ALERT:
         return None
     return Finding(
-        "Memory that counts against the limit ({source}) is {counted} of {limit}: {pressure}.",
+        f"Memory that counts against the limit ({memory.reading.limit_source}) is {{counted}} of "
+        "{limit}: {pressure}.",
         _pressure_facts(memory),
         scaled(measured(memory.reading.pressure), PRESSURE_ALERT, PRESSURE_HIGH),
     )
@@ -70,7 +71,8 @@ def memory_full(seen: Seen) -> Finding | None:
     if memory.reading.limit_source != "maxmemory" or pressure < PRESSURE_FULL:
         return None
     return Finding(
-        "The server is at its limit ({source}): {counted} of {limit}, {pressure}.",
+        f"The server is at its limit ({memory.reading.limit_source}): {{counted}} of {{limit}}, "
+        "{pressure}.",
         _pressure_facts(memory),
     )
 
@@ -83,14 +85,14 @@ def low_pressure(seen: Seen) -> Finding | None:
     if memory.reading.limit_source != "maxmemory" or pressure >= PRESSURE_LOW:
         return None
     return Finding(
-        "Memory that counts against the limit ({source}) is only {counted} of {limit}: {pressure}.",
+        f"Memory that counts against the limit ({memory.reading.limit_source}) is only "
+        "{counted} of {limit}: {pressure}.",
         _pressure_facts(memory),
     )
 
 
 def _pressure_facts(memory: Look[MemoryInfo]) -> list[FactDraft]:
     return [
-        memory.fact("source", "limit_source", unit="text"),
         memory.fact("counted", "counted_memory", unit="bytes"),
         memory.fact("limit", "limit", unit="bytes"),
         memory.fact("pressure", "pressure", unit="ratio"),
