@@ -169,7 +169,7 @@ def _named(
     refused: dict[str, str],
     seen: float,
 ) -> DiagnosisDraft:
-    confidence = chosen.confidence
+    confidence = calibrated(chosen.confidence)
     if chosen.entry.kind != "cause":
         # A condition is its own cause only where everything that could cause it was seen.
         confidence *= 0.25 + 0.75 * seen
@@ -177,13 +177,13 @@ def _named(
     sources = [chosen, *contributing]
     return DiagnosisDraft(
         root_cause=chosen.cause,
-        confidence=round(calibrated(confidence), 2),
+        confidence=round(confidence, 2),
         culprit=culprit_of(chosen, signals),
         contributing=[one.cause for one in contributing],
         claims=_claims(_telling(sources), signals),
         alternatives=_alternatives(ranked, {one.cause for one in sources}),
         not_measured=_not_measured(chosen.not_measured, signals, refused),
-        escalate=calibrated(confidence) < ESCALATE_BELOW,
+        escalate=confidence < ESCALATE_BELOW,
     )
 
 

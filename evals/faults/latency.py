@@ -95,7 +95,7 @@ class HotKey(Fault):
                 pipe.execute_command("STRLEN", key)  # type: ignore[no-untyped-call]
             pipe.execute()
         client.close()
-        for _ in range(2):
+        for _ in range(max(1, int(5 * lab.scale))):
             _load(lab, encoded("GET", key), lab.app.client_name())
         return Expected(frozenset({self.id}), frozenset({("key", key)}), alert=self.alert(lab))
 

@@ -18,7 +18,8 @@ from evals.faults.workload import MIB, Pipeline, text
 _SETTABLE_DIRECTORY = ("--enable-protected-configs", "yes")
 """From 7.0 on CONFIG SET dir is refused by default; 6.2 does not know the parameter."""
 _BLOCK = 32_000
-_WRITERS = 24
+_WRITERS = 60
+"""At scale 1."""
 _LONGEST_WRITER = 300
 """Seconds after which a disk writer ends by itself."""
 
@@ -193,7 +194,7 @@ class AofFsyncStall(Fault):
             maxmemory_policy="noeviction",
         )
         lab.limit_at(random.uniform(0.3, 0.6))
-        for number in range(_WRITERS):
+        for number in range(int(_WRITERS * lab.scale)):
             _busy_disk(lab, lab.server.directory / f"segment.{number}")
         lab.act(30, _refresh(lab))
         return Expected(

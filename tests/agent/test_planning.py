@@ -216,7 +216,7 @@ async def test_idle_connections_of_the_leak_go_when_slots_are_scarce(
     assert kill.arguments["name"] == "orders"
     assert len(kill.arguments["ids"]) == 12
     timeout = [action.arguments for action in plan.actions if action.kind == "set_config"]
-    assert [(one["parameter"], one["value"]) for one in timeout] == [("timeout", "300")]
+    assert [(one["parameter"], one["value"]) for one in timeout] == [("timeout", "600")]
 
 
 async def test_an_unread_subscriber_is_disconnected_and_neither_data_nor_memory_is_touched(
