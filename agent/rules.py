@@ -46,6 +46,8 @@ own cause, and more room or fewer keys no cure."""
 OF_BEING_FULL: frozenset[str] = frozenset({"memory_pressure"})
 """Symptoms that are none on a server that is full by design."""
 SIGNS_OF_HEALTH = ("low_pressure", "keys_expire_normally", "no_outlier", "hit_ratio_healthy")
+NO_NEWS = frozenset({*SIGNS_OF_HEALTH, "few_keys_expire"})
+"""Healthy servers show it as well (a datastore's keys never expire)."""
 NO_INCIDENT, UNKNOWN = "no-incident", "unknown"
 
 
@@ -192,7 +194,7 @@ def _telling(sources: Sequence[RankedCause]) -> list[str]:
     names = [name for one in sources for name in one.fired]
     if sources[0].entry.kind == "not_incident":
         return names
-    return [name for name in names if name not in SIGNS_OF_HEALTH] or names
+    return [name for name in names if name not in NO_NEWS] or names
 
 
 def _contributing(chosen: RankedCause, ranked: Sequence[RankedCause]) -> list[RankedCause]:
