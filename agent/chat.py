@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from agent.budget import Budget
 from agent.chat_rules import MOST_CLAIMS, RECORD, Question, Said, by_rules, dont_know, intent_of
 from agent.claims import check_claim, literal_names
 from agent.context import ReasonerUnavailable
@@ -17,7 +18,7 @@ from agent.digest import all_evidence, untrusted
 from agent.facts import index
 from agent.functions import strict_function
 from agent.incident import Claim, ClaimDraft, Incident, Usage, Words
-from agent.model import Budget, Model
+from agent.model import Model
 from agent.prompt import RULES_OF_EVIDENCE
 from agent.runbook import Library
 from tools.reading import Evidence

@@ -8,11 +8,12 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from agent.budget import Budget
 from agent.context import ReasonerUnavailable
 from agent.digest import one_evidence, untrusted
 from agent.functions import FunctionSchema, read_functions
 from agent.incident import Usage
-from agent.model import Budget, Model
+from agent.model import Model
 from agent.model_reply import Answer, Message, ToolCall
 from agent.redaction import redact
 from tools.catalogue import Tool

@@ -21,7 +21,8 @@ def language_model(settings: Settings) -> "Model | None":
     """The configured model: a key alone never switches it on."""
     if not settings.openai_model:
         return None
-    from agent.model import OPENAI, Model, ModelSettings
+    from agent.budget import OPENAI, ModelSettings
+    from agent.model import Model
 
     key = settings.openai_api_key
     return Model(

@@ -13,13 +13,14 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from agent.budget import Budget
 from agent.case import CaseFile
 from agent.claims import UNCATALOGUED
 from agent.context import ReasonerUnavailable
 from agent.digest import one_evidence, untrusted
 from agent.functions import SUBMIT, FunctionSchema, strict_function
 from agent.incident import Claim, Culprit, Diagnosis, Incident, Words
-from agent.model import Budget, Model
+from agent.model import Model
 from agent.model_reply import Answer, Message, ToolCall
 from agent.runbook import Library
 from evals.run import check_facts, opened

@@ -23,9 +23,10 @@ from inspect_ai.model import Model as InspectModel
 from inspect_ai.scorer import Score, Scorer, Target, accuracy, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from agent.budget import ModelSettings
 from agent.claims import UNKNOWN
 from agent.incident import Claim
-from agent.model import Model, ModelSettings
+from agent.model import Model
 from agent.runbook import Library
 from agent.runbook_library import load_library
 from evals.run import guarded, work

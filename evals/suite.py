@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
-from agent.model import Model, ModelSettings
+from agent.budget import ModelSettings
+from agent.model import Model
 from agent.reasoner import OpenAIReasoner
 from agent.runbook import Library
 from agent.runbook_library import load_library

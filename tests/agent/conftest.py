@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from agent.model import Model, ModelSettings
+from agent.budget import ModelSettings
+from agent.model import Model
 from agent.reasoner import OpenAIReasoner
 from tests.agent.desk import Desk, library
 from tests.agent.endpoint import BASE, KEY

@@ -11,6 +11,7 @@ import respx
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.budget import ModelSettings
 from agent.chat import SUBMIT_ANSWER, ChatAnswer, answer
 from agent.chat_rules import intent_of
 from agent.chat_topics import asked_parameter
@@ -26,7 +27,7 @@ from agent.incident import (
     Plan,
     Precondition,
 )
-from agent.model import Model, ModelSettings
+from agent.model import Model
 from agent.runbook_library import load_library
 from evals.servers import Server
 from tests.agent.desk import MIB, Desk, incident, library, piece, some_evidence

@@ -8,9 +8,10 @@ import httpx
 import pytest
 import respx
 
+from agent.budget import ModelSettings
 from agent.context import Reasoner, ReasonerUnavailable
 from agent.functions import SUBMIT
-from agent.model import Model, ModelSettings
+from agent.model import Model
 from agent.reasoner import OpenAIReasoner
 from tests.agent.desk import Desk, library
 from tests.agent.endpoint import DONE, KEY, URL, Make, reply, requests

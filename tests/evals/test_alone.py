@@ -7,8 +7,9 @@ import httpx
 import pytest
 import respx
 
+from agent.budget import ModelSettings
 from agent.functions import SUBMIT
-from agent.model import Model, ModelSettings
+from agent.model import Model
 from agent.runbook_library import load_library
 from evals.alone import form, work_alone
 from evals.run import opened

@@ -18,7 +18,7 @@ from tests.evals import tells_composition, tells_disk, tells_links, tells_memory
 from tests.evals.tells_memory import Tell
 
 SCALE = 0.1
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds in which the traffic has to bring the tells out."""
 Seen = dict[str, Any]
 MIB = 1024 * 1024

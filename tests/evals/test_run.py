@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from agent.budget import ModelSettings
 from agent.context import Case
 from agent.incident import DiagnosisDraft
-from agent.model import ModelSettings
 from agent.runbook import Library
 from agent.runbook_library import load_library
 from evals import run as run_module
