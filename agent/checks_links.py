@@ -2,7 +2,7 @@
 
 from agent.checks import Check, Verdict, judged
 from agent.facts import print_bytes, print_share
-from agent.figures import Look, printed
+from agent.figures import Look, Unmeasured, printed
 
 OUTAGE_SECONDS = 60
 """An interruption that a backlog should outlast: repl-timeout's default."""
@@ -67,7 +67,11 @@ def slots_even(look: Look) -> Verdict:
     """No hash slot holds a large part of this node's keys."""
     rows = look.rows("cluster.fullest")
     if not rows:
-        return "pass", "no slot with keys was found, or cluster mode is off"
+        if not look.value("cluster.enabled"):
+            return "pass", "cluster mode is off"
+        if look.number("cluster.keys"):
+            raise Unmeasured("there are keys, but those of no slot could be counted")
+        return "pass", "this node holds no keys"
     share = float(rows[0]["share_of_keys"])
     said = f"slot {rows[0]['slot']} holds {print_share(share)} of the keys"
     return judged(share < MOST_IN_ONE_SLOT, said)

@@ -8,9 +8,11 @@ BINS = 10
 Pairs = Sequence[tuple[float, bool]]
 
 
-def brier(pairs: Pairs) -> float:
-    """Mean squared distance of confidence from what came true; 0 is perfect, of nothing 0."""
-    return math.fsum((confidence - right) ** 2 for confidence, right in pairs) / len(pairs or [0])
+def brier(pairs: Pairs) -> float | None:
+    """Mean squared distance of confidence from what came true; 0 is perfect, None of nothing."""
+    if not pairs:
+        return None
+    return math.fsum((confidence - right) ** 2 for confidence, right in pairs) / len(pairs)
 
 
 def calibration_error(pairs: Pairs) -> float:

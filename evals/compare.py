@@ -35,7 +35,8 @@ def compare(before: Report, after: Report) -> dict[str, Any]:
 
     `fixed` and `broken` became right and wrong; `changed` stayed what it was and says something
     else (cause, culprit, or confidence by more than 0.01). `culprits` of incidents whose cause
-    was right both times are counted apart.
+    was right both times are counted apart. An incident that is gone is a regression: leaving out
+    what is hard would look like progress.
     """
     old, new = ({row["id"]: row for row in report["incidents"]} for report in (before, after))
     both = sorted(old.keys() & new.keys())
@@ -58,7 +59,7 @@ def compare(before: Report, after: Report) -> dict[str, Any]:
         ],
         "only_before": sorted(old.keys() - new.keys()),
         "only_after": sorted(new.keys() - old.keys()),
-        "regressed": bool(broken or culprit_lost)
+        "regressed": bool(broken or culprit_lost or old.keys() - new.keys())
         or any(one["name"] in WORSE_IF_MORE and one["difference"] > 0 for one in metrics),
     }
 

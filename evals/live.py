@@ -157,16 +157,16 @@ def play(mode: Mode, library: Library, scale: float = SCALE) -> Outcome:
             watch = stack.enter_context(contextlib.closing(connect(server.port)))
             watch.ping()  # connected before the fault: at maxclients, nobody comes in later
             expected = stack.enter_context(fault.prepare(server, mode.seed, scale))
-            run = _Run(mode, expected, server, canaries, watch, library)
+            run = _Run(mode, expected, scale, server, canaries, watch, library)
             outcome = asyncio.run(run.play())
     except Exception as error:  # noqa: BLE001 - a crash is a failure of this mode, not of the run
         failure = f"{type(error).__name__}: {error}"
-        outcome = Outcome(mode, _result(mode, expected, failure=failure))
+        outcome = Outcome(mode, _result(mode, expected, scale, failure=failure))
     return outcome
 
 
-def _result(mode: Mode, expected: Expected, **found: Any) -> Result:
-    truth = truth_of(expected, FAULTS[mode.fault], mode.build, mode.seed, SCALE)
+def _result(mode: Mode, expected: Expected, scale: float, **found: Any) -> Result:
+    truth = truth_of(expected, FAULTS[mode.fault], mode.build, mode.seed, scale)
     return Result(mode.name, truth, held_back=False, **{"diagnosis": None, **found})
 
 
@@ -176,6 +176,7 @@ class _Run:
 
     mode: Mode
     expected: Expected
+    scale: float
     server: Server
     canaries: Canaries
     watch: "redis.Redis"
@@ -223,6 +224,7 @@ class _Run:
         result = _result(
             self.mode,
             self.expected,
+            self.scale,
             diagnosis=incident.diagnosis,
             actions=tuple(incident.plan.actions),
             facts=tuple(recomputed(fact, readings) for claim in claims for fact in claim.facts),

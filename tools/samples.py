@@ -37,10 +37,6 @@ class Samples:
     last: dict[str, str]
     seconds: float
 
-    def last_value(self, name: str) -> Measured[float]:
-        """The field in the last sample."""
-        return _number(self.last, name)
-
     def growth(self, name: str) -> Measured[float]:
         """Change per second of a gauge; negative when it shrinks."""
         if (broken := self.restarted()) is not None:

@@ -60,6 +60,18 @@ def test_each_check_passes_and_fails(name: str, well: list[Any], ill: list[Any])
     assert LINK_CHECKS[name](Look(evidence(*ill)))[0] == "fail"
 
 
+def test_slots_that_could_not_be_counted_are_not_called_even() -> None:
+    nothing: dict[str, Any] = {"enabled": True, "fullest": []}
+    with pytest.raises(Unmeasured):
+        LINK_CHECKS["slots_even"](Look(evidence(blank(Cluster, **nothing, keys=9))))
+    with pytest.raises(Unmeasured):
+        LINK_CHECKS["slots_even"](Look(evidence(blank(Cluster, **nothing))))
+    empty = Look(evidence(blank(Cluster, **nothing, keys=0)))
+    off = Look(evidence(blank(Cluster, enabled=False, fullest=[])))
+    assert LINK_CHECKS["slots_even"](empty)[0] == "pass"
+    assert LINK_CHECKS["slots_even"](off)[0] == "pass"
+
+
 @pytest.mark.parametrize("name", LINK_CHECKS)
 def test_nothing_is_judged_unseen(name: str) -> None:
     with pytest.raises(Unmeasured):

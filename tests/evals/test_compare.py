@@ -41,6 +41,12 @@ AFTER = report(
 )
 
 
+def test_an_incident_that_is_gone_is_a_regression() -> None:
+    whole, part = report(row("a", GOOD), row("b", GOOD)), report(row("a", GOOD))
+    assert compare(whole, part)["regressed"]
+    assert not compare(part, whole)["regressed"]
+
+
 def test_each_incident_that_moved_is_named() -> None:
     comparison = compare(BEFORE, AFTER)
     named = {
