@@ -17,7 +17,8 @@ from agent.conversation import Conversation, Look
 from agent.digest import all_evidence, untrusted
 from agent.facts import index
 from agent.functions import strict_function
-from agent.incident import Claim, ClaimDraft, Incident, Usage, Words
+from agent.incident import Claim, ClaimDraft, Incident, Words
+from agent.keeping import unkept
 from agent.model import Model
 from agent.prompt import RULES_OF_EVIDENCE
 from agent.runbook import Library
@@ -93,7 +94,8 @@ async def _with_model(
         accept=lambda arguments: _accepted(arguments, question),
         look=question.seen if question.look is not None else None,
         tools=READS,
-        spent=_unaccounted,
+        keep=unkept,
+        purpose="chat",
     ).run()
     return ChatAnswer(answer=said.text, claims=said.claims, reasoner=model.name)
 
@@ -137,7 +139,3 @@ def _accepted(arguments: dict[str, Any], question: Question) -> Said:
     claims = [result for result in results if isinstance(result, Claim)]
     # Its own words for a gap are not shown: they would be a claim without evidence.
     return Said([], claims) if claims else dont_know("the evidence does not answer that")
-
-
-async def _unaccounted(usage: Usage) -> None:
-    """Chat has a budget of its own for every question."""

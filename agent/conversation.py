@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from agent.budget import Budget
 from agent.context import ReasonerUnavailable
 from agent.digest import one_evidence, untrusted
+from agent.exchange import Purpose
 from agent.functions import FunctionSchema, read_functions
-from agent.incident import Usage
+from agent.keeping import Keep, Transcript
 from agent.model import Model
 from agent.model_reply import Answer, Message, ToolCall
 from agent.redaction import redact
@@ -42,7 +43,9 @@ class Conversation(Generic[T]):
     """The submission from its arguments. Raises ValueError with what is wrong, for the model."""
     look: Look | None
     tools: Mapping[str, Tool]
-    spent: Callable[[Usage], Awaitable[None]]
+    keep: Keep
+    """Called with every request to the model, failed ones too."""
+    purpose: Purpose = "investigation"
     _silent: bool = field(default=False, init=False)
     """The last reply called nothing."""
 
@@ -52,13 +55,13 @@ class Conversation(Generic[T]):
 
     async def run(self) -> T:
         """What was submitted and accepted. Raises ReasonerUnavailable."""
+        transcript = Transcript(self.keep, self.purpose)
         while True:
             last = self._is_last_turn()
             offered = [self.submission] if last else self._offered()
             answer = await self.model.ask(
-                self.messages, offered, self.budget, must_call=self._submit if last else ""
+                self.messages, offered, self.budget, self._submit if last else "", transcript
             )
-            await self.spent(answer.usage)
             submitted, wrong = self._submitted(answer)
             if submitted is not None:
                 return submitted

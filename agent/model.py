@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.budget import Budget, ModelSettings
 from agent.context import ReasonerUnavailable
+from agent.keeping import Asked, Transcript
 from agent.model_reply import Answer, Message, read_answer
 from agent.redaction import redact
 from tools.reading import printable
@@ -54,17 +55,29 @@ class Model:
         tools: Sequence[ToolSchema],
         budget: Budget,
         must_call: str = "",
+        transcript: Transcript | None = None,
     ) -> Answer:
-        """One call. `must_call`: the one function that has to be called, strictly by its schema."""
+        """One call. `must_call`: the one function that has to be called, strictly by its schema.
+
+        Kept in the transcript, also if it failed.
+        """
+        transcript = transcript or Transcript()
         estimate = budget.estimate(messages, tools)
         room = budget.answer_tokens(estimate)
+        asked = Asked(list(messages), tools)
         started = time.monotonic()
         try:
-            reply = await self._within_time(messages, tools, budget, must_call, room)
+            reply = await self._within_time(asked, budget, must_call, room)
+            answer = read_answer(reply, estimate)
+            budget.spend(answer.usage, estimate)
+        except ReasonerUnavailable as unavailable:
+            budget.calls += 1
+            seconds = time.monotonic() - started
+            await transcript.add(self.name, asked, seconds, None, str(unavailable))
+            raise
         finally:
             budget.seconds += time.monotonic() - started
-        answer = read_answer(reply, estimate)
-        budget.spend(answer.usage, estimate)
+        await transcript.add(self.name, asked, time.monotonic() - started, answer)
         return answer
 
     async def close(self) -> None:
@@ -73,33 +86,29 @@ class Model:
             await self._client.close()
             self._client = None
 
-    async def _within_time(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSchema],
-        budget: Budget,
-        must_call: str,
-        room: int,
-    ) -> Any:
+    async def _within_time(self, asked: Asked, budget: Budget, must_call: str, room: int) -> Any:
         seconds = min(self.settings.seconds_per_call, budget.seconds_left)
         deadline = time.monotonic() + seconds
-        request = {"model": self.settings.model, "messages": list(messages), **_functions(tools)}
         try:
             async with asyncio.timeout(seconds):
-                return await self._try(request, must_call, room, deadline)
+                return await self._try(asked, must_call, room, deadline)
         except TimeoutError as error:
             raise ReasonerUnavailable(f"the model did not answer within {seconds:.0f} s") from error
 
-    async def _try(
-        self, request: dict[str, Any], must_call: str, room: int, deadline: float
-    ) -> Any:
+    async def _try(self, asked: Asked, must_call: str, room: int, deadline: float) -> Any:
         import openai
+
+        request = {
+            "model": self.settings.model,
+            "messages": asked.messages,
+            **_functions(asked.tools),
+        }
 
         client = await self._open()
         pause = FIRST_PAUSE_SECONDS
         tries = 0
         while True:
-            options = self._options(must_call, room)
+            options = asked.options = self._options(must_call, room)
             try:
                 raw = await client.chat.completions.with_raw_response.create(**request, **options)
                 return _decoded(raw.http_response.content)
@@ -163,7 +172,7 @@ class Model:
         return client
 
 
-def _functions(tools: Sequence[ToolSchema]) -> dict[str, Any]:
+def _functions(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"tools": list(tools)} if tools else {}
 
 

@@ -40,6 +40,8 @@ class Answer:
     text: str
     calls: list[ToolCall]
     usage: Usage
+    cached_tokens: int = 0
+    """Input tokens that the endpoint says it served from its prompt cache."""
 
     def as_message(self) -> Message:
         """The reply as it goes back into the conversation."""
@@ -73,7 +75,8 @@ def read_answer(reply: Any, estimate: int) -> Answer:
         input_tokens=_counted(_in(used, "prompt_tokens"), estimate),
         output_tokens=_counted(_in(used, "completion_tokens"), written),
     )
-    return Answer(text, calls, usage)
+    cached = _in(_in(used, "prompt_tokens_details"), "cached_tokens")
+    return Answer(text, calls, usage, min(_counted(cached, 0), usage.input_tokens))
 
 
 def _tool_call(raw: Any, number: int) -> ToolCall | None:

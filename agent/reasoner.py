@@ -6,6 +6,7 @@ from typing import Any
 from agent.claims import UNCATALOGUED
 from agent.context import Case
 from agent.conversation import Conversation
+from agent.exchange import Exchange
 from agent.functions import submit_function
 from agent.incident import DiagnosisDraft
 from agent.model import Model
@@ -44,6 +45,10 @@ class OpenAIReasoner:
         ]
         if previous is not None:
             messages.append(correction_message(previous, mismatches, case.evidence))
+
+        async def keep(exchange: Exchange) -> None:
+            await case.spent(exchange.usage)
+
         draft = await Conversation(
             model=self._model,
             budget=budget,
@@ -52,7 +57,7 @@ class OpenAIReasoner:
             accept=self._accepted,
             look=case.look,
             tools=READS,
-            spent=case.spent,
+            keep=keep,
         ).run()
         return _less_sure_where_blind(draft, case, library)
 
