@@ -1,19 +1,81 @@
-"""What the model may cost: hard caps for one incident, kept in code. No calls here."""
+"""What the model may cost: hard caps for an incident and for a day, kept in code. No calls here.
 
+A day is a UTC day, and is counted over every process that shares a database, chat included. What
+a call may cost at most is set aside before it, by our own pessimistic count of its tokens: a cap
+is exceeded only by what an endpoint counts beyond that, for the calls under way at that moment.
+"""
+
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 from agent.context import ReasonerUnavailable
+from agent.exchange import Ledger
 from agent.incident import Usage
 from agent.model_reply import tokens
 
 OPENAI = "https://api.openai.com/v1"
 LEAST_ANSWER_TOKENS = 200
+INCIDENTS_A_DAY = 100
+"""What a day's caps allow unless configured: this many incidents that each use their caps up."""
+UNTIL = "until 00:00 UTC the rules decide alone"
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a provider charges, in dollars for a million tokens."""
+
+    input: float
+    output: float
+    cached_input: float | None = None
+    """For input served from its prompt cache; None: as any other."""
+    source: str = ""
+    """Where it was read, and when."""
+    read_on: date | None = None
+
+    def dollars(self, usage: Usage) -> float:
+        """What these tokens cost."""
+        cached = min(usage.cached_tokens, usage.input_tokens)
+        cached_price = self.input if self.cached_input is None else self.cached_input
+        fresh = (usage.input_tokens - cached) * self.input
+        return (fresh + cached * cached_price + usage.output_tokens * self.output) / 1_000_000
+
+
+@dataclass(frozen=True)
+class DayCaps:
+    """What all incidents and questions of a UTC day may cost together."""
+
+    calls: int = 6 * INCIDENTS_A_DAY
+    tokens: int = 40_000 * INCIDENTS_A_DAY
+    """Input and output."""
+    seconds: float = 60.0 * INCIDENTS_A_DAY
+    """Of waiting for the model, calls side by side counted each."""
+    dollars: float | None = None
+
+    def refusal(self, spent: Usage, most: Usage) -> str:
+        """Why a call that may cost `most` is not made after `spent`; empty if it may be."""
+        after = spent.plus(most)
+        used = spent.input_tokens + spent.output_tokens
+        if after.llm_calls > self.calls:
+            cap, rest = f"{self.calls:,} model calls", f"{spent.llm_calls:,} were made"
+        elif after.input_tokens + after.output_tokens > self.tokens:
+            cap, rest = f"{self.tokens:,} tokens", f"{used:,} are spent"
+        elif after.seconds > self.seconds:
+            cap, rest = f"{self.seconds:,.0f} s of the model", f"{spent.seconds:,.0f} s are spent"
+        elif self.dollars is not None and (after.dollars or 0.0) > self.dollars:
+            cap, rest = money(self.dollars), f"{money(spent.dollars or 0.0)} are spent"
+        else:
+            return ""
+        return f"the cap of {cap} a day is met ({rest}); {UNTIL}"
+
+
+USUAL_DAY = DayCaps()
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which model, where, and what it may cost. Read from the environment by `api/settings.py`."""
+    """Which model, where, and what it may cost. Made by `api/settings.py`."""
 
     model: str
     api_key: str = field(default="", repr=False)
@@ -25,21 +87,32 @@ class ModelSettings:
     """Looks the model may ask for, per incident."""
     max_tokens: int = 40_000
     """Input and output tokens per incident."""
+    max_dollars: float | None = None
+    """Per incident; only with a price."""
     max_answer_tokens: int = 2_500
     """Output tokens of one call."""
     seconds_per_call: float = 30.0
     seconds_per_incident: float = 60.0
+    day: DayCaps = USUAL_DAY
+    price: Price | None = None
+
+    def dollars(self, usage: Usage) -> float | None:
+        """What these tokens cost; None if the model has no price."""
+        return self.price.dollars(usage) if self.price else None
 
 
 @dataclass
 class Budget:
-    """What one incident may still spend on the model."""
+    """What one incident or question may still spend on the model."""
 
     settings: ModelSettings
+    ledger: Ledger | None = None
+    """Counts the day; None where nobody does, as in a suite."""
     calls: int = 0
     tool_calls: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    dollars: float = 0.0
     attempt: int = 1
     """Each attempt at an incident that a person starts gets the caps anew."""
     scale: float = 1.0
@@ -65,22 +138,43 @@ class Budget:
         """Seconds of waiting for the model and its looks."""
         return self.settings.seconds_per_incident * self.attempt - self.seconds
 
-    def known(self, usage: Usage, attempt: int) -> None:
-        """Take over what the journal says was spent, by a process that crashed for example."""
+    def known(self, spent: Usage, attempt: int) -> None:
+        """Take over what the ledger says was spent, by a process that crashed for example."""
         self.attempt = attempt
-        self.calls = max(self.calls, usage.llm_calls)
-        self.tokens = max(self.tokens, usage.input_tokens + usage.output_tokens)
+        self.calls = max(self.calls, spent.llm_calls)
+        self.tokens = max(self.tokens, spent.input_tokens + spent.output_tokens)
+        self.seconds = max(self.seconds, spent.seconds)
+        self.dollars = max(self.dollars, spent.dollars or 0.0)
 
     def estimate(self, *parts: object) -> int:
         """About how many tokens this endpoint will count for these parts of a request."""
         return int(sum(map(tokens, parts)) * self.scale)
 
     def spend(self, usage: Usage, estimate: int) -> None:
-        """Account for one answered call, and learn how this endpoint counts."""
+        """Price and account for one answered call, and learn how this endpoint counts."""
+        usage.dollars = self.settings.dollars(usage)
         self.calls += 1
         self.tokens += usage.input_tokens + usage.output_tokens
+        self.dollars += usage.dollars or 0.0
         if estimate:
             self.scale = min(2.0, max(0.3, self.scale * usage.input_tokens / estimate))
+
+    async def reserve(self, request_tokens: int) -> int:
+        """How long the answer may be; the day has set the call aside.
+
+        Raises ReasonerUnavailable if a cap is met.
+        """
+        room = self.answer_tokens(request_tokens)
+        if self.ledger is not None:
+            most = Usage(
+                llm_calls=1,
+                input_tokens=request_tokens,
+                output_tokens=room,
+                seconds=min(self.settings.seconds_per_call, self.seconds_left),
+            )
+            most.dollars = self.settings.dollars(most)
+            await self.ledger.reserve(f"openai:{self.settings.model}", most)
+        return room
 
     def answer_tokens(self, request_tokens: int) -> int:
         """How long the answer may be. Raises ReasonerUnavailable if a cap is met."""
@@ -95,4 +189,23 @@ class Budget:
             raise ReasonerUnavailable(
                 f"the cap of {self.settings.max_tokens:,} tokens would be exceeded"
             )
-        return min(room, self.settings.max_answer_tokens)
+        return min(room, self.settings.max_answer_tokens, self._affordable(request_tokens))
+
+    def _affordable(self, request_tokens: int) -> int:
+        """Output tokens that the cap of dollars still pays for, after this request."""
+        cap, price = self.settings.max_dollars, self.settings.price
+        if cap is None or price is None:
+            return self.settings.max_answer_tokens
+        left = cap * self.attempt - self.dollars
+        left -= price.dollars(Usage(input_tokens=request_tokens))
+        if left < price.dollars(Usage(output_tokens=LEAST_ANSWER_TOKENS)):
+            raise ReasonerUnavailable(
+                f"the cap of {money(cap)} for an incident would be exceeded "
+                f"({money(self.dollars)} are spent)"
+            )
+        return int(left * 1_000_000 / price.output) if price.output else self.settings.max_tokens
+
+
+def money(dollars: float) -> str:
+    """As people write it: in cents, with hundredths of a cent where there are any."""
+    return re.sub(r"(\.\d\d\d*?)0+$", r"\1", f"${dollars:,.4f}")

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent.context import Context
+from agent.exchange import Ledger
 from agent.incident import Incident, Usage
 from agent.redaction import redact_tree
 from agent.runbook import Library
@@ -48,9 +49,10 @@ class CaseFile:
             self._looks[key] = asyncio.create_task(self._look(tool, args))
         return await asyncio.shield(self._looks[key])
 
-    async def spent(self, usage: Usage) -> None:
-        """Account for a model call."""
-        await self._context.journal.add_usage(usage)
+    @property
+    def ledger(self) -> Ledger:
+        """The incident's: what a model's calls cost is counted there."""
+        return self._context.journal.ledger
 
     def _with_target_facts(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         known = {"memory_limit": self._context.target.memory_limit}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from agent.exchange import Ledger
 from agent.incident import (
     Action,
     Diagnosis,
@@ -77,6 +78,10 @@ class Journal(Protocol):
     async def add_usage(self, usage: Usage) -> None:
         """Add to what the incident has cost."""
 
+    @property
+    def ledger(self) -> Ledger:
+        """Where the calls of a model are counted and kept; adds them to the usage, too."""
+
     async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
         """Write ahead: what is about to be done (undo, CLIENT ID), before it is done."""
 
@@ -122,8 +127,9 @@ class Case(Protocol):
         Raises KeyError for an unknown tool, pydantic.ValidationError for bad arguments.
         """
 
-    async def spent(self, usage: Usage) -> None:
-        """Account for a model call."""
+    @property
+    def ledger(self) -> Ledger:
+        """Where the calls of a model are counted and kept."""
 
 
 @dataclass(frozen=True)

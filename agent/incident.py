@@ -251,13 +251,29 @@ class RunbookMatch(Words):
 
 
 class Usage(Words):
-    """What the investigation cost."""
+    """What an investigation, or one call to a model, cost."""
 
     llm_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the input tokens, those the endpoint says it served from its prompt cache."""
+    dollars: float | None = None
+    """By the configured prices; None where the model has none."""
     tool_calls: int = 0
     seconds: float = 0.0
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together. Dollars are those of the calls that have a price."""
+        parts = (self.model_dump(), other.model_dump())
+        return Usage(
+            **{
+                name: sum(part[name] for part in parts if part[name] is not None)
+                if any(part[name] is not None for part in parts)
+                else None
+                for name in Usage.model_fields
+            }
+        )
 
 
 class Incident(Words):

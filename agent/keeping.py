@@ -54,7 +54,6 @@ class Transcript:
             reply=redact_tree(came.as_message()) if came else None,
             failure=failure,
             usage=came.usage if came else Usage(llm_calls=1),
-            cached_tokens=came.cached_tokens if came else 0,
         )
         await self.keep(exchange)
 

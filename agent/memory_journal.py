@@ -1,10 +1,11 @@
 """A journal in memory: for one-shot investigations, replays, the suite and tests."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from agent.context import EventKind
+from agent.exchange import Exchange, bounded, total
 from agent.incident import (
     Action,
     Diagnosis,
@@ -20,6 +21,27 @@ from tools.reading import Evidence
 Listener = Callable[[EventKind, dict[str, Any]], None]
 
 
+class MemoryLedger:
+    """Keeps exchanges in this process. No day is counted: other processes cannot be seen."""
+
+    def __init__(self, count: Callable[[Usage], Awaitable[None]] | None = None) -> None:
+        self.exchanges: list[Exchange] = []
+        self._count = count
+
+    async def spent(self) -> Usage:
+        """All of them."""
+        return total([each.usage.plus(Usage(seconds=each.seconds)) for each in self.exchanges])
+
+    async def reserve(self, model: str, most: Usage) -> None:
+        """Nothing: the caps of the incident are its budget's own."""
+
+    async def keep(self, exchange: Exchange) -> None:
+        """Keep and count it."""
+        self.exchanges.append(bounded(exchange))
+        if self._count is not None:
+            await self._count(exchange.usage)
+
+
 class MemoryJournal:
     """Keeps one incident in this process; `listener` sees every event as it happens."""
 
@@ -28,6 +50,7 @@ class MemoryJournal:
         self._evidence: list[Evidence] = []
         self._intents: dict[str, dict[str, Any]] = {}
         self._listener = listener
+        self.ledger = MemoryLedger(self.add_usage)
 
     async def incident(self) -> Incident:
         """The incident as it stands."""
@@ -102,9 +125,7 @@ class MemoryJournal:
 
     async def add_usage(self, usage: Usage) -> None:
         """Add to the cost."""
-        total = self._incident.usage
-        for name in Usage.model_fields:
-            setattr(total, name, getattr(total, name) + getattr(usage, name))
+        self._incident.usage = self._incident.usage.plus(usage)
 
     async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
         """Write ahead."""

@@ -63,7 +63,7 @@ class Model:
         """
         transcript = transcript or Transcript()
         estimate = budget.estimate(messages, tools)
-        room = budget.answer_tokens(estimate)
+        room = await budget.reserve(estimate)
         asked = Asked(list(messages), tools)
         started = time.monotonic()
         try:

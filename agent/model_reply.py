@@ -40,8 +40,6 @@ class Answer:
     text: str
     calls: list[ToolCall]
     usage: Usage
-    cached_tokens: int = 0
-    """Input tokens that the endpoint says it served from its prompt cache."""
 
     def as_message(self) -> Message:
         """The reply as it goes back into the conversation."""
@@ -75,8 +73,9 @@ def read_answer(reply: Any, estimate: int) -> Answer:
         input_tokens=_counted(_in(used, "prompt_tokens"), estimate),
         output_tokens=_counted(_in(used, "completion_tokens"), written),
     )
-    cached = _in(_in(used, "prompt_tokens_details"), "cached_tokens")
-    return Answer(text, calls, usage, min(_counted(cached, 0), usage.input_tokens))
+    cached = _counted(_in(_in(used, "prompt_tokens_details"), "cached_tokens"), 0)
+    usage.cached_tokens = min(cached, usage.input_tokens)
+    return Answer(text, calls, usage)
 
 
 def _tool_call(raw: Any, number: int) -> ToolCall | None:

@@ -6,7 +6,6 @@ from typing import Any
 from agent.claims import UNCATALOGUED
 from agent.context import Case
 from agent.conversation import Conversation
-from agent.exchange import Exchange
 from agent.functions import submit_function
 from agent.incident import DiagnosisDraft
 from agent.model import Model
@@ -38,17 +37,14 @@ class OpenAIReasoner:
         """Look further and submit. Raises ReasonerUnavailable; then the rules stand."""
         library = self._library or case.runbooks
         budget = self._model.budget(case.incident.id)
-        budget.known(case.incident.usage, case.incident.attempt)
+        budget.ledger = case.ledger
+        budget.known(await case.ledger.spent(), case.incident.attempt)
         messages = [
             system_message(library, case.runbooks, [book.id for book in case.incident.runbooks]),
             incident_message(case.incident, case.evidence, self._ranking(case, library)),
         ]
         if previous is not None:
             messages.append(correction_message(previous, mismatches, case.evidence))
-
-        async def keep(exchange: Exchange) -> None:
-            await case.spent(exchange.usage)
-
         draft = await Conversation(
             model=self._model,
             budget=budget,
@@ -57,7 +53,7 @@ class OpenAIReasoner:
             accept=self._accepted,
             look=case.look,
             tools=READS,
-            keep=keep,
+            keep=case.ledger.keep,
         ).run()
         return _less_sure_where_blind(draft, case, library)
 

@@ -27,6 +27,7 @@ from pydantic import (
 from agent.context import Target
 from agent.incident import Risk, Role
 from agent.policy import POLICY, Policy, Rule, is_production
+from api.model_settings import ModelEntry
 from tools.connection import display_url
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -164,6 +165,7 @@ class Config(_Entry):
     sources: list[SourceEntry] = Field(default_factory=list)
     policy: PolicyEntry = PolicyEntry()
     runbooks: list[Path] = Field(default_factory=list)
+    model: ModelEntry = ModelEntry()
     recordings: int = Field(default=500, ge=0, le=100_000)
     """How many recordings of investigations are kept, newest first; 0 keeps none."""
 
@@ -284,6 +286,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         raise SettingsError(_worded(error, ENVIRONMENT)) from None
     _check_urls(settings)
+    _check_prices(settings)
     return settings
 
 
@@ -301,6 +304,17 @@ def _check_urls(settings: Settings) -> None:
         _check_port(queue)
     except ValueError as error:
         raise SettingsError(f"REDIS_ONCALL_QUEUE: {error}") from None
+
+
+def _check_prices(settings: Settings) -> None:
+    """A cap of dollars that nobody can count is no cap."""
+    model = settings.openai_model
+    if model and (cap := settings.config.model.unpriced(model)):
+        raise SettingsError(
+            f"model.{cap}: {model} has no price, so dollars cannot be counted; add it under "
+            "model.prices with input, output (dollars for a million tokens), source and date, or "
+            "take the cap away and keep those of tokens"
+        )
 
 
 def _data_folder(env: Mapping[str, str]) -> Path:

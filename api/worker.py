@@ -96,7 +96,9 @@ class Worker:
             if not await incidents.works_left(session, lease.incident_id):
                 return None  # whoever had the lease before us did it all
             incident = await incidents.load(session, lease.incident_id)
-        journal = SqlJournal(self.database, incident.id, incident.attempt, lease)
+        journal = SqlJournal(
+            self.database, incident.id, incident.attempt, lease, self.settings.config.model.day()
+        )
         if not await self._may_start(lease):
             because = f"{MOST_IDLE_RUNS} runs in a row ended without progress; see the log"
             return await journal.hand_over(because)

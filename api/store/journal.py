@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from agent.budget import USUAL_DAY, DayCaps
 from agent.context import EventKind
 from agent.incident import (
     Action,
@@ -22,6 +23,7 @@ from agent.incident import (
 from api.store import decisions, incidents
 from api.store.database import Database
 from api.store.events import publish
+from api.store.exchanges import SqlLedger
 from api.store.leases import Lease, assert_held
 from api.store.tables import ActionRow, EvidenceRow, IncidentRow, IntentRow
 from tools.reading import Evidence
@@ -45,7 +47,15 @@ class ActionMoved(Exception):
 class SqlJournal:
     """Implements `agent.context.Journal` for one incident, under one lease."""
 
-    def __init__(self, database: Database, incident_id: str, attempt: int, lease: Lease) -> None:
+    def __init__(
+        self,
+        database: Database,
+        incident_id: str,
+        attempt: int,
+        lease: Lease,
+        day: DayCaps = USUAL_DAY,
+    ) -> None:
+        self.ledger = SqlLedger(database, day, incident_id=incident_id, attempt=attempt)
         self._database = database
         self._id = incident_id
         self._attempt = attempt
@@ -170,10 +180,7 @@ class SqlJournal:
     async def add_usage(self, usage: Usage) -> None:
         """Add to what the incident has cost."""
         async with self._writing() as (_, row):
-            total = Usage.model_validate(row.usage)
-            row.usage = {
-                name: getattr(total, name) + getattr(usage, name) for name in Usage.model_fields
-            }
+            row.usage = Usage.model_validate(row.usage).plus(usage).model_dump()
 
     async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
         """Write ahead. Noted again before its outcome, it is the same intent, updated."""

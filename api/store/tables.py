@@ -1,6 +1,6 @@
 """The tables. Every time is UTC; every name of a constraint is ours, so Alembic can find it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -235,6 +235,33 @@ class RecordingRow(Table):
     data: Mapped[bytes] = mapped_column(LargeBinary)
     taken_at: Mapped[datetime] = mapped_column(index=True)
     """When the investigation began."""
+
+
+class ExchangeRow(Table):
+    """One call of a model: what it cost, and what was said. Reserved before, settled after it."""
+
+    __tablename__ = "exchanges"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    incident_id: Mapped[str | None] = mapped_column(
+        String(64), ForeignKey("incidents.id"), index=True
+    )
+    attempt: Mapped[int]
+    thread_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    purpose: Mapped[str] = mapped_column(String(16))
+    model: Mapped[str]
+    day: Mapped[date] = mapped_column(index=True)
+    """UTC, by the database's clock: what the caps of a day are counted by."""
+    at: Mapped[datetime]
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    seconds: Mapped[float]
+    dollars: Mapped[float | None]
+    last_evidence: Mapped[int]
+    """The incident's newest evidence when the call began."""
+    body: Mapped[dict[str, Any] | None]
+    """The Exchange; None while the call is under way, and for ever if its process died."""
 
 
 class MessageRow(Table):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.incident import FactDraft, Incident, Usage
+from agent.memory_journal import MemoryLedger
 from agent.runbook import Cause, FrontMatter, Library, Runbook
 from tools.reading import Evidence
 from tools.reads import READS
@@ -105,7 +106,7 @@ class Desk:
         self.incident = incident()
         self.runbooks = library()
         self.evidence = some_evidence()
-        self.usage: list[Usage] = []
+        self.ledger = MemoryLedger()
         self.looks: list[tuple[str, dict[str, Any]]] = []
         self._answers = answers
 
@@ -117,5 +118,6 @@ class Desk:
         self.evidence.append(kept)
         return kept
 
-    async def spent(self, usage: Usage) -> None:
-        self.usage.append(usage)
+    @property
+    def usage(self) -> list[Usage]:
+        return [exchange.usage for exchange in self.ledger.exchanges]

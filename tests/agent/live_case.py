@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from agent.incident import Alert, Incident, Usage
+from agent.incident import Alert, Incident
+from agent.memory_journal import MemoryLedger
 from agent.redaction import redact_tree
 from agent.runbook import Library
 from tests.agent.readings import AT
@@ -29,6 +30,7 @@ class LiveCase:
         )
         self.runbooks = library
         self.evidence: list[Evidence] = []
+        self.ledger = MemoryLedger()
         self._connection = connection
 
     @classmethod
@@ -66,9 +68,6 @@ class LiveCase:
         )
         self.evidence.append(piece)
         return piece
-
-    async def spent(self, usage: Usage) -> None:
-        """No model, no cost."""
 
 
 FAST = frozenset({"stats", "command_stats", "error_stats", "stream_info", "instance_resize"})

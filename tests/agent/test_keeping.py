@@ -101,4 +101,4 @@ async def test_tokens_from_the_prompt_cache_are_counted(desk: Desk) -> None:
     body = json.loads(cached.content)
     body["usage"]["prompt_tokens_details"] = {"cached_tokens": 640}
     (kept,) = await kept_of(desk, httpx.Response(200, json=body))
-    assert kept.cached_tokens == 640
+    assert kept.usage.cached_tokens == 640

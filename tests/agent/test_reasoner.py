@@ -10,6 +10,7 @@ import respx
 
 from agent.claims import check
 from agent.context import ReasonerUnavailable
+from agent.exchange import Exchange
 from agent.functions import SUBMIT, read_functions, submit_function
 from agent.incident import Alert, Diagnosis, DiagnosisDraft, Usage
 from agent.reasoner import OpenAIReasoner
@@ -211,10 +212,13 @@ async def test_caps_hold_over_corrections_of_one_incident(desk: Desk, reasoner: 
 
 
 @respx.mock
-async def test_what_the_journal_says_was_spent_counts_after_a_restart(
+async def test_what_the_ledger_says_was_spent_counts_after_a_restart(
     desk: Desk, reasoner: Make
 ) -> None:
-    desk.incident.usage = Usage(llm_calls=6)
+    crashed = Exchange(
+        purpose="investigation", model="m", at=AT, seconds=1, usage=Usage(llm_calls=6)
+    )
+    await desk.ledger.keep(crashed)
     with pytest.raises(ReasonerUnavailable, match="cap of 6 model calls"):
         await reasoner().investigate(desk)
     assert not respx.calls

@@ -7,7 +7,8 @@ import pytest
 
 from agent.claims import check
 from agent.context import Case
-from agent.incident import Alert, DiagnosisDraft, Incident, Usage
+from agent.exchange import Ledger
+from agent.incident import Alert, DiagnosisDraft, Incident
 from agent.ranking import rank
 from agent.rules import BASELINE, ESSENTIAL, MOST_LOOKS, Rules, conclude
 from agent.runbook import Library
@@ -177,7 +178,8 @@ class Desk:
         self.evidence.append(piece)
         return piece
 
-    async def spent(self, usage: Usage) -> None:
+    @property
+    def ledger(self) -> Ledger:
         raise AssertionError("the rules call no model")
 
 

@@ -6,6 +6,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
+from api.store import exchanges, incidents
 from api.store.database import Database, database_url
 from api.store.migrate import downgrade, migrate
 from api.store.tables import Table
@@ -43,3 +44,17 @@ async def test_several_processes_may_start_at_once(url: str) -> None:
     await asyncio.gather(*(migrate(database) for database in databases))
     for database in databases:
         await database.close()
+
+
+async def test_exchanges_come_and_go_and_leave_the_incidents_alone(database: Database) -> None:
+    async with database.writing() as session:
+        row = await incidents.open_incident(session, title="t", target="cache")
+    await downgrade(database, "0002")
+    async with database.engine.connect() as connection:
+        tables = await connection.run_sync(lambda c: inspect(c).get_table_names())
+    assert "recordings" in tables
+    assert "exchanges" not in tables
+    await migrate(database)
+    async with database.reading() as session:
+        assert (await incidents.load(session, row.id)).title == "t"
+        assert await exchanges.transcript(session, row.id, 0, 1) == []
