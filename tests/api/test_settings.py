@@ -1,6 +1,7 @@
 """Settings: what is wrong, in which field, and what to do; never a secret."""
 
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from agent.policy import NOT_PRODUCTION
+from api.model_settings import ModelEntry
 from api.settings import (
     ENVIRONMENT,
     Config,
@@ -23,6 +25,7 @@ from api.settings import (
 SHA = "a" * 64
 ENTRIES: dict[str, type[BaseModel]] = {
     "targets": TargetEntry, "tokens": TokenEntry, "sources": SourceEntry, "policy": PolicyEntry,
+    "model": ModelEntry,
 }  # fmt: skip
 
 
@@ -162,3 +165,67 @@ def test_only_the_settings_module_reads_the_environment() -> None:
     ]
     # the demo hands its own environment on to the service it starts
     assert sorted(readers) == ["api/cli/demo.py", "api/settings.py"]
+
+
+PRICE = {"input": 1, "output": 2, "source": "https://provider.example", "date": "2026-11-25"}
+
+
+def test_the_readme_states_the_caps_as_they_are() -> None:
+    usual = ModelEntry()
+    rows = re.findall(
+        r"^\| `model\.(per_\w+)` \| `(\{.+?\})`", Path("api/README.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 3
+    for name, told in rows:
+        caps = getattr(usual, name).model_dump(exclude_none=True)
+        assert yaml.safe_load(told) == caps
+
+
+def test_caps_and_prices_reach_the_model_and_its_ledger(tmp_path: Path) -> None:
+    from api.reasoning import language_model
+
+    config = {
+        "model": {
+            "per_incident": {"tokens": 9_000, "dollars": 0.1},
+            "per_day": {"dollars": 2},
+            "prices": {"m": PRICE},
+        }
+    }
+    settings = load(tmp_path, config, OPENAI_MODEL="m")
+    model = language_model(settings)
+    assert model is not None
+    told = model.settings
+    assert (told.max_tokens, told.max_dollars, told.max_calls) == (9_000, 0.1, 6)
+    assert (told.day.dollars, told.day.calls) == (2.0, 600)
+    assert told.price is not None
+    assert told.price.read_on == date(2026, 11, 25)
+    assert settings.config.model.day() == told.day
+
+
+@pytest.mark.parametrize("cap", ["per_incident", "per_day"])
+def test_dollars_cannot_be_capped_without_a_price(tmp_path: Path, cap: str) -> None:
+    config = {"model": {cap: {"dollars": 2}, "prices": {"another": PRICE}}}
+    with pytest.raises(SettingsError) as refused:
+        load(tmp_path, config, OPENAI_MODEL="m")
+    assert str(refused.value).startswith(f"model.{cap}.dollars: m has no price")
+    assert "model.prices" in str(refused.value)
+    load(tmp_path, config)  # without a model there is nothing to count
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        ({"per_day": {"dollars": 0}}, "model.per_day.dollars"),
+        ({"per_day": {"dollars": float("nan")}}, "model.per_day.dollars"),
+        ({"per_incident": {"calls": 0}}, "model.per_incident.calls"),
+        ({"per_incident": {"minutes": 1}}, "model.per_incident.minutes"),
+        ({"prices": {"m": {"input": 1, "output": 2}}}, "model.prices.m.source"),
+        ({"prices": {"m": PRICE | {"date": "lately"}}}, "model.prices.m.date"),
+        ({"prices": {"m": PRICE | {"input": -1}}}, "model.prices.m.input"),
+    ],
+)
+def test_a_cap_or_price_that_cannot_be_used_is_named(
+    tmp_path: Path, model: object, field: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(field)):
+        load(tmp_path, {"model": model})
