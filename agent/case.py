@@ -55,11 +55,16 @@ class CaseFile:
         return self._context.journal.ledger
 
     def _with_target_facts(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        known = {"memory_limit": self._context.target.memory_limit}
+        """What the configuration knows of the target is never for the one who looks to say.
+
+        A model that named a limit of its own would read the pressure it made up as evidence.
+        """
+        facts = {"memory_limit": self._context.target.memory_limit}
         fields = READS[tool].args.model_fields
-        return {
-            name: value for name, value in known.items() if name in fields and value is not None
-        } | arguments
+        asked = {name: value for name, value in arguments.items() if name not in facts}
+        return asked | {
+            name: value for name, value in facts.items() if name in fields and value is not None
+        }
 
     async def _look(self, tool: str, args: dict[str, Any]) -> Evidence:
         connection = self._context.connection

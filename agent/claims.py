@@ -260,12 +260,12 @@ def _diagnosis(
     root = draft.root_cause
     title = causes[root].title if root in causes else UNCATALOGUED[root]
     no_incident = root == NO_INCIDENT or (root in causes and causes[root].kind == "not_incident")
-    return Diagnosis(
+    diagnosis = Diagnosis(
         root_cause=root,
         title=title,
         is_incident=not no_incident,
         confidence=draft.confidence,
-        summary=_summary(root, title, draft, claims),
+        summary="",
         contributing=list(dict.fromkeys(draft.contributing)),
         culprit=draft.culprit,
         claims=claims,
@@ -278,19 +278,17 @@ def _diagnosis(
         hypothesis=hypothesis,
         reasoner=draft.reasoner,
     )
+    return diagnosis.model_copy(update={"summary": summary_of(diagnosis)})
 
 
-def _summary(root: str, title: str, draft: DiagnosisDraft, claims: list[Claim]) -> str:
+def summary_of(diagnosis: Diagnosis) -> str:
     """What, who, how sure; then the first claim."""
-    first = f" {claims[0].text}" if claims else ""
-    if root == UNKNOWN:
+    first = f" {diagnosis.claims[0].text}" if diagnosis.claims else ""
+    if diagnosis.root_cause == UNKNOWN:
         return f"The cause is unknown: a person has to look.{first}"
-    who = (
-        f": {draft.culprit.kind} “{printable(draft.culprit.name)}”"
-        if draft.culprit.kind != "none"
-        else ""
-    )
-    return f"{title.rstrip('.')}{who} ({how_sure(draft.confidence)}).{first}"
+    culprit = diagnosis.culprit
+    who = f": {culprit.kind} “{printable(culprit.name)}”" if culprit.kind != "none" else ""
+    return f"{diagnosis.title.rstrip('.')}{who} ({how_sure(diagnosis.confidence)}).{first}"
 
 
 def how_sure(confidence: float) -> str:

@@ -150,12 +150,12 @@ def _chosen(
     """A cause before a condition, a condition before a false alarm."""
     for kind in ("cause", "condition", "not_incident"):
         for one in ranked:
-            if one.evidenced and one.entry.kind == kind and _may_stand(one, signals, hurts):
+            if one.evidenced and one.entry.kind == kind and may_stand(one, signals, hurts):
                 return one
     return None
 
 
-def _may_stand(one: RankedCause, signals: Signals, hurts: Sequence[str]) -> bool:
+def may_stand(one: RankedCause, signals: Signals, hurts: Sequence[str]) -> bool:
     """Whether it may be the root cause with all that was seen besides."""
     if one.entry.kind == "condition":
         return HOLDERS.isdisjoint(signals.fired)

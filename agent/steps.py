@@ -12,15 +12,17 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from agent import executor
-from agent.arbitration import arbitrate
+from agent.arbitration import arbitrate, is_disputed
 from agent.case import CaseFile
 from agent.claims import check
 from agent.context import Context, ReasonerUnavailable
 from agent.incident import Action, Diagnosis, DiagnosisDraft, Incident, Usage
 from agent.planning import propose as propose_plan
+from agent.rules import rank, said
 from agent.runbook import Library
 from agent.runbook_library import match
 from agent.signals import detect
+from agent.standing import standing_of
 from agent.thresholds import crossings
 
 MOST_CORRECTIONS = 2
@@ -123,15 +125,16 @@ async def verify_claims(state: State, runtime: On) -> Update:
             return {"mismatches": checked, "corrections": state["corrections"] + 1}
         else:
             failure = "its claims failed the evidence check: " + "; ".join(checked)
-    fired = detect(evidence).fired
-    cause = context.library.causes().get(model.root_cause) if model else None
-    diagnosis = arbitrate(
-        rules,
-        model,
-        supported=set(cause.supported_by) & set(fired) if cause else set(),
-        ruled_out=set(cause.ruled_out_by) & set(fired) if cause else set(),
-        model_failure=failure,
+    incident = await context.journal.incident()
+    signals = detect(evidence)
+    standing = standing_of(
+        model.root_cause if model else "",
+        rules.root_cause,
+        signals,
+        rank(signals, context.library, said(incident)),
+        context.library,
     )
+    diagnosis = arbitrate(rules, model, standing, failure)
     await context.journal.set_diagnosis(diagnosis)
     return {"mismatches": []}
 
@@ -224,6 +227,8 @@ def conclude(incident: Incident) -> tuple[Literal["resolved", "needs_human"], st
     """The last status of an incident whose every action is decided, and why."""
     diagnosis = incident.diagnosis
     if diagnosis is not None and not diagnosis.is_incident:
+        if is_disputed(diagnosis):
+            return "needs_human", "the rules found no incident, the model one: a person decides"
         return "resolved", f"not an incident: {diagnosis.title}"
     ends = [action.status for action in incident.plan.actions if action.executable]
     # A lapse beside something verified is no failure: the first action may have cured what the
