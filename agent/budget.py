@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 from agent.context import ReasonerUnavailable
 from agent.exchange import Ledger
@@ -81,6 +82,16 @@ class ModelSettings:
     api_key: str = field(default="", repr=False)
     base_url: str = field(default=OPENAI, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with every request: what a proxy or gateway wants."""
+    api_version: str = ""
+    """Of Azure's older addresses."""
+    proxy: str = field(default="", repr=False)
+    ca_file: str = ""
+    """PEM file of the authorities that are trusted instead of the usual ones."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """More parameters of each request, such as `temperature`; left out if refused."""
+    context_window: int = 0
+    """Tokens of question and answer together; 0: learned when the endpoint names it."""
     max_calls: int = 6
     """Model calls per incident."""
     max_tool_calls: int = 12
@@ -92,6 +103,8 @@ class ModelSettings:
     max_answer_tokens: int = 2_500
     """Output tokens of one call."""
     seconds_per_call: float = 30.0
+    idle_seconds: float = 15.0
+    """Longest silence in a reply that has begun."""
     seconds_per_incident: float = 60.0
     day: DayCaps = USUAL_DAY
     price: Price | None = None
@@ -115,6 +128,8 @@ class Budget:
     dollars: float = 0.0
     attempt: int = 1
     """Each attempt at an incident that a person starts gets the caps anew."""
+    answers: int = 1
+    """Times the usual length of an answer, for a model that thinks first."""
     scale: float = 1.0
     """Tokens as this endpoint counted them last, over our pessimistic estimate."""
 
@@ -189,13 +204,14 @@ class Budget:
             raise ReasonerUnavailable(
                 f"the cap of {self.settings.max_tokens:,} tokens would be exceeded"
             )
-        return min(room, self.settings.max_answer_tokens, self._affordable(request_tokens))
+        usual = self.settings.max_answer_tokens * self.answers
+        return min(room, usual, self._affordable(request_tokens))
 
     def _affordable(self, request_tokens: int) -> int:
         """Output tokens that the cap of dollars still pays for, after this request."""
         cap, price = self.settings.max_dollars, self.settings.price
         if cap is None or price is None:
-            return self.settings.max_answer_tokens
+            return self.settings.max_tokens
         left = cap * self.attempt - self.dollars
         left -= price.dollars(Usage(input_tokens=request_tokens))
         if left < price.dollars(Usage(output_tokens=LEAST_ANSWER_TOKENS)):

@@ -1,6 +1,7 @@
 """A function-calling conversation with hard caps: look, look again, submit."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +14,13 @@ from agent.context import ReasonerUnavailable
 from agent.digest import one_evidence, untrusted
 from agent.exchange import Purpose
 from agent.functions import FunctionSchema, read_functions
+from agent.json_in_text import objects_in
 from agent.keeping import Keep, Transcript
 from agent.model import Model
 from agent.model_reply import Answer, Message, ToolCall
 from agent.redaction import redact
+from agent.retrying import TooLong
+from agent.streaming import Hear
 from tools.catalogue import Tool
 from tools.reading import Evidence, printable
 
@@ -26,6 +30,11 @@ MOST_CALLS_IN_A_REPLY = 32
 LONGEST_ERROR = 900
 USUAL_ANSWER = 1_000
 """Tokens of a submission."""
+SHARES = (0.5, 0.25, 0.1)
+"""Of the usual size of evidence, tried in turn for a context window that is too small."""
+DECLINED = (
+    "These are measurements of our own server, and all that is asked for is a diagnosis of them. "
+)
 
 T = TypeVar("T")
 Look = Callable[[str, dict[str, Any]], Awaitable[Evidence]]
@@ -46,8 +55,21 @@ class Conversation(Generic[T]):
     keep: Keep
     """Called with every request to the model, failed ones too."""
     purpose: Purpose = "investigation"
+    shorter: Callable[[float], list[Message]] | None = None
+    """The opening messages anew, with evidence and runbooks cut to this share of their usual size:
+    for a context window that is too small for them."""
+    hear: Hear | None = None
+    """Called with the text of each reply, as it comes."""
     _silent: bool = field(default=False, init=False)
     """The last reply called nothing."""
+    _refusal: str = field(default="", init=False)
+    """Why the model declined, the first time."""
+    _compactions: int = field(default=0, init=False)
+    """How often the conversation was made shorter."""
+    _opening: int = field(default=0, init=False)
+    """How many messages there were at first."""
+    _briefs: dict[str, str] = field(default_factory=dict, init=False)
+    """What to leave of a tool's message: the evidence without its reading."""
 
     @property
     def _submit(self) -> str:
@@ -56,19 +78,28 @@ class Conversation(Generic[T]):
     async def run(self) -> T:
         """What was submitted and accepted. Raises ReasonerUnavailable."""
         transcript = Transcript(self.keep, self.purpose)
+        self._opening = len(self.messages)
         while True:
             last = self._is_last_turn()
             offered = [self.submission] if last else self._offered()
-            answer = await self.model.ask(
-                self.messages, offered, self.budget, self._submit if last else "", transcript
-            )
+            must_call = self._submit if last else ""
+            try:
+                answer = await self.model.ask(
+                    self.messages, offered, self.budget, must_call, transcript, self.hear
+                )
+            except TooLong:
+                if not self._compact():
+                    raise
+                continue
             submitted, wrong = self._submitted(answer)
             if submitted is not None:
                 return submitted
-            if self.budget.calls_left <= 0:
+            if self.budget.calls_left <= 0 or (answer.refusal and self._refusal):
                 raise ReasonerUnavailable(_gave_up(answer, wrong))
             self._silent = not answer.calls
-            self.messages.append(answer.as_message())
+            self._refusal = self._refusal or answer.refusal
+            if answer.calls or answer.text.strip():  # an empty message is refused by some
+                self.messages.append(answer.as_message())
             self.messages += await self._replies(answer, wrong)
 
     def _offered(self) -> list[FunctionSchema]:
@@ -79,7 +110,31 @@ class Conversation(Generic[T]):
         used_up = self.budget.calls_left <= 1 or self.budget.tool_calls_left <= 0
         # Each turn sends the whole conversation again: is there room for two more?
         next_turns = 2 * (self.budget.estimate(self.messages, self._offered()) + USUAL_ANSWER)
-        return used_up or self._silent or self.look is None or self.budget.tokens_left < next_turns
+        cramped = self.budget.tokens_left < next_turns or self._compactions > len(SHARES)
+        return used_up or self._silent or self.look is None or cramped
+
+    def _compact(self) -> bool:
+        """Make the conversation shorter, a little more each time; False: there is no more to."""
+        self._compactions += 1
+        if self._compactions > 1 + len(SHARES):
+            return False
+        unread = len(self.messages) if self._compactions > 1 else self._unread()
+        self.messages = [
+            message | {"content": self._briefs.get(str(message["content"]), message["content"])}
+            if message["role"] == "tool" and at < unread
+            else message
+            for at, message in enumerate(self.messages)
+        ]
+        if self._compactions > 1 and self.shorter is not None:
+            opening = self.shorter(SHARES[self._compactions - 2])
+            self.messages[: self._opening] = opening
+            self._opening = len(opening)
+        return True
+
+    def _unread(self) -> int:
+        """Where the messages begin that the model has not answered yet."""
+        answered = [at for at, each in enumerate(self.messages) if each["role"] == "assistant"]
+        return answered[-1] if answered else 0
 
     def _submitted(self, answer: Answer) -> tuple[T | None, str]:
         """The accepted submission, or what is wrong with the one that was made."""
@@ -89,20 +144,25 @@ class Conversation(Generic[T]):
                 return self.accept(call.parsed()), ""
             except ValueError as error:
                 wrong = _worded(error)
+        if answer.cut:
+            wrong = (
+                "your reply was cut off at the limit of its length: submit fewer, shorter claims"
+            )
         return None, wrong
 
     def _submissions(self, answer: Answer) -> list[ToolCall]:
-        """The submissions in a reply; some models answer in the text instead."""
+        """The submissions in a reply; some models answer in the text instead, best at last."""
         called = [call for call in answer.calls if call.name == self._submit]
-        start, end = answer.text.find("{"), answer.text.rfind("}")
-        if not answer.calls and 0 <= start < end:
-            called.append(ToolCall("", self._submit, answer.text[start : end + 1]))
+        if not answer.calls:
+            written = reversed(objects_in(answer.text))
+            called += [ToolCall("", self._submit, json.dumps(value)) for value in written]
         return called
 
     async def _replies(self, answer: Answer, wrong: str) -> list[Message]:
         """One message for every tool call, whatever became of it; else a request to submit."""
         if not answer.calls:
             text = f"That cannot be used: {wrong}. " if wrong else ""
+            text = DECLINED if answer.refusal else text
             return [{"role": "user", "content": f"{text}Call {self._submit} now."}]
         runnable = self._runnable(answer.calls)
         texts: dict[int, str] = await self._looks(runnable)
@@ -148,7 +208,11 @@ class Conversation(Generic[T]):
             evidence = await self.look(tool, arguments)
         except ValidationError as error:
             return f"not run: {_worded(error)}"
-        return untrusted(f"{evidence.id} was kept", one_evidence(evidence))
+        shown, kept = one_evidence(evidence), f"{evidence.id} was kept"
+        text = untrusted(kept, shown)
+        brief = {name: part for name, part in shown.items() if name != "reading"}
+        self._briefs[text] = untrusted(f"{kept}; its reading was shown before", brief)
+        return text
 
     def _why_not(self, call: ToolCall, wrong: str) -> str:
         """Why a call was not run. The model reads it, so it says what to do instead."""
@@ -177,6 +241,10 @@ def _worded(error: Exception) -> str:
 
 
 def _gave_up(answer: Answer, wrong: str) -> str:
+    if answer.refusal:
+        return f"the model refused to answer: {printable(redact(answer.refusal), 200)}"
+    if answer.cut:
+        return "the model's reply was cut off at the limit of its length"
     if wrong:
         return f"the model's submission cannot be used: {wrong}"
     if answer.calls:

@@ -1,16 +1,18 @@
-"""Every request of a conversation with a model is handed on for keeping, redacted."""
+"""Every request of a conversation with a model is handed on for keeping, redacted. No I/O."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from agent.endpoint_quirks import Question
 from agent.exchange import Exchange, Purpose
 from agent.incident import Usage
 from agent.model_reply import Answer, Message
 from agent.redaction import redact_tree
 
 Keep = Callable[[Exchange], Awaitable[None]]
+_NOT_OPTIONS = ("model", "messages", "tools")
 
 
 async def unkept(exchange: Exchange) -> None:
@@ -19,13 +21,12 @@ async def unkept(exchange: Exchange) -> None:
 
 @dataclass
 class Asked:
-    """One request on its way; `finish` makes an Exchange of it."""
+    """One request on its way."""
 
-    messages: Sequence[Message]
-    tools: Sequence[Mapping[str, Any]]
+    question: Question
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    options: dict[str, Any] = field(default_factory=dict)
-    """The other parameters, as they were sent last."""
+    sent: dict[str, Any] = field(default_factory=dict)
+    """As it was sent last."""
 
 
 @dataclass
@@ -40,18 +41,20 @@ class Transcript:
         self, model: str, asked: Asked, seconds: float, came: Answer | None, failure: str = ""
     ) -> None:
         """Keep a request with its reply, or with why there was none."""
-        earlier = _alike(self._sent, asked.messages)
-        self._sent = list(asked.messages)
+        messages = list(asked.sent.get("messages", asked.question.messages))
+        earlier = _alike(self._sent, messages)
+        self._sent = messages
+        options = {name: value for name, value in asked.sent.items() if name not in _NOT_OPTIONS}
         exchange = Exchange(
             purpose=self.purpose,
             model=model,
             at=asked.at,
             seconds=round(seconds, 3),
             earlier_messages=earlier,
-            messages=redact_tree(list(asked.messages[earlier:])),
-            tools=[str(tool["function"]["name"]) for tool in asked.tools],
-            options=redact_tree(asked.options),
-            reply=redact_tree(came.as_message()) if came else None,
+            messages=redact_tree(messages[earlier:]),
+            tools=[str(tool["function"]["name"]) for tool in asked.question.tools],
+            options=redact_tree(options),
+            reply=redact_tree(came.as_came()) if came else None,
             failure=failure,
             usage=came.usage if came else Usage(llm_calls=1),
         )

@@ -1,32 +1,35 @@
-"""The only caller of OpenAI: Chat Completions of any compatible endpoint, within hard caps."""
+"""The only caller of OpenAI: Chat Completions of any compatible endpoint, within hard caps.
+
+How the endpoint wants to be asked (`endpoint_quirks`), how long its context window is, and
+whether it is alive (`breaker`) is learned here and remembered as long as the process lives.
+"""
 
 import asyncio
-import email.utils
-import json
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-from agent.budget import Budget, ModelSettings
+from agent.breaker import Breaker
+from agent.budget import LEAST_ANSWER_TOKENS, Budget, ModelSettings
 from agent.context import ReasonerUnavailable
+from agent.context_window import says_too_long, window_named
+from agent.endpoint import Endpoint
+from agent.endpoint_quirks import PLAINEST, Manners, Question, lesson, parameters
 from agent.keeping import Asked, Transcript
 from agent.model_reply import Answer, Message, read_answer
-from agent.redaction import redact
-from tools.reading import printable
-
-if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+from agent.retrying import EndpointError, Filtered, TooLong, Unavailable, pause_before_retry
+from agent.streaming import Hear
 
 ToolSchema = dict[str, Any]
 
-TRIES = 3
-"""Per call: the first one and two more after a 429 or a 5xx."""
-FIRST_PAUSE_SECONDS = 0.5
 MOST_INCIDENTS = 1_000
 """How many incidents' spending is remembered in this process."""
-LARGEST_REPLY = 2_000_000
+UNHEEDED = 2
+"""Replies without a call or JSON, one after the other, that show an endpoint ignores functions."""
+LONGER = 4
+"""Times the usual length for a model that used all of it up with thinking."""
 
 
 class Model:
@@ -35,11 +38,15 @@ class Model:
     def __init__(self, settings: ModelSettings) -> None:
         self.settings = settings
         self.name = f"openai:{settings.model}"
-        self._client: AsyncOpenAI | None = None
-        self._opening = asyncio.Lock()
+        self.manners = Manners()
+        """How this endpoint wants to be asked."""
+        self.breaker = Breaker()
+        self._window = settings.context_window
+        self._endpoint = Endpoint(settings)
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
-        self._refused: set[str] = set()
-        """Optional parameters this endpoint has refused."""
+        self._tried_plainly = False
+        self._unheeded = 0
+        self._thinks_long = False
 
     def budget(self, incident: str) -> Budget:
         """The budget of one incident (or chat turn), remembered while this process lives."""
@@ -56,173 +63,112 @@ class Model:
         budget: Budget,
         must_call: str = "",
         transcript: Transcript | None = None,
+        hear: Hear | None = None,
     ) -> Answer:
         """One call. `must_call`: the one function that has to be called, strictly by its schema.
 
-        Kept in the transcript, also if it failed.
+        Kept in the transcript, also if it failed. `hear` is called with the text of the reply as
+        it comes. Raises TooLong if the request does not fit the endpoint's context window.
         """
         transcript = transcript or Transcript()
         estimate = budget.estimate(messages, tools)
-        room = await budget.reserve(estimate)
-        asked = Asked(list(messages), tools)
+        self.breaker.check()
+        room = await self._room(budget, estimate)
+        asked = Asked(
+            Question(
+                self.settings.model, messages, tools, must_call, room, options=self.settings.options
+            )
+        )
         started = time.monotonic()
         try:
-            reply = await self._within_time(asked, budget, must_call, room)
-            answer = read_answer(reply, estimate)
-            budget.spend(answer.usage, estimate)
+            reply = await self._within_time(asked, budget, hear)
         except ReasonerUnavailable as unavailable:
-            budget.calls += 1
             seconds = time.monotonic() - started
+            budget.seconds += seconds
+            budget.calls += not isinstance(unavailable, TooLong)  # bounded by what can be left out
             await transcript.add(self.name, asked, seconds, None, str(unavailable))
             raise
-        finally:
-            budget.seconds += time.monotonic() - started
-        await transcript.add(self.name, asked, time.monotonic() - started, answer)
+        seconds = time.monotonic() - started
+        budget.seconds += seconds
+        answer = read_answer(reply, estimate, [str(tool["function"]["name"]) for tool in tools])
+        budget.spend(answer.usage, estimate)
+        self._learn_from(answer, asked)
+        await transcript.add(self.name, asked, seconds, answer)
         return answer
 
     async def close(self) -> None:
         """Close connections. Repeatable."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._endpoint.close()
 
-    async def _within_time(self, asked: Asked, budget: Budget, must_call: str, room: int) -> Any:
+    async def _room(self, budget: Budget, estimate: int) -> int:
+        """Tokens of the answer. Raises ReasonerUnavailable if a cap is met, TooLong."""
+        left = self._window - estimate if self._window else budget.settings.max_tokens
+        if left < LEAST_ANSWER_TOKENS:
+            raise TooLong(self._window)
+        budget.answers = LONGER if self._thinks_long else 1
+        return min(left, await budget.reserve(estimate))
+
+    async def _within_time(self, asked: Asked, budget: Budget, hear: Hear | None) -> dict[str, Any]:
+        """The reply. Whatever happens counts for or against the endpoint."""
         seconds = min(self.settings.seconds_per_call, budget.seconds_left)
         deadline = time.monotonic() + seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._try(asked, must_call, room, deadline)
+                reply = await self._try(asked, hear, deadline)
         except TimeoutError as error:
-            raise ReasonerUnavailable(f"the model did not answer within {seconds:.0f} s") from error
+            reason = f"the model did not answer within {seconds:.0f} s"
+            if seconds >= self.settings.seconds_per_call / 2:
+                self.breaker.failed(reason)  # else it was hardly given the time
+            raise ReasonerUnavailable(reason) from error
+        except Unavailable as unavailable:
+            self.breaker.failed(str(unavailable), unavailable.seconds)
+            raise
+        except (TooLong, Filtered):
+            self.breaker.succeeded()
+            raise
+        self.breaker.succeeded()
+        return reply
 
-    async def _try(self, asked: Asked, must_call: str, room: int, deadline: float) -> Any:
-        import openai
-
-        request = {
-            "model": self.settings.model,
-            "messages": asked.messages,
-            **_functions(asked.tools),
-        }
-
-        client = await self._open()
-        pause = FIRST_PAUSE_SECONDS
+    async def _try(self, asked: Asked, hear: Hear | None, deadline: float) -> dict[str, Any]:
         tries = 0
+        plain: Manners | None = None
         while True:
-            options = asked.options = self._options(must_call, room)
+            asked.sent = parameters(asked.question, plain or self.manners)
             try:
-                raw = await client.chat.completions.with_raw_response.create(**request, **options)
-                return _decoded(raw.http_response.content)
-            except openai.APITimeoutError as error:
-                raise TimeoutError from error
-            except openai.APIConnectionError as error:
-                raise ReasonerUnavailable("the model's endpoint cannot be reached") from error
-            except openai.APIStatusError as error:
-                if self._without_what_was_refused(error, options):
+                reply = await self._endpoint.send(asked.sent, hear)
+            except EndpointError as error:
+                if says_too_long(error):
+                    raise self._too_long(error) from error
+                if learned := lesson(self.manners, error, asked.sent):
+                    self.manners = learned
+                    continue
+                if plain is None and self._may_be_asked_plainly(error):
+                    plain = PLAINEST
                     continue
                 tries += 1
-                pause = _pause_before_retry(error, tries, pause, deadline - time.monotonic())
-            except openai.OpenAIError as error:
-                raise ReasonerUnavailable(
-                    f"the model's client failed: {type(error).__name__}"
-                ) from error
-            await asyncio.sleep(pause)
-            pause *= 2
+                await asyncio.sleep(pause_before_retry(error, tries, deadline - time.monotonic()))
+            else:
+                self.manners = plain or self.manners
+                return reply
 
-    def _options(self, must_call: str, room: int) -> dict[str, Any]:
-        """Parameters that not every endpoint takes, without those this one has refused."""
-        limit = (
-            "max_tokens" if "max_completion_tokens" in self._refused else "max_completion_tokens"
-        )
-        options: dict[str, Any] = {limit: room}
-        if must_call:
-            options["tool_choice"] = {"type": "function", "function": {"name": must_call}}
-            options["parallel_tool_calls"] = False
-        return {name: value for name, value in options.items() if name not in self._refused}
+    def _may_be_asked_plainly(self, error: EndpointError) -> bool:
+        """An error that names nothing: once in a process, the plainest request is tried."""
+        unclear = error.status in (400, 422) and not self._tried_plainly
+        self._tried_plainly |= unclear
+        return unclear and self.manners != PLAINEST
 
-    def _without_what_was_refused(
-        self, error: "APIStatusError", options: Mapping[str, Any]
-    ) -> bool:
-        """Whether the endpoint named an optional parameter it does not know: go on without."""
-        if error.status_code not in (400, 422):
-            return False
-        text = str(error)
-        named = {name for name in options if name in text}
-        self._refused |= named
-        return bool(named)
+    def _too_long(self, error: EndpointError) -> TooLong:
+        named = window_named(error)
+        if named:
+            self._window = min(named, self._window or named)
+        return TooLong(self._window or None)
 
-    async def _open(self) -> "AsyncOpenAI":
-        async with self._opening:
-            if self._client is None:
-                # Importing openai and loading certificates block: not on the event loop.
-                self._client = await asyncio.to_thread(self._connect)
-            return self._client
-
-    def _connect(self) -> "AsyncOpenAI":
-        from openai import AsyncOpenAI
-
-        client = AsyncOpenAI(
-            api_key=self.settings.api_key or "not-needed",
-            base_url=self.settings.base_url,
-            default_headers=dict(self.settings.headers),
-            max_retries=0,
-            timeout=self.settings.seconds_per_call,
-        )
-        # The library fills these from the environment, which only `api/settings.py` reads.
-        client.organization = client.project = None
-        return client
-
-
-def _functions(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {"tools": list(tools)} if tools else {}
-
-
-def _pause_before_retry(
-    error: "APIStatusError", tries: int, pause: float, seconds_left: float
-) -> float:
-    """How long to wait before the next try. Raises ReasonerUnavailable if there is none."""
-    status = error.status_code
-    reason = f"the model's endpoint answered {status}"
-    if status in (401, 403):
-        raise ReasonerUnavailable(f"{reason}: the API key was refused") from error
-    if status == 404:
-        raise ReasonerUnavailable(f"{reason}: no such model or path") from error
-    if status != 429 and status < 500:
-        raise ReasonerUnavailable(f"{reason}: {_worded(error)}") from error
-    if error.code == "insufficient_quota":
-        raise ReasonerUnavailable(f"{reason}: the quota is spent") from error
-    if tries >= TRIES:
-        raise ReasonerUnavailable(f"{reason}, {tries} times") from error
-    wait = max(pause, _retry_after(error.response.headers.get("retry-after", "")))
-    if wait >= seconds_left:
-        raise ReasonerUnavailable(
-            f"{reason} and asks to wait {wait:.0f} s: more than is left"
-        ) from error
-    return wait
-
-
-def _retry_after(value: str) -> float:
-    """Seconds to wait, from a number or an HTTP date; 0 for anything else."""
-    try:
-        return max(0.0, float(value)) if value else 0.0
-    except ValueError:
-        pass
-    try:
-        at = email.utils.parsedate_to_datetime(value)
-    except (ValueError, TypeError):
-        return 0.0
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
-
-
-def _worded(error: Exception) -> str:
-    """An endpoint's error: it may echo the key or the prompt, so bounded and redacted."""
-    return printable(redact(str(error)), 200)
-
-
-def _decoded(content: bytes) -> Any:
-    if len(content) > LARGEST_REPLY:
-        raise ReasonerUnavailable("the model's reply is too large")
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ReasonerUnavailable("the model's endpoint did not answer in JSON") from error
+    def _learn_from(self, answer: Answer, asked: Asked) -> None:
+        """Does it heed functions, and does it need longer answers because it thinks?"""
+        if answer.cut and not answer.calls and not answer.text.strip():
+            self._thinks_long = True
+        if answer.cut or answer.refusal or "tools" not in asked.sent:
+            return
+        self._unheeded = 0 if answer.calls or "{" in answer.text else self._unheeded + 1
+        if self._unheeded >= UNHEEDED:
+            self.manners = replace(self.manners, functions=False)

@@ -1,15 +1,20 @@
 """What came back from an endpoint: any endpoint, so nothing in it is taken for granted. Pure."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.incident import Usage
+from agent.json_in_text import calls_in, without_thoughts
+from agent.streaming import text_of
 
 Message = dict[str, Any]
 CHARACTERS_PER_TOKEN = 3.0
 """Pessimistic, so that an estimate errs towards stopping early."""
 LONGEST_ARGUMENTS = 20_000
+LONGEST_REASONING = 20_000
+_CUT = ("length", "max_tokens", "model_length")
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,8 @@ class ToolCall:
     id: str
     name: str
     arguments: str
+    extra: dict[str, Any] | None = None
+    """What the endpoint hung on the call and wants back with it (Gemini's `extra_content`)."""
 
     def parsed(self) -> dict[str, Any]:
         """The arguments. Raises ValueError, worded for the model, when they are no JSON object."""
@@ -26,6 +33,7 @@ class ToolCall:
             raise ValueError(f"the arguments are longer than {LONGEST_ARGUMENTS} characters")
         try:
             value = json.loads(self.arguments or "{}")
+            value = json.loads(value) if isinstance(value, str) else value  # some encode twice
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the arguments are not valid JSON: {error}") from error
         if not isinstance(value, dict):
@@ -40,42 +48,71 @@ class Answer:
     text: str
     calls: list[ToolCall]
     usage: Usage
+    cut: bool = False
+    """It was ended by the limit on its length."""
+    refusal: str = ""
+    """Why the model, or a filter behind it, would not answer; else empty."""
+    reasoning: str = ""
+    in_text: bool = field(default=False, compare=False)
+    """The calls were written into the text."""
+
+    def as_came(self) -> Message:
+        """The reply for a transcript: malformed arguments and all."""
+        message = self.as_message()
+        for sent, call in zip(message.get("tool_calls", []), self.calls, strict=False):
+            sent["function"]["arguments"] = call.arguments[:LONGEST_ARGUMENTS]
+        return message | ({"refusal": self.refusal} if self.refusal else {})
 
     def as_message(self) -> Message:
         """The reply as it goes back into the conversation."""
-        message: Message = {"role": "assistant", "content": self.text}
+        message: Message = {"role": "assistant", "content": "" if self.in_text else self.text}
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
         if self.calls:
-            message["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": _valid_json(call)},
-                }
-                for call in self.calls
-            ]
+            message["tool_calls"] = [_as_sent(call) for call in self.calls]
         return message
 
 
-def read_answer(reply: Any, estimate: int) -> Answer:
-    """The model's reply. `estimate`: input tokens, if the endpoint reports none."""
-    message = _in(_first(_in(reply, "choices")), "message")
-    text = _in(message, "content")
-    calls = [
-        call
-        for number, raw in enumerate(_listed(_in(message, "tool_calls")))
-        if (call := _tool_call(raw, number))
-    ]
-    text = text if isinstance(text, str) else ""
-    written = tokens([text, *(call.arguments for call in calls)])
+def read_answer(reply: Any, estimate: int, functions: Collection[str] = ()) -> Answer:
+    """The model's reply.
+
+    `estimate`: input tokens, if the endpoint reports none. `functions`: what was offered; calls
+    of these may also be written into the text.
+    """
+    choice = _first(_in(reply, "choices"))
+    message = _in(choice, "message")
+    said, thought = without_thoughts(text_of(_in(message, "content")))
+    reasoning = (
+        text_of(_in(message, "reasoning_content")) or text_of(_in(message, "reasoning")) or thought
+    )
+    legacy = _in(message, "function_call")
+    listed = _listed(_in(message, "tool_calls")) or ([{"function": legacy}] if legacy else [])
+    calls = [call for number, raw in enumerate(listed) if (call := _tool_call(raw, number))]
+    written = [] if calls else calls_in(said, functions)
+    for number, (name, arguments) in enumerate(written):
+        calls.append(ToolCall(f"call_{number}", name, _as_json(arguments)))
+    counted = tokens([said, reasoning, *(call.arguments for call in calls)])
     used = _in(reply, "usage")
     usage = Usage(
         llm_calls=1,
         input_tokens=_counted(_in(used, "prompt_tokens"), estimate),
-        output_tokens=_counted(_in(used, "completion_tokens"), written),
+        output_tokens=_counted(_in(used, "completion_tokens"), counted),
     )
     cached = _counted(_in(_in(used, "prompt_tokens_details"), "cached_tokens"), 0)
     usage.cached_tokens = min(cached, usage.input_tokens)
-    return Answer(text, calls, usage)
+    ended = _in(choice, "finish_reason")
+    refusal = text_of(_in(message, "refusal"))
+    if ended == "content_filter":
+        refusal = refusal or "the endpoint's content filter held the reply back"
+    return Answer(
+        text=said,
+        calls=calls,
+        usage=usage,
+        cut=ended in _CUT,
+        refusal=refusal[:400],
+        reasoning=reasoning[:LONGEST_REASONING],
+        in_text=bool(written),
+    )
 
 
 def _tool_call(raw: Any, number: int) -> ToolCall | None:
@@ -83,12 +120,26 @@ def _tool_call(raw: Any, number: int) -> ToolCall | None:
     name, arguments = _in(function, "name"), _in(function, "arguments")
     if not isinstance(name, str) or not name:
         return None
-    if not isinstance(arguments, str):
-        arguments = json.dumps(arguments) if arguments is not None else "{}"
-    given = _in(raw, "id")
+    given, extra = _in(raw, "id"), _in(raw, "extra_content")
     return ToolCall(
-        given if isinstance(given, str) and given else f"call_{number}", name, arguments
+        given if isinstance(given, str) and given else f"call_{number}",
+        name,
+        _as_json(arguments) if arguments is not None else "{}",
+        extra if isinstance(extra, dict) else None,
     )
+
+
+def _as_sent(call: ToolCall) -> Message:
+    message: Message = {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": _valid_json(call)},
+    }
+    return message | ({"extra_content": call.extra} if call.extra else {})
+
+
+def _as_json(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
 def _in(at: Any, name: str) -> Any:

@@ -73,7 +73,7 @@ async def test_each_message_is_kept_once_and_the_conversation_can_be_put_togethe
 @respx.mock
 async def test_no_secret_is_kept(desk: Desk) -> None:
     told = httpx.Response(400, json={"error": {"message": f"bad key {KEY}"}})
-    kept = await kept_of(desk, told)
+    kept = await kept_of(desk, told, told)
     assert KEY not in kept[0].model_dump_json()
     assert "[redacted" in kept[0].messages[1]["content"]
 

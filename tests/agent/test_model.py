@@ -53,7 +53,7 @@ async def test_429_then_success(desk: Desk, reasoner: Make) -> None:
             "401: the API key was refused",
         ),
         (httpx.Response(404, text="no"), 1, "404: no such model"),
-        (httpx.Response(400, json={"error": {"message": f"bad {KEY}"}}), 1, "answered 400"),
+        (httpx.Response(400, json={"error": {"message": f"bad {KEY}"}}), 2, "answered 400"),
         (httpx.Response(200, text="<html>proxy</html>"), 1, "did not answer in JSON"),
         (httpx.Response(200, json=[1]), 2, "reply was empty"),
         (httpx.Response(200, json={}), 2, "reply was empty"),
@@ -83,11 +83,11 @@ async def test_every_failure_is_bounded_and_has_a_plain_reason(
 
 
 @respx.mock
-async def test_connection_refused_is_told_at_once(desk: Desk, reasoner: Make) -> None:
+async def test_connection_refused_is_tried_once_more(desk: Desk, reasoner: Make) -> None:
     respx.post(URL).mock(side_effect=httpx.ConnectError("refused"))
-    with pytest.raises(ReasonerUnavailable, match="cannot be reached"):
+    with pytest.raises(ReasonerUnavailable, match="cannot be reached, 2 times"):
         await reasoner().investigate(desk)
-    assert len(respx.calls) == 1
+    assert len(respx.calls) == 2
 
 
 async def test_a_port_where_nobody_listens(desk: Desk, reasoner: Make) -> None:

@@ -1,0 +1,149 @@
+"""The wire to a model: one request to an OpenAI-compatible endpoint, wherever it is."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+from agent.budget import ModelSettings
+from agent.retrying import EndpointError
+from agent.streaming import Hear, read_reply
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+CONNECT_SECONDS = 5.0
+AZURE = (
+    ".openai.azure.com",
+    ".cognitiveservices.azure.com",
+    ".services.ai.azure.com",
+    ".azure-api.net",
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where requests go, and with what besides their body."""
+
+    base_url: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    """Secret."""
+    azure: bool
+    """The key goes into `api-key`."""
+
+
+def address(settings: ModelSettings) -> Address:
+    """From what was configured, in any of the usual styles.
+
+    Azure is known by its host or by an API version. Its newer addresses (`/openai/v1`) need
+    nothing more; with an API version, requests go to the deployment that `model` names.
+    """
+    parts = urlsplit(settings.base_url)
+    query = dict(parse_qsl(parts.query))
+    if settings.api_version:
+        query.setdefault("api-version", settings.api_version)
+    host = parts.hostname or ""
+    azure = host.endswith(AZURE) or "api-version" in query
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    if azure and path in ("", "/openai"):
+        old = f"/openai/deployments/{quote(settings.model, safe='')}"
+        path = old if "api-version" in query else "/openai/v1"
+    base_url = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    return Address(base_url, query, settings.headers, azure)
+
+
+class Endpoint:
+    """Sends requests. Nothing of it comes from the environment."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self._settings = settings
+        self._client: AsyncOpenAI | None = None
+        self._opening = asyncio.Lock()
+
+    async def send(self, parameters: Mapping[str, Any], hear: Hear | None = None) -> dict[str, Any]:
+        """The reply, whole. Raises EndpointError; TimeoutError if the library gave up waiting."""
+        import httpx2
+        import openai
+
+        client = await self._open()
+        body = dict(parameters)
+        try:
+            async with client.chat.completions.with_streaming_response.create(
+                model=body.pop("model"), messages=body.pop("messages"), extra_body=body
+            ) as response:
+                arriving = response.http_response.aiter_bytes()
+                return await read_reply(arriving, self._settings.idle_seconds, hear)
+        except openai.APITimeoutError as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                raise _unreachable() from error
+            raise TimeoutError from error
+        except openai.APIConnectionError as error:
+            raise _unreachable() from error
+        except openai.APIStatusError as error:
+            raise _refused(error) from error
+        except httpx2.TimeoutException as error:
+            raise TimeoutError from error
+        except httpx2.HTTPError as error:
+            raise EndpointError(
+                "the model's endpoint dropped the connection mid-reply", broken=True
+            ) from error
+        except openai.OpenAIError as error:
+            raise EndpointError(f"the model's client failed: {type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Close connections. Repeatable."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _open(self) -> "AsyncOpenAI":
+        async with self._opening:
+            if self._client is None:
+                # Importing openai and loading certificates block: not on the event loop.
+                self._client = await asyncio.to_thread(self._connect)
+            return self._client
+
+    def _connect(self) -> "AsyncOpenAI":
+        import ssl
+
+        import httpx2
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit
+
+        settings, at = self._settings, address(self._settings)
+        key = settings.api_key or "not-needed"
+        headers: dict[str, Any] = {"Authorization": Omit(), "api-key": key} if at.azure else {}
+        own = {name.title() if name.lower() == "authorization" else name.lower(): value
+               for name, value in at.headers.items()}  # fmt: skip
+        ca_file = settings.ca_file
+        client = AsyncOpenAI(
+            api_key=key,
+            base_url=at.base_url,
+            default_query=dict(at.query),
+            default_headers=headers | own,
+            max_retries=0,
+            http_client=DefaultAsyncHttpxClient(
+                # Only `api/settings.py` reads the environment.
+                trust_env=False,
+                proxy=settings.proxy or None,
+                verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
+                timeout=httpx2.Timeout(settings.seconds_per_call, connect=CONNECT_SECONDS),
+            ),
+        )
+        # The library fills these from the environment.
+        client.organization = client.project = None
+        return client
+
+
+def _unreachable() -> EndpointError:
+    return EndpointError("the model's endpoint cannot be reached", broken=True)
+
+
+def _refused(error: "APIStatusError") -> EndpointError:
+    return EndpointError(
+        f"the model's endpoint answered {error.status_code}",
+        status=error.status_code,
+        body=error.body if error.body is not None else error.response.text,
+        headers=dict(error.response.headers),
+    )
