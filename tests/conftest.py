@@ -3,12 +3,17 @@
 from collections.abc import Callable, Iterator
 
 import httpx2
+import hypothesis
 import pytest
 
 # openai speaks httpx2; respx patches httpx and would silently miss it.
 httpx2.alias_httpx()
 
 from evals import servers  # noqa: E402
+
+# A busy machine is no failure: what may take how long is measured elsewhere.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(params=servers.BUILDS)

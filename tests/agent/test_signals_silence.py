@@ -175,7 +175,7 @@ def check_silence(drawn: Sequence[tuple[int, tuple[Any, ...]]]) -> None:
         assert isinstance(check_claim(signal.claim, index(pieces)), Claim), signal.name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(PLACES), min_size=1, max_size=60))
 def test_signals_never_raise_on_what_was_not_measured(
     drawn: list[tuple[int, tuple[Any, ...]]],
@@ -189,7 +189,7 @@ def test_every_top_level_field_may_be_not_measured() -> None:
             check_silence([(number, path)])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sets(st.sampled_from(range(len(EVERYTHING)))))
 def test_any_tool_may_be_missing(kept: set[int]) -> None:
     signals = detect([EVERYTHING[number] for number in sorted(kept)])

@@ -219,7 +219,13 @@ def test_interrupted_it_ends_at_once_and_takes_its_processes_along() -> None:
     """As Ctrl-C does it: the signal goes to the whole group."""
     command = [sys.executable, "-m", "api.cli", "evals", "run", "--jobs", "2", "--repeat", "50"]
     with subprocess.Popen(
-        command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background ignores Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as program:
         deadline = time.monotonic() + 150
         while len(workers := psutil.Process(program.pid).children()) < 3:  # and a tracker

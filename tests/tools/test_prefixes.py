@@ -68,7 +68,7 @@ keys_of_any_kind = st.lists(st.one_of(parts.map(str.encode), st.binary(max_size=
 
 
 @given(keys_of_any_kind, st.integers(1, 50))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_nothing_is_lost_and_every_prefix_is_one(keys: list[bytes], limit: int) -> None:
     found = counted(keys, limit)
     assert sum(found.values()) == len(keys)
@@ -80,7 +80,7 @@ def test_nothing_is_lost_and_every_prefix_is_one(keys: list[bytes], limit: int) 
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_memory_is_bounded_whatever_the_keys(seed: int) -> None:
     prefixes = Prefixes()
     kinds = Counter[int]()
