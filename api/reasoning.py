@@ -21,7 +21,6 @@ def language_model(settings: Settings) -> "Model | None":
     """The configured model: a key alone never switches it on."""
     if not settings.openai_model:
         return None
-    from agent.budget import OPENAI
     from agent.model import Model
 
     key = settings.openai_api_key
@@ -29,7 +28,7 @@ def language_model(settings: Settings) -> "Model | None":
         settings.config.model.settings(
             settings.openai_model,
             api_key=key.get_secret_value() if key else "",
-            base_url=settings.openai_base_url or OPENAI,
+            **settings.openai_address(),
         )
     )
 

@@ -27,7 +27,7 @@ from pydantic import (
 from agent.context import Target
 from agent.incident import Risk, Role
 from agent.policy import POLICY, Policy, Rule, is_production
-from api.model_settings import ModelEntry
+from api.model_settings import ModelEntry, where
 from tools.connection import display_url
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -189,6 +189,11 @@ class Settings(_Entry):
     """The language model. A key alone never switches it on."""
     openai_api_key: SecretStr | None = None
     openai_base_url: str = ""
+    """May hold credentials: never printed as it is."""
+    openai_api_version: str = ""
+    https_proxy: SecretStr = SecretStr("")
+    no_proxy: str = ""
+    ssl_cert_file: str = ""
     host: str = "127.0.0.1"
     port: int = Field(default=8321, ge=0, le=65535)
     workers: int = Field(default=4, ge=1, le=64)
@@ -197,6 +202,20 @@ class Settings(_Entry):
     """What the command line authenticates with."""
     service_url: str = "http://127.0.0.1:8321"
     """Where the command line finds the service."""
+
+    def openai_address(self) -> dict[str, str]:
+        """Where the model is, and the way to it; secret. Raises SettingsError."""
+        proxy = self.https_proxy.get_secret_value()
+        try:
+            return where(
+                self.openai_base_url,
+                self.openai_api_version,
+                proxy,
+                self.no_proxy,
+                self.ssl_cert_file,
+            )
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
 
     @property
     def tokens(self) -> list[TokenEntry]:
@@ -262,6 +281,10 @@ ENVIRONMENT = {
     "openai_model": "OPENAI_MODEL",
     "openai_api_key": "OPENAI_API_KEY",
     "openai_base_url": "OPENAI_BASE_URL",
+    "openai_api_version": "OPENAI_API_VERSION",
+    "https_proxy": "HTTPS_PROXY",
+    "no_proxy": "NO_PROXY",
+    "ssl_cert_file": "SSL_CERT_FILE",
     "host": "REDIS_ONCALL_HOST",
     "port": "REDIS_ONCALL_PORT",
     "workers": "REDIS_ONCALL_WORKERS",
@@ -270,6 +293,7 @@ ENVIRONMENT = {
 }
 """Field -> variable. Beside these: REDIS_ONCALL_CONFIG, REDIS_ONCALL_DATA, and whatever a
 target's URL refers to as `${NAME}`."""
+_LOWER_TOO = ("HTTPS_PROXY", "NO_PROXY")
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -280,13 +304,18 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         "config_path": env.get("REDIS_ONCALL_CONFIG", ""),
         "database_url": f"sqlite:///{_data_folder(env) / 'redis-oncall.db'}",
     }
-    values |= {field: env[name] for field, name in ENVIRONMENT.items() if env.get(name)}
+    for field, name in ENVIRONMENT.items():
+        if value := env.get(name) or (env.get(name.lower()) if name in _LOWER_TOO else None):
+            values[field] = value
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_worded(error, ENVIRONMENT)) from None
     _check_urls(settings)
-    _check_prices(settings)
+    if settings.openai_model:
+        if unpriced := settings.config.model.unpriced(settings.openai_model):
+            raise SettingsError(unpriced)
+        settings.openai_address()
     return settings
 
 
@@ -304,17 +333,6 @@ def _check_urls(settings: Settings) -> None:
         _check_port(queue)
     except ValueError as error:
         raise SettingsError(f"REDIS_ONCALL_QUEUE: {error}") from None
-
-
-def _check_prices(settings: Settings) -> None:
-    """A cap of dollars that nobody can count is no cap."""
-    model = settings.openai_model
-    if model and (cap := settings.config.model.unpriced(model)):
-        raise SettingsError(
-            f"model.{cap}: {model} has no price, so dollars cannot be counted; add it under "
-            "model.prices with input, output (dollars for a million tokens), source and date, or "
-            "take the cap away and keep those of tokens"
-        )
 
 
 def _data_folder(env: Mapping[str, str]) -> Path:

@@ -13,6 +13,7 @@ from agent.context import Target
 from api.cli import render
 from api.cli.oneshot import settings_or_exit
 from api.settings import Settings
+from tools.connection import display_url
 
 _STYLE = {"ok": "green", "warning": "yellow", "missing": "red"}
 
@@ -110,5 +111,6 @@ async def _target(target: Target) -> list[Finding]:
 async def _model(settings: Settings) -> Finding:
     if not settings.openai_model:
         return Finding("model", "ok", "none (OPENAI_MODEL unset): the rules do the whole job")
-    where = settings.openai_base_url or "the provider's default endpoint"
+    url = settings.openai_base_url.partition("?")[0]
+    where = display_url(url) if url else "the provider's default endpoint"
     return Finding("model", "ok", f"{settings.openai_model} at {where}")

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from agent.policy import NOT_PRODUCTION
-from api.model_settings import ModelEntry
+from api.model_settings import ModelEntry, where
 from api.settings import (
     ENVIRONMENT,
     Config,
@@ -229,3 +229,78 @@ def test_a_cap_or_price_that_cannot_be_used_is_named(
 ) -> None:
     with pytest.raises(SettingsError, match=re.escape(field)):
         load(tmp_path, {"model": model})
+
+
+def test_how_the_model_is_asked_reaches_its_client(tmp_path: Path) -> None:
+    from api.reasoning import language_model
+
+    config = {
+        "model": {
+            "headers": {"X-Gateway": "${GATEWAY_KEY}"},
+            "options": {"temperature": 0},
+            "context_window": 8_192,
+            "per_call": {"idle_seconds": 4},
+        }
+    }
+    model = language_model(
+        load(
+            tmp_path,
+            config,
+            OPENAI_MODEL="m",
+            OPENAI_BASE_URL="https://llm.example/v1",
+            OPENAI_API_VERSION="2024-10-21",
+            https_proxy="proxy.example:3128",
+            GATEWAY_KEY="s3cret-of-the-gateway",
+        )
+    )
+    assert model is not None
+    told = model.settings
+    assert told.headers == {"X-Gateway": "s3cret-of-the-gateway"}
+    assert told.options == {"temperature": 0}
+    assert (told.context_window, told.idle_seconds) == (8_192, 4)
+    assert (told.api_version, told.proxy) == ("2024-10-21", "http://proxy.example:3128")
+    assert "s3cret" not in repr(model.settings)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "no_proxy", "proxied"),
+    [
+        ("https://llm.example/v1", "", True),
+        ("", "", True),
+        ("https://llm.example/v1", "other.example", True),
+        ("https://llm.example/v1", "llm.example", False),
+        ("https://llm.example/v1", ".example, x", False),
+        ("https://llm.example/v1", "*", False),
+        ("https://notexample/v1", "example", True),
+        ("http://llm.example/v1", "", False),
+        ("https://localhost:8000/v1", "", False),
+        ("https://127.0.0.1:8000/v1", "", False),
+    ],
+)
+def test_the_proxy_is_for_the_endpoints_that_it_is_meant_for(
+    base_url: str, no_proxy: str, proxied: bool
+) -> None:
+    proxy = where(base_url, "", "http://proxy:3128", no_proxy, "")["proxy"]
+    assert proxy == ("http://proxy:3128" if proxied else "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"OPENAI_BASE_URL": "llm.example/v1"}, "OPENAI_BASE_URL: use an http"),
+        ({"HTTPS_PROXY": "socks5://u:hunter2@p:1"}, "HTTPS_PROXY: use an http"),
+        ({"SSL_CERT_FILE": "/nowhere/ca.pem"}, "SSL_CERT_FILE: there is no such file"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_reached_as_configured_stops_the_start(
+    tmp_path: Path, variables: dict[str, str], says: str
+) -> None:
+    with pytest.raises(SettingsError, match=says) as refused:
+        load(tmp_path, {}, OPENAI_MODEL="m", **variables)
+    assert "hunter2" not in str(refused.value)
+    load(tmp_path, {}, **variables)  # nobody asks a model: nothing to check
+
+
+def test_parameters_that_are_ours_cannot_be_configured(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"model\.options: stream is set by redis-oncall"):
+        load(tmp_path, {"model": {"options": {"stream": False}}})
