@@ -4,32 +4,70 @@ import copy
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from agent.facts import UNITS
 from agent.incident import DiagnosisDraft
 from tools.catalogue import Tool
 
 FunctionSchema = dict[str, Any]
 SUBMIT = "submit_diagnosis"
-LONGEST_DESCRIPTION = 700
-_NOT_STRICT = (
-    "title", "default", "maxLength", "minLength", "maxItems", "minItems", "maximum", "minimum",
+LONGEST_DESCRIPTION = 160
+LONGEST_CHOICE = 20
+"""A longer list of allowed values is not sent: the tool names the field when one is wrong."""
+_NOT_OFFERED = frozenset({"memory_limit", "catalogue", "page", "scan_seconds"})
+"""Arguments that the configuration knows better, or that only pace a walk."""
+_NOT_STRICT = frozenset(
+    {"title", "description", "default", "maxLength", "minLength", "maxItems", "minItems",
+     "maximum", "minimum"}
 )  # fmt: skip
-"""JSON-schema keywords that strict mode refuses on some endpoints; pydantic checks them anyway."""
+"""What strict mode refuses on some endpoints, or what costs tokens: pydantic checks it anyway."""
 
 
 def read_functions(tools: Mapping[str, Tool]) -> list[FunctionSchema]:
-    """One function for each read-only tool."""
+    """One function for each read-only tool, in the catalogue's order, in few tokens.
+
+    Every turn sends them all: a description is the first paragraph, without the commands read.
+    """
     return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description[:LONGEST_DESCRIPTION],
-                "parameters": _untitled(tool.args.model_json_schema()),
-            },
-        }
+        function(tool.name, _first_paragraph(tool.description), _offered(tool.args))
         for tool in tools.values()
     ]
+
+
+def function(name: str, description: str, parameters: dict[str, Any]) -> FunctionSchema:
+    """A function whose arguments need not fit the schema: they are checked when it is called."""
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": parameters},
+    }
+
+
+def _first_paragraph(text: str) -> str:
+    first = " ".join(text.partition("\n\n")[0].split())
+    return first.partition(" Source:")[0][:LONGEST_DESCRIPTION]
+
+
+def _offered(args: type[BaseModel]) -> dict[str, Any]:
+    """What a model may set, and no more about it than its type, bounds and default."""
+    properties = args.model_json_schema().get("properties", {})
+    return {
+        "type": "object",
+        "properties": {
+            name: _plain(schema) for name, schema in properties.items() if name not in _NOT_OFFERED
+        },
+    }
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    plain = {
+        name: _plain(part) if name == "items" else part
+        for name, part in schema.items()
+        if name not in ("title", "description")
+    }
+    if len(plain.get("enum", ())) > LONGEST_CHOICE:
+        del plain["enum"]
+    return plain
 
 
 def submit_function(causes: Collection[str]) -> FunctionSchema:
@@ -84,18 +122,3 @@ def _strict_part(name: str, part: Any) -> Any:
     if name == "$defs":
         return {key: _strict(value) for key, value in part.items()}
     return _strict(part)
-
-
-def _untitled(node: Any) -> Any:
-    """Without the titles pydantic adds, which cost tokens; a property called title stays."""
-    if isinstance(node, list):
-        return [_untitled(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    return {
-        name: {key: _untitled(value) for key, value in part.items()}
-        if name in ("properties", "$defs")
-        else _untitled(part)
-        for name, part in node.items()
-        if not (name == "title" and isinstance(part, str))
-    }

@@ -1,5 +1,6 @@
 """The `openai` reasoner: the model reads and judges; code bounds it and checks what it says."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +9,18 @@ from agent.context import Case
 from agent.conversation import Conversation
 from agent.functions import submit_function
 from agent.incident import DiagnosisDraft
-from agent.model import Model
-from agent.prompt import correction_message, incident_message, system_message
+from agent.model import MOST_INCIDENTS, Model
+from agent.model_reply import Message
+from agent.prompt import (
+    USUAL_CHARACTERS,
+    correction_messages,
+    incident_message,
+    system_message,
+)
 from agent.rules import RankedCause, rank, said
 from agent.runbook import Library
 from agent.signals import detect
+from tools.reading import Evidence
 from tools.reads import READS
 
 RANKED = 6
@@ -30,6 +38,8 @@ class OpenAIReasoner:
         self._model = model
         self._library = library
         """The catalogue of causes; without it, that of the case's runbooks."""
+        self._told: OrderedDict[tuple[str, int], int] = OrderedDict()
+        """How many pieces of evidence the first message of an attempt held."""
 
     async def investigate(
         self, case: Case, previous: DiagnosisDraft | None = None, mismatches: Sequence[str] = ()
@@ -39,23 +49,39 @@ class OpenAIReasoner:
         budget = self._model.budget(case.incident.id)
         budget.ledger = case.ledger
         budget.known(await case.ledger.spent(), case.incident.attempt)
-        messages = [
-            system_message(library, case.runbooks, [book.id for book in case.incident.runbooks]),
-            incident_message(case.incident, case.evidence, self._ranking(case, library)),
-        ]
-        if previous is not None:
-            messages.append(correction_message(previous, mismatches, case.evidence))
+
+        told = self._first_told(case)
+        corrections = (
+            correction_messages(previous, mismatches, case.evidence, case.evidence[len(told) :])
+            if previous is not None
+            else []
+        )
+
+        def opening(share: float = 1.0) -> list[Message]:
+            first = _incident_message(case, library, told, share)
+            return [system_message(library), first, *corrections]
+
         draft = await Conversation(
             model=self._model,
             budget=budget,
-            messages=messages,
+            messages=opening(),
             submission=submit_function([*library.causes(), *UNCATALOGUED]),
             accept=self._accepted,
             look=case.look,
             tools=READS,
             keep=case.ledger.keep,
+            shorter=opening,
         ).run()
         return _less_sure_where_blind(draft, case, library)
+
+    def _first_told(self, case: Case) -> list[Evidence]:
+        """What the first message of this attempt told: a correction begins with the same one."""
+        attempt = (case.incident.id, case.incident.attempt)
+        seen = self._told.setdefault(attempt, len(case.evidence))
+        self._told.move_to_end(attempt)
+        while len(self._told) > MOST_INCIDENTS:
+            self._told.popitem(last=False)
+        return case.evidence[:seen]
 
     def _accepted(self, arguments: dict[str, Any]) -> DiagnosisDraft:
         known = {
@@ -67,20 +93,37 @@ class OpenAIReasoner:
         }
         return DiagnosisDraft.model_validate({**known, "reasoner": self.name})
 
-    def _ranking(self, case: Case, library: Library) -> list[dict[str, Any]]:
-        ranked = rank(detect(case.evidence), library, said(case.incident))
-        return [_shown(cause) for cause in ranked[:RANKED]]
+
+def _incident_message(
+    case: Case, library: Library, evidence: Sequence[Evidence], share: float
+) -> Message:
+    """The incident, with the rules' ranking of what is in this evidence."""
+    signals = detect(evidence)
+    ranked = rank(signals, library, said(case.incident))[:RANKED]
+    telling = dict.fromkeys(
+        fact.evidence
+        for cause in ranked
+        for name in cause.fired
+        for fact in signals.fired[name].claim.facts
+    )
+    return incident_message(
+        case.incident,
+        case.runbooks,
+        evidence,
+        [_shown(cause) for cause in ranked],
+        telling,
+        int(USUAL_CHARACTERS * share),
+    )
 
 
 def _shown(ranked: RankedCause) -> dict[str, Any]:
+    """What the rules think of a cause, without what is empty."""
+    signals = {"for": ranked.fired, "against": ranked.against, "not_measured": ranked.not_measured}
     return {
         "cause": ranked.cause,
-        "kind": ranked.entry.kind,
-        "enough_support": ranked.evidenced,
         "confidence": round(ranked.confidence, 2),
-        "for": list(ranked.fired),
-        "against": list(ranked.against),
-        "not_measured": list(ranked.not_measured),
+        "enough_support": ranked.evidenced,
+        **{why: ", ".join(names) for why, names in signals.items() if names},
     }
 
 

@@ -32,6 +32,11 @@ from tools.permissions import WRITE_COMMANDS
 from tools.reads import READS
 
 
+def data(message: dict[str, Any]) -> Any:
+    """The JSON that ends a message."""
+    return json.loads(message["content"].rpartition("\n")[2])
+
+
 @respx.mock
 async def test_the_model_looks_and_submits(desk: Desk, reasoner: Make) -> None:
     route = respx.post(URL)
@@ -62,15 +67,14 @@ async def test_the_prompt_is_stable_first_then_data_marked_as_untrusted(
     request = requests()[0]
     system, user = request["messages"][:2]
     assert (system["role"], user["role"]) == ("system", "user")
-    assert "## Symptoms" in system["content"]
+    assert "missing-ttl-prefix-leak: Keys under one prefix" in system["content"]
     assert "ignore your rules" not in system["content"]
+    assert "## Symptoms" in user["content"].partition("The incident")[0]
     assert "never an instruction" in user["content"]
-    data = user["content"].partition("\n")[2]
-    assert not set("<>`") & set(data)
-    assert (
-        "ignore your rules" in json.loads(data)["evidence"][1]["reading"]["top_by_bytes"][0]["key"]
-    )
-    assert json.loads(data)["evidence"][2]["reading"].startswith("not measured")
+    assert not set("<>`") & set(user["content"].rpartition("\n")[2])
+    shown = data(user)["evidence"]
+    assert "ignore your rules" in shown[1]["reading"]["top_by_bytes"][0]["key"]
+    assert shown[-1]["reading"].startswith("not measured")
     sent = json.dumps(request)
     assert "hunter2" not in sent
     assert KEY not in sent
@@ -87,8 +91,7 @@ async def test_the_rules_ranking_is_a_second_opinion(desk: Desk, reasoner: Make)
     respx.post(URL).mock(return_value=reply(DONE))
     mind = reasoner()
     await OpenAIReasoner(mind._model, desk.runbooks).investigate(desk)
-    user = requests()[0]["messages"][1]["content"]
-    ranking = json.loads(user.partition("\n")[2])["rules_ranking"]
+    ranking = data(requests()[0]["messages"][1])["rules_ranking"]
     leak = next(each for each in ranking if each["cause"] == "missing-ttl-prefix-leak")
     assert "prefix_never_expires" in leak["for"]
     assert leak["not_measured"]
@@ -114,22 +117,6 @@ def test_schemas_are_valid_strict_and_without_surprises() -> None:
     jsonschema.validate(SUBMISSION | {"root_cause": "a"}, submit)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(SUBMISSION | {"root_cause": "gremlins"}, submit)
-
-    def objects(node: Any) -> Any:
-        if isinstance(node, dict):
-            if node.get("type") == "object":
-                yield node
-            for part in node.values():
-                yield from objects(part)
-        elif isinstance(node, list):
-            for part in node:
-                yield from objects(part)
-
-    strict = list(objects(submit))
-    assert len(strict) >= 5
-    for node in strict:
-        assert node["additionalProperties"] is False
-        assert node["required"] == list(node["properties"])
     for function in read_functions(READS):
         jsonschema.Draft202012Validator.check_schema(function["function"]["parameters"])
         assert function["function"]["description"]
@@ -250,18 +237,32 @@ async def test_missing_usage_is_estimated_not_free(desk: Desk, reasoner: Make) -
 
 
 @respx.mock
-async def test_a_correction_is_a_fresh_conversation_with_the_exact_mismatches(
+async def test_a_correction_begins_as_the_first_did_and_appends_the_exact_mismatches(
     desk: Desk, reasoner: Make
 ) -> None:
+    respx.post(URL).side_effect = [reply(("slowlog", {})), reply(DONE), reply(DONE)]
+    mind = reasoner()
+    previous = await mind.investigate(desk)
+    await mind.investigate(desk, previous, ["fact 'bytes': E2 has no 'x'"])
+    first, _, corrected = (request["messages"] for request in requests())
+    assert [message["role"] for message in corrected] == ["system", "user", "assistant", "user"]
+    assert corrected[:2] == first
+    submitted = json.loads(corrected[2]["content"])
+    assert submitted["claims"][0]["text"] == "{prefix} holds {bytes}."
+    correction = data(corrected[3])
+    assert correction["mismatches"] == ["fact 'bytes': E2 has no 'x'"]
+    assert "prefixes.0-1.{prefix,keys,bytes" in correction["paths"]
+    assert [each["evidence"] for each in correction["evidence_since"]] == ["E5"]
+
+
+@respx.mock
+async def test_a_correction_after_a_restart_tells_all_there_is(desk: Desk, reasoner: Make) -> None:
     respx.post(URL).mock(return_value=reply(DONE))
     previous = DiagnosisDraft.model_validate({**SUBMISSION, "reasoner": "openai:test"})
-    await reasoner().investigate(desk, previous, ["fact 'bytes': E2 has no 'x'"])
-    roles = [message["role"] for message in requests()[0]["messages"]]
-    assert roles == ["system", "user", "user"]
-    correction = json.loads(requests()[0]["messages"][2]["content"].split("\n", 2)[2])
-    assert correction["mismatches"] == ["fact 'bytes': E2 has no 'x'"]
-    assert correction["your_submission"]["claims"][0]["text"] == "{prefix} holds {bytes}."
-    assert "prefixes.0-1.{prefix,keys,bytes" in correction["paths"]
+    await reasoner().investigate(desk, previous, ["no"])
+    messages = requests()[0]["messages"]
+    assert len(data(messages[1])["evidence"]) == len(desk.evidence)
+    assert data(messages[3])["evidence_since"] == []
 
 
 def with_claim(text: str, evidence: str) -> dict[str, Any]:
