@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from agent.context import Context
 from agent.exchange import Ledger
 from agent.incident import Incident, Usage
-from agent.redaction import redact_tree
+from agent.redaction import redact_tree, redacted
 from agent.runbook import Library
 from tools.reading import Evidence, NotMeasured, Reading
 from tools.reads import READS
@@ -40,7 +40,9 @@ class CaseFile:
         """
         chosen = READS[tool]
         wanted = self._with_target_facts(tool, arguments)
-        args = chosen.args.model_validate(wanted).model_dump(mode="json", exclude_defaults=True)
+        args = redact_tree(
+            chosen.args.model_validate(wanted).model_dump(mode="json", exclude_defaults=True)
+        )
         for seen in self.evidence:
             if seen.tool == tool and seen.args == args:
                 return seen
@@ -69,11 +71,11 @@ class CaseFile:
     async def _look(self, tool: str, args: dict[str, Any]) -> Evidence:
         connection = self._context.connection
         taken_at = connection.now()
-        reading = await self._read(tool, args)
+        reading = redacted(await self._read(tool, args))
         evidence = await self._context.journal.add_evidence(
             tool,
             args,
-            redact_tree(reading.model_dump(mode="json")),
+            reading.model_dump(mode="json"),
             measured=not isinstance(reading, NotMeasured),
             node=connection.node,
             summary=summarize(reading),

@@ -1,78 +1,29 @@
 """Secrets and personal data out of any text before it is kept or sent. Pure, bounded time.
 
-Every pattern has bounded repetition, so time grows linearly with the text; redacting twice
-changes nothing; ordinary key names, prefixes, numbers and hex ids stay as they are.
+What they look like is in `secret_shapes.py`. Redacting twice changes nothing; ordinary key names,
+prefixes, numbers and hex ids stay as they are. Not recognised, and not meant to be: national phone
+numbers, names of people, session ids, a password that nothing marks as one. Hashing names hides
+those from a model, too (`veil.py`).
 """
 
+import html
 import re
-from collections.abc import Callable
+import unicodedata
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
-PASSWORD, TOKEN, EMAIL, CARD = (
-    f"[redacted {what}]" for what in ("password", "token", "e-mail", "card")
-)
-_NOT_YET = r"(?!\[redacted )"
-_VALUE = r"""(?:"[^"]{1,512}"|'[^']{1,512}'|[^\s"',;&\[\]{}()<>]{1,512})"""
-_SENSITIVE = (
-    r"(?:password|passwd|passphrase|pwd|secret|client_secret|api[_-]?key|apikey|access[_-]?key"
-    r"|access[_-]?token|refresh[_-]?token|auth[_-]?token|secret[_-]?key|requirepass|masterauth"
-    r"|sentinel-pass|tls-key-file-pass|tls-client-key-file-pass)"
-)
-_SENSITIVE_NAME = re.compile(rf"(?i){_SENSITIVE}|authorization|proxy-authorization|set-cookie")
+from pydantic import ValidationError
+
+from agent.secret_shapes import BASE64, PASSWORD, SENSITIVE_NAME, TOKEN, decoded, without_secrets
+from tools.reading import NotMeasured, Reading
+
 _DEEPEST = 40
 """Levels of nested JSON that are followed; deeper ones are dropped."""
-
-_URL_USER = re.compile(
-    r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]{1,19}://)" + _NOT_YET + r"[^\s/\"'<>]{1,300}@",
-    re.IGNORECASE,
-)
-_PEM = re.compile(
-    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[A-Za-z0-9+/=\s\\]{0,8000}"
-    r"(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?"
-)
-_AUTHORIZATION = re.compile(
-    r"(?i)\b(authorization\s{0,3}[:=]\s{0,3}(?:[a-z]{3,12}\s{1,3})?|bearer\s{1,3})"
-    + _NOT_YET
-    + r"[A-Za-z0-9._~+/=-]{8,2048}+(?!\s{1,3}\[redacted )"  # that was a scheme, the token is gone
-)
-_KEYS = re.compile(
-    r"(?<![A-Za-z0-9])(?:"
-    r"sk-[A-Za-z0-9_-]{16,256}|[srp]k_(?:live|test)_[A-Za-z0-9]{10,256}"
-    r"|gh[pousr]_[A-Za-z0-9]{20,256}|github_pat_[A-Za-z0-9_]{20,256}|glpat-[A-Za-z0-9_-]{16,256}"
-    r"|xox[abeprs]-[A-Za-z0-9-]{10,256}|A[KS]IA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}"
-    r"|hf_[A-Za-z0-9]{20,256}|eyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{4,4096}\.[A-Za-z0-9_-]{0,2048}"
-    r")"
-)
-# A colon alone joins the words of a key name (`password:reset:7`): only `: ` assigns.
-_ASSIGNED = re.compile(
-    rf"(?i)({_SENSITIVE}[\"']?(?:\s{{0,3}}=\s{{0,3}}|\s{{0,3}}:\s{{1,3}}|:(?=[\"'])))"
-    + _NOT_YET
-    + _VALUE
-)
-_PARAMETER = re.compile(
-    rf"(?i)\b((?:requirepass|masterauth|tls-key-file-pass|sentinel-pass)\s{{1,3}}){_NOT_YET}{_VALUE}"
-)
-_AUTH = re.compile(rf"\b(AUTH2?\s{{1,3}}){_NOT_YET}{_VALUE}(?:\s{{1,3}}{_NOT_YET}{_VALUE})?")
-_AUTH_ALONE = re.compile(
-    rf"(?i)\A(\s{{0,3}}auth\s{{1,3}}){_NOT_YET}{_VALUE}(?:\s{{1,3}}{_VALUE})?\s*\Z"
-)
-_ACL_PASSWORD = re.compile(
-    rf"(?i)(\bsetuser\s{{1,3}}\S{{1,200}}[^\n]{{0,300}}?\s[><]){_NOT_YET}\S{{1,512}}"
-)
-_EMAIL = re.compile(
-    r"(?<![\w.+-])[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}"
-    r"\.[A-Za-z]{2,24}(?![A-Za-z0-9-])"
-)
-_CARD = re.compile(
-    r"(?<![0-9A-Za-z.])(?:\d{14,16}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}|\d{4}([ -])\d{6}\2\d{5})"
-    r"(?![0-9A-Za-z]|\.\d)"
-)
-# Issuers' first digits: time stamps and sequence numbers start otherwise.
-_ISSUER = re.compile(
-    r"4\d{15}|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
-    r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|3(?:0[0-5]|[68]\d)\d{11}"
-)
+_ROUNDS = 4
+"""How often a text may have been encoded, one in another."""
+_LINE = re.compile(r"[^\n]+")
+_ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\U000([0-9A-Fa-f]{5})")
 
 
 def redact(text: str) -> str:
@@ -89,35 +40,42 @@ def _short(text: str) -> str:
     return _redacted(text)
 
 
-def _redacted(text: str) -> str:
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
+def _redacted(text: str, rounds: int = _ROUNDS) -> str:
+    text = without_secrets(text)
+    if rounds:
+        text = BASE64.sub(lambda found: _base64(found[0], rounds - 1), text)
+        if not text.isascii() or any(mark in text for mark in "%\\&"):
+            text = _LINE.sub(lambda line: _seen_through(line[0], rounds - 1), text)
     return text
 
 
-def _card(found: re.Match[str]) -> str:
-    digits = re.sub(r"\D", "", found[0])
-    return CARD if _ISSUER.fullmatch(digits) and _luhn(digits) else found[0]
+def _base64(text: str, rounds: int) -> str:
+    said = decoded(text)
+    return TOKEN if said and _redacted(said, rounds) != said else text
 
 
-def _luhn(digits: str) -> bool:
-    doubled = (int(d) * (2 if at % 2 else 1) for at, d in enumerate(reversed(digits)))
-    return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
+def _seen_through(line: str, rounds: int) -> str:
+    """The line; decoded, if only that shows what it holds."""
+    seen = _ESCAPE.sub(_character, html.unescape(unquote(line)))
+    seen = unicodedata.normalize("NFKC", seen)
+    seen = "".join(c for c in seen if unicodedata.category(c) != "Cf")
+    if seen == line or (clean := _redacted(seen, rounds)) == seen:
+        return line
+    return "".join(c if c.isprintable() else " " for c in clean)
 
 
-_RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
-    (_PEM, TOKEN),
-    (_URL_USER, rf"\1{PASSWORD}@"),
-    (_AUTHORIZATION, rf"\1{TOKEN}"),
-    (_KEYS, TOKEN),
-    (_ASSIGNED, rf"\1{PASSWORD}"),
-    (_PARAMETER, rf"\1{PASSWORD}"),
-    (_AUTH, rf"\1{PASSWORD}"),
-    (_AUTH_ALONE, rf"\1{PASSWORD}"),
-    (_ACL_PASSWORD, rf"\1{PASSWORD}"),
-    (_EMAIL, EMAIL),
-    (_CARD, _card),
-)
+def _character(found: re.Match[str]) -> str:
+    number = int(found[1] or found[2] or found[3], 16)
+    return "" if 0xD800 <= number < 0xE000 else chr(number)
+
+
+def redacted(reading: Reading | NotMeasured) -> Reading | NotMeasured:
+    """The same reading without secrets: what is kept of it, summaries included, is made of this."""
+    try:
+        return type(reading).model_validate(redact_tree(reading.model_dump(mode="json")))
+    except ValidationError:  # a text of bounded length that its marks made longer
+        because = "too much of what it says had to be redacted"
+        return NotMeasured(not_measured=type(reading).__name__, because=because, failure="error")
 
 
 def redact_tree(tree: Any) -> Any:
@@ -149,7 +107,7 @@ def _member(name: object, value: Any, depth: int) -> Any:
         isinstance(value, str)
         and value
         and isinstance(name, str)
-        and _SENSITIVE_NAME.fullmatch(name)
+        and SENSITIVE_NAME.fullmatch(name)
     ):
         return PASSWORD
     return _redact(value, depth + 1)

@@ -17,7 +17,7 @@ from agent.chat import ChatAnswer, answer
 from agent.context import Target
 from agent.incident import Claim, Incident
 from agent.model import Model
-from agent.redaction import redact_tree
+from agent.redaction import redact_tree, redacted
 from api.auth import Responder
 from api.incidents import Body
 from api.listing import Comment
@@ -85,12 +85,12 @@ class Looks:
                 self._connection = await open_for_reading(self.target.url)
             connection = self._connection
             self.taken += 1
-            reading = await self._read(connection, tool, args)
+            reading = redacted(await self._read(connection, tool, args))
             evidence = Evidence(
                 id=f"E{self.known + self.taken}",
                 tool=tool,
-                args=args,
-                reading=redact_tree(reading.model_dump(mode="json")),
+                args=redact_tree(args),
+                reading=reading.model_dump(mode="json"),
                 measured=not isinstance(reading, NotMeasured),
                 taken_at=connection.now(),
                 target=self.target.name,

@@ -7,9 +7,7 @@ from typing import Any
 
 import structlog
 
-# Up to the last @: a password that was not encoded may hold `/` and `@`.
-_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]{1,30}://)[^\s'\"]{1,500}@")
-_TOKEN = re.compile(r"\broc_[A-Za-z0-9]+_[A-Za-z0-9_-]+|\bsk-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+\S+")
+from agent.redaction import redact_tree
 
 
 def configure() -> None:
@@ -43,15 +41,23 @@ def configure() -> None:
 
 
 def without_secrets(_: Any, __: str, event: Any) -> Any:
-    """Passwords in URLs and tokens never reach the log, whatever an exception's text holds."""
-    return {name: _masked(value) for name, value in event.items()}
+    """No password, token or address reaches the log, whatever an exception's text holds."""
+    return redact_tree(_plain(event, 0))
 
 
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _masked(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(part) for part in value]
-    if not isinstance(value, str):
+_DEEPEST = 20
+_SHORT_KEY = re.compile(r"\bsk-[A-Za-z0-9_-]{8,}")
+"""Shorter than any real one: in a log nothing else of that look is worth keeping."""
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """What the line will show, as JSON: an object shows itself by its repr, secrets included."""
+    if isinstance(value, int | float | None):
         return value
-    return _TOKEN.sub("***", _CREDENTIALS.sub(r"\1***@", value))
+    if isinstance(value, str):
+        return _SHORT_KEY.sub("***", value)
+    if depth < _DEEPEST and isinstance(value, dict):
+        return {str(name): _plain(part, depth + 1) for name, part in value.items()}
+    if depth < _DEEPEST and isinstance(value, list | tuple):
+        return [_plain(part, depth + 1) for part in value]
+    return repr(value)
