@@ -93,7 +93,7 @@ def parameters(question: Question, manners: Manners) -> dict[str, Any]:
     messages = [_without_reasoning(message, manners) for message in question.messages]
     if question.tools and not manners.functions:
         messages = in_text(messages, question.tools, question.must_call)
-        options["response_format"] = {"type": "json_object"}
+        options["response_format"] = _form(question, manners)
     elif question.tools:
         options["tools"] = [_as_strict_as(tool, manners) for tool in question.tools]
         if question.must_call:
@@ -111,11 +111,27 @@ def lesson(manners: Manners, error: EndpointError, sent: Mapping[str, Any]) -> M
         return None
     if error.status not in (400, 422) and not _UNSUPPORTED.search(said):
         return None  # a failure of its own, in words that happen to sound like this
-    for learn in (_parameter, _reasoning, _schema, _choice, _roles, _streaming, _functions):
+    for learn in (
+        _answer_form,
+        _parameter,
+        _reasoning,
+        _schema,
+        _choice,
+        _roles,
+        _streaming,
+        _functions,
+    ):
         learned = learn(manners, said, sent)
         if learned is not None and learned != manners:
             return learned
     return None
+
+
+def _answer_form(manners: Manners, said: str, sent: Mapping[str, Any]) -> Manners | None:
+    """A schema for the text; any JSON object may still be asked for."""
+    form = sent.get("response_format") or {}
+    refused = form.get("type") == "json_schema" and re.search(r"response_format|schema", said)
+    return replace(manners, strict=False) if refused else None
 
 
 def _parameter(manners: Manners, said: str, sent: Mapping[str, Any]) -> Manners | None:
@@ -153,6 +169,26 @@ def _functions(manners: Manners, said: str, sent: Mapping[str, Any]) -> Manners 
     return (
         replace(manners, functions=False) if "tools" in sent and _FUNCTIONS.search(said) else None
     )
+
+
+_LESSONS = (
+    _answer_form, _parameter, _reasoning, _schema, _choice, _roles, _streaming, _functions,
+)  # fmt: skip
+
+
+def _form(question: Question, manners: Manners) -> dict[str, Any]:
+    """JSON in the text: by the schema of the one function that is left to call, if it is strict."""
+    function = question.tools[0]["function"]
+    if not (question.must_call and manners.strict and function.get("strict")):
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {
+            "name": function["name"],
+            "strict": True,
+            "schema": function["parameters"],
+        },
+    }
 
 
 def _demanded(name: str, manners: Manners) -> dict[str, Any]:

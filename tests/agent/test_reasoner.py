@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import jsonschema
 import pytest
 import respx
@@ -28,6 +29,7 @@ from tests.agent.endpoint import (
     tool_messages,
 )
 from tests.agent.readings import bigkeys, evidence, key, memory, prefix
+from tests.agent.strict_rules import violations
 from tools.permissions import WRITE_COMMANDS
 from tools.reads import READS
 
@@ -318,3 +320,21 @@ async def test_an_answer_in_the_text_will_do(desk: Desk, reasoner: Make) -> None
     text = f"Here it is:\n```json\n{json.dumps(SUBMISSION)}\n```"
     respx.post(URL).mock(return_value=reply(text=text))
     assert (await reasoner().investigate(desk)).root_cause == "missing-ttl-prefix-leak"
+
+
+@respx.mock
+async def test_where_functions_are_not_heeded_the_text_is_held_to_the_schema(
+    desk: Desk, reasoner: Make
+) -> None:
+    """llama.cpp with a model whose template has no tools: it takes them and ignores them."""
+    deaf = [reply(text="I think I know."), reply(text="Let us see.")]
+    refusal = httpx.Response(400, json={"error": {"message": "response_format: no json_schema"}})
+    respx.post(URL).side_effect = [*deaf, refusal, reply(text=json.dumps(SUBMISSION))]
+    assert (await reasoner().investigate(desk)).root_cause == "missing-ttl-prefix-leak"
+    _, second, third, fourth = requests()
+    assert "tools" in second
+    assert "tools" not in third
+    form = third["response_format"]["json_schema"]
+    assert (form["name"], form["strict"]) == (SUBMIT, True)
+    assert violations(form["schema"]) == []
+    assert fourth["response_format"] == {"type": "json_object"}
