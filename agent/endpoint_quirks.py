@@ -47,6 +47,8 @@ class Manners:
 
     refused: frozenset[str] = frozenset()
     """Parameters it does not know, by name."""
+    configured: bool = True
+    """The parameters of `model.options`."""
     strict: bool = True
     """Arguments that must fit their schema."""
     choice: Choice = "named"
@@ -62,6 +64,7 @@ class Manners:
 
 PLAINEST = Manners(
     refused=OPTIONAL - {"max_tokens"},
+    configured=False,
     strict=False,
     choice="auto",
     functions=False,
@@ -87,7 +90,8 @@ class Question:
 def parameters(question: Question, manners: Manners) -> dict[str, Any]:
     """The request as it is sent."""
     limit = "max_tokens" if "max_completion_tokens" in manners.refused else "max_completion_tokens"
-    options: dict[str, Any] = {**question.options, limit: question.room}
+    options: dict[str, Any] = {**question.options} if manners.configured else {}
+    options[limit] = question.room
     if manners.stream:
         options |= {"stream": True, "stream_options": {"include_usage": True}}
     messages = [_without_reasoning(message, manners) for message in question.messages]

@@ -72,7 +72,6 @@ class Model:
         """
         transcript = transcript or Transcript()
         estimate = budget.estimate(messages, tools)
-        self.breaker.check()
         room = await self._room(budget, estimate)
         asked = Asked(
             Question(
@@ -101,11 +100,16 @@ class Model:
         await self._endpoint.close()
 
     async def _room(self, budget: Budget, estimate: int) -> int:
-        """Tokens of the answer. Raises ReasonerUnavailable if a cap is met, TooLong."""
+        """Tokens of the answer; the call is set aside.
+
+        Raises TooLong, or ReasonerUnavailable if a cap is met or the endpoint is left alone.
+        """
         left = self._window - estimate if self._window else budget.settings.max_tokens
         if left < LEAST_ANSWER_TOKENS:
             raise TooLong(self._window)
         budget.answers = LONGER if self._thinks_long else 1
+        budget.answer_tokens(estimate)  # a cap that is met must not use up the breaker's probe
+        self.breaker.check()
         return min(left, await budget.reserve(estimate))
 
     async def _within_time(self, asked: Asked, budget: Budget, hear: Hear | None) -> dict[str, Any]:

@@ -79,6 +79,49 @@ def reply(
 DONE = (SUBMIT, SUBMISSION)
 
 
+def in_text(*calls: tuple[str, Any], usage: Any = (1_000, 50)) -> httpx.Response:
+    """A reply of a model that has no functions and was told how to call them in JSON."""
+    written = [{"name": name, "arguments": arguments} for name, arguments in calls]
+    return reply(text=json.dumps({"calls": written}), usage=usage)
+
+
+def refused(message: str, status: int = 400, **more: Any) -> httpx.Response:
+    """An error as OpenAI words it."""
+    return httpx.Response(status, json={"error": {"message": message, **more}})
+
+
+def streamed(whole: httpx.Response, size: int = 7) -> list[bytes]:
+    """A completion as server-sent events, its texts in pieces of `size` characters."""
+    body = json.loads(whole.content)
+    choice = body["choices"][0]
+    message = choice["message"]
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    text = message.get("content") or ""
+    deltas += [{"content": text[at : at + size]} for at in range(0, len(text), size)]
+    for index, call in enumerate(message.get("tool_calls") or []):
+        arguments = call["function"]["arguments"]
+        deltas.append(
+            {
+                "tool_calls": [
+                    call | {"index": index, "function": call["function"] | {"arguments": ""}}
+                ]
+            }
+        )
+        deltas += [
+            {"tool_calls": [{"index": index, "function": {"arguments": arguments[at : at + size]}}]}
+            for at in range(0, len(arguments), size)
+        ]
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    ended: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}
+    chunks.append({"choices": [ended]})
+    if "usage" in body:
+        chunks.append({"choices": [], "usage": body["usage"]})
+    return [*(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks), END]
+
+
+END = b"data: [DONE]\n\n"
+
+
 Make = Callable[..., OpenAIReasoner]
 
 
