@@ -115,16 +115,7 @@ def lesson(manners: Manners, error: EndpointError, sent: Mapping[str, Any]) -> M
         return None
     if error.status not in (400, 422) and not _UNSUPPORTED.search(said):
         return None  # a failure of its own, in words that happen to sound like this
-    for learn in (
-        _answer_form,
-        _parameter,
-        _reasoning,
-        _schema,
-        _choice,
-        _roles,
-        _streaming,
-        _functions,
-    ):
+    for learn in _LESSONS:
         learned = learn(manners, said, sent)
         if learned is not None and learned != manners:
             return learned
