@@ -1,152 +1,127 @@
-"""Answers by code: from the incident's record, its evidence, and further read-only looks."""
+"""Answers by code: from an incident's record, its evidence, further read-only looks, runbooks."""
 
-import asyncio
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
 
+from agent.chat_changes import QUICK, Changes, changes, first_and_last
+from agent.chat_intents import Intent, asks_meaning, asks_meaning_plainly, intent_of, normalised
+from agent.chat_question import (
+    CAN_ASK,
+    MOST_CLAIMS,
+    Citation,
+    Question,
+    Said,
+    about_incident,
+    dont_know,
+    quoted,
+)
+from agent.chat_record import RECORD, all_incidents, timeline
+from agent.chat_refusal import asks_to_act, how_to_approve, refuse
+from agent.chat_sentences import TOPICS
 from agent.chat_topics import (
-    SLOW,
-    TOPICS,
     asked_parameter,
+    because,
+    draft_of,
     kinds_of,
     latest,
     say,
     say_parameter,
-    tool_of,
+    tools_for,
 )
-from agent.claims import check, how_sure
-from agent.conversation import Look
-from agent.incident import Action, Claim, Diagnosis, Incident
+from agent.claims import check, check_claim
+from agent.facts import dimension, index
+from agent.glossary import Term, term_of
+from agent.incident import Claim, Diagnosis
 from agent.rules import ESSENTIAL, conclude, rank
-from agent.runbook import Library
 from agent.signals import detect
-from tools.reading import Evidence, printable
+from tools.reading import Evidence
 
-MOST_CLAIMS = 12
-MOST_ACTIONS = 10
-_CAN_ASK = (
-    "You can ask what is wrong, why, how sure it is, what to do and what that risks, what was "
-    "ruled out or not measured, about memory, the biggest keys, clients, latency, errors, streams, "
-    "replication or persistence, or for a configuration parameter by its name."
-)
+MOST_PASSAGES = 2
 
-Intent = Literal[
-    "safety", "plan", "sure", "ruled_out", "not_measured", "config", "keys", "clients", "latency",
-    "errors", "streams", "replication", "persistence", "memory", "why", "wrong", "other",
-]  # fmt: skip
-# First match decides.
-_INTENTS: tuple[tuple[Intent, str], ...] = (
-    (
-        "not_measured",
-        r"not measured|unmeasured|could( not|n.t)|blind|missing|refused|did( not|n.t) see",
-    ),
-    ("ruled_out", r"ruled? out|rule .* out|alternatives?|other causes?|what else|could it be"),
-    ("safety", r"\bsafe|\brisk|danger|harm|roll ?back|undo|revert"),
-    ("sure", r"how (sure|certain)|confiden|are you sure|certainty|probab"),
-    (
-        "plan",
-        r"what (should|can|do|must|to)\b.*\b(do|try|change)|\bfix|remed|\bplan\b|next step|resolve",
-    ),
-    ("keys", r"\bkeys?\b|prefix|big ?keys?"),
-    ("clients", r"client|connect|subscri|pub.?sub|monitor|buffer"),
-    ("latency", r"laten|slow|stall|p99"),
-    ("errors", r"\berrors?\b|\boom\b|rejected"),
-    ("streams", r"stream|xadd|consumer|pending"),
-    ("replication", r"replica|primary|master|\blag"),
-    ("persistence", r"persist|\brdb\b|\baof\b|bgsave|snapshot|\bsaves?\b"),
-    ("why", r"\bwhy\b|because|evidence|proof|prove|how do you know"),
-    ("memory", r"memory|\bram\b|\brss\b|fragment|\bfull\b|\bgrow"),
-    ("config", r"config|setting|parameter"),
-    ("wrong", r"wrong|happen|problem|cause|status|summary|sum up|going on|diagnos|healthy|\bok\b"),
-)  # fmt: skip
+_BY_CODE: dict[Intent, Callable[[Question], Awaitable[Said]]] = {
+    "approve": how_to_approve,
+    "all": all_incidents,
+    "timeline": timeline,
+    **RECORD,
+}
+"""Questions about the record: told by code from the record, with a model as without."""
 
 
-@dataclass
-class Question:
-    """One question with all that may be used to answer it."""
-
-    message: str
-    incident: Incident | None
-    evidence: list[Evidence]
-    library: Library
-    look: Look | None
-
-    @property
-    def diagnosis(self) -> Diagnosis | None:
-        """What the incident's record says is wrong."""
-        return self.incident.diagnosis if self.incident else None
-
-    async def fill(self, tools: Sequence[str]) -> None:
-        """Look, at once, with the tools of these that nobody has looked with yet."""
-        looked = {piece.tool for piece in self.evidence}
-        if self.look is not None:
-            missing = [tool for tool in tools if tool not in looked]
-            await asyncio.gather(*(self.seen(tool, {}) for tool in missing))
-
-    async def seen(self, tool: str, arguments: dict[str, Any]) -> Evidence:
-        """Look at the server, and keep what was seen for this answer."""
-        if self.look is None:
-            raise LookupError("no server is attached to this conversation")
-        piece = await self.look(tool, arguments)
-        if all(known.id != piece.id for known in self.evidence):
-            self.evidence.append(piece)
-        return piece
+async def by_code(question: Question) -> Said | None:
+    """The answer, where code alone may give it: refusals, the record, what a name means."""
+    if asks_to_act(question.message):
+        return await refuse(question)
+    intent = intent_of(question.message)
+    if intent in _BY_CODE:
+        return await _BY_CODE[intent](question)
+    plainly = asks_meaning_plainly(question.message)
+    if asks_meaning(question.message):
+        term = term_of(question.message, question.library, loosely=plainly)
+        if term is not None:
+            return await _meaning(question, term)
+    return None
 
 
-@dataclass
-class Said:
-    """An answer in the making: plain sentences, then claims."""
-
-    plain: list[str]
-    claims: list[Claim]
-
-    @property
-    def text(self) -> str:
-        """All of it, in order."""
-        return " ".join([*self.plain, *(claim.text for claim in self.claims)])
-
-
-def intent_of(message: str) -> Intent:
-    """What a question is about, by its words."""
-    text = message.lower()
-    if asked_parameter(text) and not re.search(r"\bsafe|\brisk|\bwhy\b", text):
-        return "config"
-    return next((intent for intent, words in _INTENTS if re.search(words, text)), "other")
-
-
-async def by_rules(question: Question, intent: Intent) -> Said:
+async def by_rules(question: Question) -> Said:
     """An answer without a model."""
-    if intent in RECORD:
-        return RECORD[intent](question)
+    said = await by_code(question)
+    if said is not None:
+        return said
+    intent = _followed(question, intent_of(question.message))
+    if intent == "help":
+        return Said([f"I read and explain; I change nothing. {CAN_ASK}"])
+    if intent == "changed":
+        return await _changed(question)
+    if question.general or intent == "advice":
+        return await _from_runbooks(question, intent)
     if intent == "config":
         return await _config(question)
     if intent in TOPICS:
         return await _topic(question, intent)
+    if intent == "healthy":
+        return await _healthy(question)
     if intent in ("wrong", "why"):
         return _why(question) if intent == "why" else await _wrong(question)
-    return Said([f"I don't know what to look at for that. {_CAN_ASK}"], [])
+    return await _from_runbooks(question, intent)
+
+
+def _followed(question: Question, intent: Intent) -> Intent:
+    """`and now?`, `tell me more`: what was asked before is asked again."""
+    short = len(question.message.split()) <= 4
+    if intent != "other" or not short or not question.history:
+        return intent
+    said = [turn.get("content", "") for turn in question.history if turn.get("role") == "user"]
+    return next((before for each in reversed(said) if (before := intent_of(each)) != "other"),
+                intent)  # fmt: skip
 
 
 async def _wrong(question: Question) -> Said:
     diagnosis = question.diagnosis
-    if diagnosis is not None:
-        return Said([diagnosis.summary], diagnosis.claims[1:4])
+    if diagnosis is not None and question.incident is not None:
+        return Said([diagnosis.summary], diagnosis.claims[1:4], [about_incident(question.incident)])
+    if question.incident is not None and not question.incident.evidence:
+        await question.tell(f"{question.incident.id} is {question.incident.status}")
     await question.fill(ESSENTIAL)
-    return _as_the_rules_see_it(question)
+    return _as_the_rules_see_it(question, question.evidence)
 
 
-def _as_the_rules_see_it(question: Question) -> Said:
+async def _healthy(question: Question) -> Said:
+    """A quick look now, whatever was seen before."""
+    fresh = await question.look_again(ESSENTIAL)
+    if not fresh:
+        return await _wrong(question)
+    return Said(["Looked at now:"]) + _as_the_rules_see_it(question, fresh)
+
+
+def _as_the_rules_see_it(question: Question, evidence: Sequence[Evidence]) -> Said:
     """The rules' conclusion from what was measured so far."""
-    if not any(piece.measured for piece in question.evidence):
-        return dont_know("; ".join(_gaps(question.evidence)[:3]) or "nothing was measured yet")
-    signals = detect(question.evidence)
+    if not any(piece.measured for piece in evidence):
+        return dont_know("; ".join(_gaps(evidence)[:3]) or "nothing was measured yet")
+    signals = detect(evidence)
     ranked = rank(signals, question.library, question.message)
-    measured = {piece.tool for piece in question.evidence if piece.measured}
-    failed = {piece.tool: _because(piece) for piece in question.evidence if not piece.measured}
+    measured = {piece.tool for piece in evidence if piece.measured}
+    failed = {piece.tool: because(piece) for piece in evidence if not piece.measured}
     unseen = {tool: failed.get(tool, "was not run") for tool in ESSENTIAL if tool not in measured}
-    diagnosis = check(conclude(signals, ranked, unseen), question.evidence, question.library)
+    diagnosis = check(conclude(signals, ranked, unseen), evidence, question.library)
     if not isinstance(diagnosis, Diagnosis):
         return dont_know("; ".join(diagnosis[:3]))
     gaps = [f"Not measured: {'; '.join(diagnosis.not_measured[:4])}."]
@@ -156,127 +131,145 @@ def _as_the_rules_see_it(question: Question) -> Said:
 
 def _why(question: Question) -> Said:
     diagnosis = question.diagnosis
-    if diagnosis is None:
-        return _as_the_rules_see_it(question)
+    if diagnosis is None or question.incident is None:
+        return _as_the_rules_see_it(question, question.evidence)
     if not diagnosis.claims:
         return dont_know("no evidence speaks for a cause")
-    return Said([f"{diagnosis.title.rstrip('.')}, because:"], diagnosis.claims)
-
-
-def _sure(question: Question) -> Said:
-    diagnosis = question.diagnosis
-    if diagnosis is None:
-        return dont_know("there is no diagnosis to be sure of")
-    plain = [f"{how_sure(diagnosis.confidence).capitalize()}: {diagnosis.title.rstrip('.')}."]
-    if diagnosis.overruled is not None:
-        lost = diagnosis.overruled
-        plain.append(f"{lost.reasoner} said {lost.root_cause}; {lost.reason}.")
-    if diagnosis.not_measured:
-        plain.append(f"Not measured: {'; '.join(diagnosis.not_measured[:3])}.")
-    if diagnosis.escalate:
-        plain.append("A person should look at this one.")
-    return Said(plain, diagnosis.claims[:2])
-
-
-def _ruled_out(question: Question) -> Said:
-    diagnosis = question.diagnosis
-    if diagnosis is None or not diagnosis.alternatives:
-        return dont_know("no alternative is on record")
-    causes = question.library.causes()
-    plain = [
-        f"{causes[other.root_cause].title if other.root_cause in causes else other.root_cause}"
-        f" ({how_sure(other.confidence)}): {other.why_not.rstrip('.')}."
-        for other in diagnosis.alternatives
-    ]
-    return Said(plain, [])
-
-
-def _not_measured(question: Question) -> Said:
-    known = question.diagnosis.not_measured if question.diagnosis else []
-    gaps = list(dict.fromkeys([*known, *_gaps(question.evidence)]))
-    if not question.evidence and not gaps:
-        return dont_know("nothing was looked at yet")
-    if not gaps:
-        return Said(["Every look that was taken was answered."], [])
-    return Said([f"Not measured: {'; '.join(gaps[:12])}."], [])
-
-
-def _plan(question: Question) -> Said:
-    actions = question.incident.plan.actions if question.incident else []
-    if not actions:
-        return dont_know("no plan is on record")
-    plain = [
-        f"{action.id}: {action.title.rstrip('.')} ({action.risk}, {action.status}). "
-        f"{action.predicted_effect}".strip()
-        for action in actions[:MOST_ACTIONS]
-    ]
-    plain.append("Nothing is applied from here: a person with the right role approves an action.")
-    return Said(plain, [])
-
-
-def _safety(question: Question) -> Said:
-    actions = question.incident.plan.actions if question.incident else []
-    named = [action for action in actions if re.search(rf"\b{action.id}\b", question.message, re.I)]
-    if not actions:
-        return dont_know("no plan is on record, and I judge nothing that is not in one")
-    plain = [_risk_of(action) for action in (named or actions)[:MOST_ACTIONS]]
-    plain.append("What is not in the plan was not judged.")
-    return Said(plain, [])
-
-
-def _risk_of(action: Action) -> str:
-    parts = [
-        f"{action.id}, {action.title.rstrip('.')}: risk {action.risk}.",
-        action.predicted_effect,
-        f"Undo: {action.rollback}" if action.rollback else "",
-        f"Never touches: {action.never_touches}" if action.never_touches else "",
-    ]
-    failing = [check.text for check in action.preconditions if check.holds is not True]
-    if failing:
-        parts.append(f"Preconditions that do not hold or were not measured: {'; '.join(failing)}.")
-    return " ".join(part for part in parts if part)
-
-
-RECORD: dict[Intent, Callable[[Question], Said]] = {
-    "sure": _sure,
-    "ruled_out": _ruled_out,
-    "not_measured": _not_measured,
-    "plan": _plan,
-    "safety": _safety,
-}
+    source = [about_incident(question.incident)]
+    return Said([f"{diagnosis.title.rstrip('.')}, because:"], diagnosis.claims, source)
 
 
 async def _topic(question: Question, topic: str) -> Said:
-    await question.fill([tool_of(kind) for kind in kinds_of(topic) if kind not in SLOW])
+    await question.fill(tools_for(topic))
     claims, gaps = say(topic, question.evidence)
     if not claims:
         looked = any(latest(question.evidence, kind) for kind in kinds_of(topic))
         if looked and not gaps:
-            return Said([f"The server reports nothing for {topic}."], [])
+            return Said([f"The server reports nothing for {topic.replace('_', ' ')}."])
         return dont_know("; ".join(gaps[:3]))
     plain = [f"Not measured: {'; '.join(gaps[:3])}."] if gaps else []
     return Said(plain, claims[:MOST_CLAIMS])
 
 
 async def _config(question: Question) -> Said:
-    name = asked_parameter(question.message)
+    name = asked_parameter(normalised(question.message))
     if not name:
         return dont_know("name the parameter; passwords are never read")
+    said = await _parameter(question, name)
+    return Said((), [said]) if isinstance(said, Claim) else dont_know("; ".join(said))
+
+
+async def _parameter(question: Question, name: str) -> Claim | list[str]:
     said = say_parameter(name, question.evidence)
     if not isinstance(said, Claim) and question.look is not None:
         await question.seen("config_get", {"parameters": [name]})
         said = say_parameter(name, question.evidence)
-    return Said([], [said]) if isinstance(said, Claim) else dont_know("; ".join(said))
+    return said
 
 
-def dont_know(reason: str) -> Said:
-    """Honestly, with what could be asked."""
-    return Said([f"I don't know: {reason}. {_CAN_ASK}"], [])
+async def _meaning(question: Question, term: Term) -> Said:
+    """What a name means, its value here, and where the runbooks speak of it."""
+    source = f" ({term.source})" if term.source else ""
+    meaning = term.meaning or "INFO's own name for it; I have no further explanation"
+    where = Citation(kind="reference", id=term.name, text=meaning)
+    said = Said([f"{term.name}{source}: {meaning}"], citations=[where])
+    value = await _value_of(question, term)
+    said = said + Said(claims=[value] if value else [])
+    for passage in question.search.find(term.name, 1):
+        said = said + quoted(passage, question.search.quote(passage, term.name))
+    return said
+
+
+async def _value_of(question: Question, term: Term) -> Claim | None:
+    """Its value on the server in question, where there is one and it is one value."""
+    if not term.path or (question.look is None and not question.evidence):
+        return None
+    if term.tool == "config_get":
+        said = await _parameter(question, term.name)
+        return said if isinstance(said, Claim) else None
+    await question.fill([term.tool])
+    seen = [piece for piece in question.evidence if piece.tool == term.tool and piece.measured]
+    if not seen:
+        return None
+    held = seen[-1].reading.get(term.path)
+    unit = "text" if isinstance(held, str) else dimension(term.path)
+    draft = draft_of(f"Here it is {{{term.path}:{unit}}}.", seen[-1].id)
+    said = check_claim(draft, index(seen))
+    return said if isinstance(said, Claim) else None
+
+
+async def _changed(question: Question) -> Said:
+    """Now against then, this incident against the one before, and how fast it moves."""
+    then = list(question.evidence)
+    fresh = await question.look_again(QUICK)
+    said = Said()
+    if question.incident is not None:
+        before, after = (then, fresh) if fresh else first_and_last(then)
+        said = said + _told("Since this incident was looked into", changes(before, after))
+    earlier = await _earlier(question)
+    if earlier is not None:
+        name, evidence = earlier
+        since = f"Since the earlier incident {name}"
+        told = _told(since, changes(evidence, then or fresh))
+        told.citations.append(Citation(kind="incident", id=name))
+        said = said + told
+    if not said.parts:
+        await question.fill(tools_for("growth"))
+    claims, _ = say("growth", question.evidence)
+    said = said + Said((), claims)
+    if not said.parts:
+        return dont_know("there is nothing to compare with: no two looks at the same thing")
+    return said
+
+
+async def _earlier(question: Question) -> tuple[str, list[Evidence]] | None:
+    """The evidence of the target's incident before this one, under ids of its own."""
+    target = question.incident.target if question.incident else question.target
+    if not target:
+        return None
+    own = question.incident.id if question.incident else None
+    for incident in await question.records.recent(target):
+        if incident.id != own and incident.evidence and (own is None or incident.id < own):
+            evidence = await question.records.evidence(incident.id)
+            named = [p.model_copy(update={"id": f"{incident.id}/{p.id}"}) for p in evidence]
+            question.evidence.extend(piece for piece in named if piece.measured)
+            return incident.id, named
+    return None
+
+
+def _told(since: str, found: Changes) -> Said:
+    if not found.claims and not found.same:
+        return Said()
+    same = ", ".join(dict.fromkeys(found.same))
+    plain = [f"{since}:"] if found.claims else []
+    if same:
+        plain.append(f"{'Unchanged' if found.claims else f'{since}, unchanged'}: {same}.")
+    return Said(plain, found.claims)
+
+
+async def _from_runbooks(question: Question, intent: Intent) -> Said:
+    """What the runbooks say, word for word."""
+    passages = question.search.find(question.message, MOST_PASSAGES)
+    if passages:
+        said = Said()
+        for passage in passages:
+            said = said + quoted(passage, question.search.quote(passage, question.message))
+        return said
+    if question.general and intent in ("wrong", "healthy", "why"):
+        return await all_incidents(question)
+    if question.general and (intent in TOPICS or intent == "config"):
+        return dont_know(f"{_name_one(question)}, and the runbooks say nothing about it")
+    if intent in TOPICS:
+        return await _topic(question, intent)
+    return dont_know("I don't know what to look at for that, and no runbook speaks of it")
+
+
+def _name_one(question: Question) -> str:
+    names = ", ".join(question.targets[:20])
+    return (
+        f"no server is named (configured: {names})" if names else "no server is named or configured"
+    )
 
 
 def _gaps(evidence: Sequence[Evidence]) -> list[str]:
-    return [f"{piece.tool}: {_because(piece)}" for piece in evidence if not piece.measured]
-
-
-def _because(piece: Evidence) -> str:
-    return printable(str(piece.reading.get("because", "no reason")), 160)
+    return [f"{piece.tool}: {because(piece)}" for piece in evidence if not piece.measured]

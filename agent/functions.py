@@ -2,13 +2,12 @@
 
 import copy
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from agent.facts import UNITS
 from agent.incident import DiagnosisDraft
-from tools.catalogue import Tool
 
 FunctionSchema = dict[str, Any]
 SUBMIT = "submit_diagnosis"
@@ -24,7 +23,23 @@ _NOT_STRICT = frozenset(
 """What strict mode refuses on some endpoints, or what costs tokens: pydantic checks it anyway."""
 
 
-def read_functions(tools: Mapping[str, Tool]) -> list[FunctionSchema]:
+class Described(Protocol):
+    """What can be offered as a function: a read-only tool, or something like it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def description(self) -> str:
+        """What it does."""
+
+    @property
+    def args(self) -> type[BaseModel]:
+        """Its arguments."""
+
+
+def read_functions(tools: Mapping[str, Described]) -> list[FunctionSchema]:
     """One function for each read-only tool, in the catalogue's order, in few tokens.
 
     Every turn sends them all: a description is the first paragraph, without the commands read.

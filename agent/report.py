@@ -6,7 +6,7 @@ become markup, a link or HTML wherever the report is shown.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -80,8 +80,8 @@ def _head(incident: Incident) -> Iterator[str]:
         yield f"- Runbooks: {', '.join(books)}"
 
 
-def _because(text: str) -> str:
-    return f": {escape(text)}" if text else ""
+def _because(text: str, shown: Callable[[str], str] = escape) -> str:
+    return f": {shown(text)}" if text else ""
 
 
 def _cause(incident: Incident) -> Iterator[str]:
@@ -197,24 +197,27 @@ def _short(value: Any) -> str:
 def _timeline(incident: Incident) -> Iterator[str]:
     yield "## Timeline"
     yield ""
-    for moment, what in sorted(_moments(incident), key=lambda entry: entry[0]):
+    for moment, what in sorted(moments(incident), key=lambda entry: entry[0]):
         yield f"- {_at(moment)} {what}"
 
 
-def _moments(incident: Incident) -> Iterator[tuple[datetime, str]]:
+def moments(
+    incident: Incident, shown: Callable[[str], str] = escape
+) -> Iterator[tuple[datetime, str]]:
+    """What happened when. `shown`: how untrusted text is made harmless; default: as Markdown."""
     yield incident.opened_at, "incident opened"
     for alert in incident.alerts:
-        yield alert.starts_at, f"alert {escape(alert.name)} from {escape(alert.source)} began"
+        yield alert.starts_at, f"alert {shown(alert.name)} from {shown(alert.source)} began"
         if alert.ends_at is not None:
-            yield alert.ends_at, f"alert {escape(alert.name)} ended"
+            yield alert.ends_at, f"alert {shown(alert.name)} ended"
     taken = sorted(piece.taken_at for piece in incident.evidence)
     if taken:
         yield taken[0], "first look at the target"
         yield taken[-1], f"last of {len(taken)} looks"
     for action in incident.plan.actions:
         for approval in action.approvals:
-            yield approval.at, f"{escape(action.id)} approved by {escape(approval.by)}"
-    yield incident.updated_at, f"{incident.status}{_because(incident.ended_because)}"
+            yield approval.at, f"{shown(action.id)} approved by {shown(approval.by)}"
+    yield incident.updated_at, f"{incident.status}{_because(incident.ended_because, shown)}"
 
 
 def _checklist(incident: Incident) -> Iterator[str]:
