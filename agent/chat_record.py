@@ -1,4 +1,4 @@
-"""Answers from an incident's record: how sure, what to do, what it risks, who approved, what was done."""
+"""Answers from an incident's record: how sure, what to do and risk, who approved, what was done."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -162,7 +162,9 @@ async def _next(question: Question) -> Said:
     """The looks that would tell the leading causes apart, and the first action that waits."""
     diagnosis = question.diagnosis
     seen = {piece.tool for piece in question.evidence}
-    named = [diagnosis.root_cause, *(a.root_cause for a in diagnosis.alternatives)] if diagnosis else []
+    named = (
+        [diagnosis.root_cause, *(a.root_cause for a in diagnosis.alternatives)] if diagnosis else []
+    )
     causes = question.library.causes()
     looks = [
         f"{ask.tool} (it tells {causes[cause].title.rstrip('.').lower()} from the others)"
@@ -178,7 +180,9 @@ async def _next(question: Question) -> Said:
     waiting = [action for action in actions if action.status == "proposed"]
     if waiting:
         first = waiting[0]
-        plain.append(f"Of the plan, {first.id} comes first: {first.title.rstrip('.')} ({first.risk}).")
+        plain.append(
+            f"Of the plan, {first.id} comes first: {first.title.rstrip('.')} ({first.risk})."
+        )
     if not plain:
         return dont_know("nothing was looked at yet; ask whether the server is healthy")
     return Said(plain, citations=[about_incident(question.incident)] if question.incident else [])

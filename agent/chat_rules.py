@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from agent.chat_changes import QUICK, Changes, changes, first_and_last
-from agent.chat_intents import Intent, asks_meaning, asks_meaning_plainly, intent_of, normalised
+from agent.chat_intents import Intent, asked_name, intent_of, normalised
 from agent.chat_question import (
     CAN_ASK,
     MOST_CLAIMS,
@@ -14,7 +14,7 @@ from agent.chat_question import (
     dont_know,
     quoted,
 )
-from agent.chat_record import RECORD, all_incidents, timeline
+from agent.chat_record import OPEN, RECORD, all_incidents, timeline
 from agent.chat_refusal import asks_to_act, how_to_approve, refuse
 from agent.chat_sentences import TOPICS
 from agent.chat_topics import (
@@ -50,15 +50,29 @@ async def by_code(question: Question) -> Said | None:
     """The answer, where code alone may give it: refusals, the record, what a name means."""
     if asks_to_act(question.message):
         return await refuse(question)
+    name = asked_name(question.message)
+    if name and (term := term_of(name, question.library)) is not None:
+        return await _meaning(question, term)
     intent = intent_of(question.message)
-    if intent in _BY_CODE:
-        return await _BY_CODE[intent](question)
-    plainly = asks_meaning_plainly(question.message)
-    if asks_meaning(question.message):
-        term = term_of(question.message, question.library, loosely=plainly)
-        if term is not None:
-            return await _meaning(question, term)
-    return None
+    if intent not in _BY_CODE:
+        return None
+    adopted = await _adopted(question) if intent != "all" else ""
+    return Said([adopted]) + await _BY_CODE[intent](question)
+
+
+async def _adopted(question: Question) -> str:
+    """For the record of no incident in particular: the one that is open on this server, if one is.
+
+    Returns what is to be said about it; empty if the question named its incident, or none fits.
+    """
+    if question.incident is not None:
+        return ""
+    found = [i for i in await question.records.recent(question.target) if i.status in OPEN]
+    if not found or (len(found) > 1 and not question.target):
+        return ""
+    question.incident = found[0]
+    question.evidence = await question.records.evidence(found[0].id)
+    return f"About {found[0].id} on {found[0].target or 'no target'}, which is open:"
 
 
 async def by_rules(question: Question) -> Said:
@@ -261,7 +275,7 @@ async def _from_runbooks(question: Question, intent: Intent) -> Said:
         return dont_know(f"{_name_one(question)}, and the runbooks say nothing about it")
     if intent in TOPICS:
         return await _topic(question, intent)
-    return dont_know("I don't know what to look at for that, and no runbook speaks of it")
+    return dont_know("no look that I can take shows that, and no runbook speaks of it")
 
 
 def _name_one(question: Question) -> str:

@@ -137,7 +137,8 @@ TOPICS: dict[str, tuple[Sentence, ...]] = {
     "latency": (
         Sentence(
             Slowlog,
-            "The slow log holds {total:count} commands above {threshold_microseconds:microseconds}.",
+            "The slow log holds {total:count} commands above "
+            "{threshold_microseconds:microseconds}.",
         ),
         Sentence(
             Slowlog,
@@ -256,4 +257,4 @@ TOPICS: dict[str, tuple[Sentence, ...]] = {
 ON_DEMAND: frozenset[str] = frozenset(
     {"evictions", "expiry", "traffic", "commands", "growth", "errors"}
 )
-"""Topics for which looks that take seconds are taken; other topics tell of them if they are there."""
+"""Topics for which looks that take seconds are taken; others tell of them if they are there."""

@@ -13,7 +13,7 @@ from agent.budget import Budget
 from agent.context import ReasonerUnavailable
 from agent.digest import one_evidence, untrusted
 from agent.exchange import Purpose
-from agent.functions import FunctionSchema, read_functions
+from agent.functions import Described, FunctionSchema, read_functions
 from agent.json_in_text import objects_in
 from agent.keeping import Keep, Transcript
 from agent.model import Model
@@ -21,7 +21,6 @@ from agent.model_reply import Answer, Message, ToolCall
 from agent.redaction import redact
 from agent.retrying import TooLong
 from agent.streaming import Hear
-from tools.catalogue import Tool
 from tools.reading import Evidence, printable
 
 MOST_AT_ONCE = 8
@@ -51,7 +50,7 @@ class Conversation(Generic[T]):
     accept: Callable[[dict[str, Any]], T]
     """The submission from its arguments. Raises ValueError with what is wrong, for the model."""
     look: Look | None
-    tools: Mapping[str, Tool]
+    tools: Mapping[str, Described]
     keep: Keep
     """Called with every request to the model, failed ones too."""
     purpose: Purpose = "investigation"

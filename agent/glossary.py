@@ -8,6 +8,7 @@ import ast
 import difflib
 import functools
 import inspect
+import itertools
 import re
 import sys
 from collections.abc import Mapping
@@ -24,9 +25,9 @@ from tools.reading import NotMeasured, Reading
 from tools.reads import READS
 
 MEANINGS = Path(tools.__file__).with_name("meanings.yaml")
-_NAME = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")
+_WORDS = re.compile(r"[a-z0-9]+")
 CLOSE = 0.84
-LONGEST_QUESTION = 400
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _documented(model: type[BaseModel]) -> dict[str, str]:
     """Every field, and the docstring under it (empty where there is none)."""
     told = dict.fromkeys(model.model_fields, "")
     body = _classes(model.__module__).get(model.__name__, [])
-    for field, below in zip(body, body[1:], strict=False):
+    for field, below in itertools.pairwise(body):
         if (
             isinstance(field, ast.AnnAssign)
             and isinstance(field.target, ast.Name)
@@ -110,41 +111,19 @@ def _classes(module: str) -> dict[str, list[ast.stmt]]:
     return {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def term_of(message: str, library: Library, *, loosely: bool = False) -> Term | None:
-    """The longest known name in a question.
-
-    `loosely`: names of one plain word count too (`role`, `busy`), and those written apart
-    (`evicted keys`): for questions that ask what something means.
-    """
-    words = [word.lower() for word in _NAME.findall(message[:LONGEST_QUESTION])]
-    known = _fixed() | {
+def term_of(name: str, library: Library) -> Term | None:
+    """What a name means, also if it is written apart (`evicted keys`) or slightly wrong."""
+    known = dict(_fixed()) | {
         cause.id: Term(cause.id, _cause(cause.title, cause.kind), source="root cause")
         for cause in library.causes().values()
     }
-    found = [known[name] for word in words if (name := _spelt(word, known, loosely=loosely))]
-    if loosely:
-        for size in (4, 3, 2):
-            joined = ["_".join(words[at : at + size]) for at in range(len(words) - size + 1)]
-            found += [
-                known[name]
-                for each in joined
-                for name in (each, each.replace("_", "-"), f"mem_{each}")
-                if name in known
-            ]
-    return max(found, key=lambda term: len(term.name), default=None)
-
-
-def _spelt(word: str, known: Mapping[str, Term], *, loosely: bool) -> str:
-    """The known name that this word is, or was likely meant to be; else empty."""
-    compound = "_" in word or "-" in word
-    if not compound and not loosely:
-        return ""
-    for name in (word, word.replace("-", "_"), word.replace("_", "-")):
-        if name in known:
-            return name
-    if not compound or len(word) < 6:
-        return ""
-    return next(iter(difflib.get_close_matches(word, known, 1, CLOSE)), "")
+    words = _WORDS.findall(name[:LONGEST_NAME].lower())
+    parted, joined = "-".join(words), "_".join(words)
+    for spelt in (name.strip().lower(), joined, parted, f"mem_{joined}"):
+        if spelt in known:
+            return known[spelt]
+    close = difflib.get_close_matches(joined, known, 1, CLOSE) if len(joined) >= 8 else []
+    return known[close[0]] if close else None
 
 
 def _cause(title: str, kind: str) -> str:

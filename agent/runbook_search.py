@@ -22,19 +22,24 @@ LONGEST_QUOTE = 480
 LEAST_QUOTE = 12
 ENOUGH = 0.55
 """Share of the question's words, weighed by how rare they are, that a passage has to hold."""
+TELLING = 250
+"""Characters from which a passage is not too short to explain something."""
 CLOSE = 0.86
 """How alike a misspelt word and one of the runbooks have to be."""
 _WORD = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 _SPACES = re.compile(r"\s+")
 _COMMENT = re.compile(r"<!--.*?-->")
-STOP_WORDS = frozenset(
-    """a about all am an and any are as ask at be been best but by can could did do does doing for
-    from get give good had has have having how i if in into is it its keep know let like may me mean
+_STOP = """
+    a about all am an and any are as ask at be been best but by can could did do does doing for from
+    get give good had has have having how i if in into is it its keep know let like may me mean
     means might most much my need no not now of on or our please redis s server should show so some
     than that the their them then there these they this to too us use used using valkey want was we
     were what whats when where whether which while who why will with would you your explain tell
-    happen happens thing things way many more less very really""".split()
-)
+    happen happens thing things way many more less very really
+"""
+_TELLS_LESS = {"What not to do": 0.7, "Monitoring & Alerting": 0.8, "Production Checklist": 0.5}
+"""Sections that warn, or name a thing without explaining it."""
+STOP_WORDS = frozenset(_STOP.split())
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,13 @@ class RunbookSearch:
         holders = {word: self._holding(word) for word in words}
         weights = {word: self._weight(len(rows)) for word, rows in holders.items()}
         total = sum(weights.values())
-        return [
-            self.passages[row]
-            for row in sorted(self._ranked(words), key=self._is_checklist)
-            if sum(weights[word] for word in words if row in holders[word]) >= ENOUGH * total
-        ][:limit]
+        scores: dict[int, float] = {}
+        for row, relevance in self._ranked(words):
+            held = sum(weights[word] for word in words if row in holders[word]) / total
+            if held >= ENOUGH:
+                scores[row] = relevance * held * self._tells(row)
+        best = sorted(scores, key=lambda row: -scores[row])
+        return [self.passages[row] for row in best[:limit]]
 
     def quote(self, passage: Passage, query: str) -> str:
         """The consecutive units of a passage that say most about the query, up to a bound."""
@@ -109,7 +116,7 @@ class RunbookSearch:
     def holds(self, runbook: str, section: str, quote: str) -> bool:
         """Whether this stands, word for word, in that section of that runbook."""
         wanted = _flat(quote)
-        return LEAST_QUOTE <= len(wanted) and any(
+        return len(wanted) >= LEAST_QUOTE and any(
             wanted in _flat(" ".join(each.units))
             for each in self.passages
             if each.runbook == runbook and _same_section(each.section, section)
@@ -120,13 +127,15 @@ class RunbookSearch:
         passages = len(self.passages)
         return math.log(1 + passages / holding) if holding else math.log(1 + passages) / 2
 
-    def _is_checklist(self, row: int) -> bool:
-        """Last: its lines name a thing and explain nothing."""
-        return self.passages[row].section.startswith("Production Checklist")
+    def _tells(self, row: int) -> float:
+        """How much such a passage explains: short ones rank high and say little."""
+        passage = self.passages[row]
+        length = min(1.0, 0.5 + len(passage.text) / (2 * TELLING))
+        return length * _TELLS_LESS.get(passage.section, 1.0)
 
     def _words(self, query: str) -> list[str]:
         found = _WORD.findall(query[:LONGEST_QUERY].lower())
-        told = (word for word in found if word not in STOP_WORDS and len(word) > 1)
+        told = (w for w in found if w not in STOP_WORDS and len(w) > 1 and not w.isdigit())
         return list(dict.fromkeys(self._spelt(word) for word in told))[:MOST_WORDS]
 
     def _spelt(self, word: str) -> str:
@@ -139,15 +148,16 @@ class RunbookSearch:
         found = self._index.execute("SELECT rowid FROM passages WHERE passages MATCH ?", [_q(word)])
         return {row for (row,) in found}
 
-    def _ranked(self, words: list[str]) -> list[int]:
+    def _ranked(self, words: list[str]) -> list[tuple[int, float]]:
+        """Passages with their relevance by BM25, larger is better."""
         query = " OR ".join(map(_q, words))
         # A word in a heading tells more than one in the text.
         found = self._index.execute(
-            "SELECT rowid FROM passages WHERE passages MATCH ? "
-            "ORDER BY bm25(passages, 4.0, 3.0, 1.0), rowid LIMIT 60",
+            "SELECT rowid, -bm25(passages, 2.0, 2.0, 2.0) AS relevance FROM passages "
+            "WHERE passages MATCH ? ORDER BY relevance DESC, rowid LIMIT 60",
             [query],
         )
-        return [row for (row,) in found]
+        return list(found)
 
 
 def _q(word: str) -> str:

@@ -1,48 +1,47 @@
-"""Chat about an incident or a target: answered from evidence, and unable to change anything."""
+"""Chat about an incident, a target or Redis: answered from evidence, unable to change anything."""
 
 import asyncio
+import contextlib
 import json
+import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+import structlog
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, ValidationError
-from sqlalchemy import select
+from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from agent.chat import ChatAnswer, answer
+from agent.chat import MOST_TURNS, ChatAnswer, answer
+from agent.chat_question import Citation, Progress
 from agent.context import Target
 from agent.incident import Claim, Incident
 from agent.model import Model
-from agent.redaction import redact_tree, redacted
 from api.auth import Responder
+from api.chat_sources import Looks, SqlRecords
 from api.incidents import Body
-from api.listing import Comment
+from api.listing import Comment, Cursor, Limit, Page
 from api.problems import Problem, busy, documented
 from api.service import Service
-from api.store import incidents
+from api.store import incidents, threads
 from api.store.audit import Person
-from api.store.database import Database
-from api.store.journal import add_asked_evidence, to_evidence
-from api.store.tables import EvidenceRow, MessageRow
-from tools.connection import Connection, open_for_reading
-from tools.reading import Evidence, NotMeasured, Reading
-from tools.reads import READS
-from tools.summaries import summarize
+from api.store.tables import MessageRow
+from tools.reading import Evidence
 
 MOST_AT_ONCE = 8
-MOST_LOOKS = 12
-LOOK_SECONDS = 15.0
+MOST_OF_ONE_PERSON = 4
 ANSWER_SECONDS = 110.0
-HISTORY = 6
-MOST_EVIDENCE = 200
 _ID = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"
-router = APIRouter(prefix="/v1", tags=["chat"], responses=documented(404, 503))
+_INCIDENT = re.compile(r"(?<![\w-])inc-[0-9a-f]{20}(?![\w-])")
+router = APIRouter(prefix="/v1/chat", tags=["chat"], responses=documented(404, 503))
 On = Annotated[Service, Depends(Service.of)]
-_answering = asyncio.Semaphore(MOST_AT_ONCE)
+log = structlog.get_logger(__name__)
+_answering: Counter[str] = Counter()
 
 
 class ChatMessage(Body):
@@ -56,202 +55,257 @@ class ChatMessage(Body):
 
 
 class ChatReply(BaseModel):
-    """The answer, and the claims it rests on."""
+    """The answer, the claims it rests on, and where those come from."""
 
     thread_id: str
     answer: str
     claims: list[Claim]
+    citations: list[Citation]
     reasoner: str
 
 
-@dataclass
-class Looks:
-    """Further reads of one question: bounded, opened only if one is wanted."""
+class Turn(BaseModel):
+    """One question and its answer."""
 
-    database: Database
-    target: Target
+    question: str
+    answer: str
+    claims: list[Claim]
+    reasoner: str
     incident_id: str | None
-    known: int
-    taken: int = 0
-    _connection: Connection | None = field(default=None, init=False)
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    target: str | None
+    at: datetime
 
-    async def look(self, tool: str, arguments: dict[str, Any]) -> Evidence:
-        """One read. Raises KeyError for an unknown tool, ValidationError for bad arguments."""
-        chosen = READS[tool]
-        args = chosen.args.model_validate(arguments).model_dump(mode="json", exclude_defaults=True)
-        async with self._lock:
-            if self._connection is None:
-                self._connection = await open_for_reading(self.target.url)
-            connection = self._connection
-            self.taken += 1
-            reading = redacted(await self._read(connection, tool, args))
-            evidence = Evidence(
-                id=f"E{self.known + self.taken}",
-                tool=tool,
-                args=redact_tree(args),
-                reading=reading.model_dump(mode="json"),
-                measured=not isinstance(reading, NotMeasured),
-                taken_at=connection.now(),
-                target=self.target.name,
-                node=connection.node,
-                summary=summarize(reading),
-            )
-            if self.incident_id is None:
-                return evidence
-            return await add_asked_evidence(self.database, self.incident_id, evidence)
 
-    async def _read(
-        self, connection: Connection, tool: str, args: dict[str, Any]
-    ) -> Reading | NotMeasured:
-        if self.taken > MOST_LOOKS:
-            because = f"this question has spent its {MOST_LOOKS} looks"
-            return NotMeasured(not_measured=tool, because=because, failure="budget")
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                return await READS[tool].call(connection, args)
-        except (TimeoutError, ValidationError) as error:
-            return NotMeasured(
-                not_measured=tool, because=type(error).__name__, failure="timeout"
-                if isinstance(error, TimeoutError) else "error",
-            )  # fmt: skip
+@dataclass(frozen=True)
+class Asked:
+    """A question that may be answered: who asks, what about, what was said before."""
 
-    async def close(self) -> None:
-        """Close the connection, if one was opened."""
-        if self._connection is not None:
-            await self._connection.close()
+    service: Service
+    model: Model | None
+    person: Person
+    body: ChatMessage
+    turns: Sequence[MessageRow]
+    """Of the thread, oldest first."""
+    incident: Incident | None
+    target: Target | None
+    named: str | None
+    """The target, if the question is about one and no incident."""
 
 
 @router.post(
-    "/chat",
+    "",
     response_model=ChatReply,
-    responses={200: {"description": "The answer; with `stream`, as events `token` and `end`",
-                     "content": {"text/event-stream": {}}}},
-)  # fmt: skip
+    responses={
+        200: {
+            "description": "The answer; with `stream`, as events `progress`, `token`, then `end` "
+            "with the whole reply or `error` with a problem",
+            "content": {"text/event-stream": {}},
+        }
+    },
+)
 async def chat(service: On, request: Request, person: Responder, body: ChatMessage) -> Response:
-    """Ask about an incident or a target."""
-    if _answering.locked():
-        raise busy(f"{MOST_AT_ONCE} questions are being answered already")
-    async with _answering:
-        reply = await _reply(service, request.app.state.model, person, body)
+    """Ask about an incident, a target, or Redis in general. Nothing can be changed from here."""
+    _check_room(person)
+    asked = await _about(service, request.app.state.model, person, body)
     if body.stream:
-        return EventSourceResponse(_stream(reply))
+        return EventSourceResponse(_stream(asked))
+    reply = await _reply(asked)
     return Response(reply.model_dump_json(), media_type="application/json")
 
 
-async def _reply(
-    service: Service, model: Model | None, person: Person, body: ChatMessage
-) -> ChatReply:
-    turns = await _thread(service.database, person, body.thread_id)
+@router.get("/threads")
+async def list_threads(
+    service: On, person: Responder, limit: Limit = 20, cursor: Cursor = None
+) -> Page[threads.Thread]:
+    """Your own threads, the one that went on last first."""
+    async with service.database.reading() as session:
+        found = await threads.listed(session, person.name, limit + 1, cursor)
+    more = len(found) > limit
+    return Page(items=found[:limit], next_cursor=found[limit - 1].id if more else None)
+
+
+@router.get("/threads/{thread_id}")
+async def get_thread(
+    service: On,
+    person: Responder,
+    thread_id: Annotated[str, Path(pattern=_ID, description="The thread's id")],
+    limit: Limit = 20,
+    cursor: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+) -> Page[Turn]:
+    """The turns of a thread of yours, newest first."""
+    async with service.database.reading() as session:
+        rows = await threads.turns(session, person.name, thread_id, limit + 1, cursor)
+    if not rows and cursor is None:
+        raise _no_such_thread()
+    turns = [Turn.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    more = len(rows) > limit
+    return Page(items=turns, next_cursor=str(rows[limit - 1].id) if more else None)
+
+
+def _no_such_thread() -> Problem:
+    return Problem(404, "there is no such thread of yours; leave thread_id out to start one")
+
+
+# -- what a question is about ---------------------------------------------------------------
+
+
+async def _about(service: Service, model: Model | None, person: Person, body: ChatMessage) -> Asked:
+    """Resolve thread, incident and target. Raises Problem, NoSuchIncident."""
+    turns: list[MessageRow] = []
+    if body.thread_id is not None:
+        async with service.database.reading() as session:
+            rows = await threads.turns(session, person.name, body.thread_id, MOST_TURNS)
+        if not rows:
+            raise _no_such_thread()
+        turns = rows[::-1]
     incident_id, name = body.incident_id, body.target
+    if not (incident_id or name):
+        incident_id, name = await _named_in(service, body.message)
     if turns and not (incident_id or name):  # the question goes on about the same
         incident_id, name = turns[-1].incident_id, turns[-1].target
-    incident, evidence = await _record(service.database, incident_id)
+    incident = None
+    if incident_id is not None:
+        async with service.database.reading() as session:
+            incident = await incidents.load(session, incident_id)
     target = _target(service, name, incident)
-    looks = Looks(service.database, target, incident_id, _numbers(evidence)) if target else None
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            said = await answer(
-                body.message,
-                incident=incident,
-                evidence=evidence,
-                library=service.library,
-                look=looks.look if looks else None,
-                model=model,
-                history=_history(turns),
-            )
-    except TimeoutError:
-        raise busy(f"there was no answer within {ANSWER_SECONDS:.0f} s") from None
-    finally:
-        if looks is not None:
-            await looks.close()
-    thread_id = body.thread_id or f"thread-{secrets.token_hex(8)}"
-    await _keep(service.database, person, body, thread_id, incident_id, name, said)
-    return ChatReply(thread_id=thread_id, **said.model_dump())
+    return Asked(service, model, person, body, turns, incident, target, name)
+
+
+async def _named_in(service: Service, message: str) -> tuple[str | None, str | None]:
+    """An incident or a target that the question itself names."""
+    if (found := _INCIDENT.search(message)) and await SqlRecords(service.database).incident(
+        found[0]
+    ):
+        return found[0], None
+    names = [target.name for target in service.targets]
+    said = [
+        name
+        for name in names
+        if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", message, re.IGNORECASE)
+    ]
+    return None, max(said, key=len, default=None)
 
 
 def _target(service: Service, name: str | None, incident: Incident | None) -> Target | None:
     wanted = name or (incident.target if incident else None)
     found = next((target for target in service.targets if target.name == wanted), None)
     if name is not None and found is None:
-        raise Problem(422, "the target is not configured", [("target", "not a configured target")])
+        known = ", ".join(target.name for target in service.targets) or "none"
+        message = f"not a configured target (configured: {known})"
+        raise Problem(422, "the target is not configured", [("target", message)])
     if name and incident and incident.target != name:
         because = "the incident is about another target: leave one of the two out"
         raise Problem(422, because, [("target", because)])
     return found
 
 
-def _numbers(evidence: Sequence[Evidence]) -> int:
-    return max((int(piece.id[1:]) for piece in evidence), default=0)
+# -- answering ------------------------------------------------------------------------------
 
 
-async def _thread(
-    database: Database, person: Person, thread_id: str | None
-) -> Sequence[MessageRow]:
-    """The last turns of one's own thread, oldest first."""
-    if thread_id is None:
-        return []
-    async with database.reading() as session:
-        rows = await session.scalars(
-            select(MessageRow)
-            .where(MessageRow.thread_id == thread_id, MessageRow.by == person.name)
-            .order_by(MessageRow.id.desc())
-            .limit(HISTORY)
+def _check_room(person: Person) -> None:
+    if _answering.total() >= MOST_AT_ONCE:
+        raise busy(f"{MOST_AT_ONCE} questions are being answered already")
+    if _answering[person.name] >= MOST_OF_ONE_PERSON:
+        raise busy(f"{MOST_OF_ONE_PERSON} questions of yours are being answered already")
+
+
+@contextlib.contextmanager
+def _answered(person: Person) -> Iterator[None]:
+    _check_room(person)
+    _answering[person.name] += 1
+    try:
+        yield
+    finally:
+        _answering[person.name] -= 1
+        if not _answering[person.name]:
+            del _answering[person.name]
+
+
+async def _reply(asked: Asked, progress: Progress | None = None) -> ChatReply:
+    """Answer and keep the turn. Raises Problem."""
+    with _answered(asked.person):
+        records = SqlRecords(asked.service.database)
+        evidence = await records.evidence(asked.incident.id) if asked.incident else []
+        looks = _looks(asked, evidence)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                said = await answer(
+                    asked.body.message,
+                    incident=asked.incident,
+                    evidence=evidence,
+                    library=asked.service.library,
+                    look=looks.look if looks else None,
+                    model=asked.model,
+                    history=threads.as_history(asked.turns),
+                    records=records,
+                    target=asked.target.name if asked.target else "",
+                    targets=[target.name for target in asked.service.targets],
+                    progress=progress,
+                )
+        except TimeoutError:
+            raise busy(f"there was no answer within {ANSWER_SECONDS:.0f} s") from None
+        finally:
+            if looks is not None:
+                await looks.close()
+        thread_id = asked.body.thread_id or f"thread-{secrets.token_hex(8)}"
+        await _keep(asked, thread_id, said)
+    return ChatReply(thread_id=thread_id, **said.model_dump())
+
+
+def _looks(asked: Asked, evidence: Sequence[Evidence]) -> Looks | None:
+    if asked.target is None:
+        return None
+    return Looks(
+        asked.target,
+        asked.service.database,
+        asked.incident.id if asked.incident else None,
+        max((int(piece.id[1:]) for piece in evidence), default=0),
+    )
+
+
+async def _keep(asked: Asked, thread_id: str, said: ChatAnswer) -> None:
+    async with asked.service.database.writing() as session:
+        turn = MessageRow(
+            thread_id=thread_id,
+            by=asked.person.name,
+            incident_id=asked.incident.id if asked.incident else None,
+            target=asked.named,
+            question=asked.body.message,
+            answer=said.answer,
+            claims=[claim.model_dump(mode="json") for claim in said.claims],
+            reasoner=said.reasoner,
+            at=incidents.now(),
         )
-        turns = list(rows)[::-1]
-    if not turns:
-        raise Problem(404, "there is no such thread of yours; leave thread_id out to start one")
-    return turns
+        await threads.keep(session, turn)
 
 
-def _history(turns: Sequence[MessageRow]) -> list[dict[str, str]]:
-    pairs = ((("user", turn.question), ("assistant", turn.answer)) for turn in turns)
-    return [{"role": role, "content": content} for pair in pairs for role, content in pair]
+async def _stream(asked: Asked) -> AsyncIterator[ServerSentEvent]:
+    """What is being done, then the checked answer word by word: nothing unchecked is shown."""
+    told: asyncio.Queue[str | None] = asyncio.Queue()  # bounded by the looks of a question
 
+    async def work() -> ChatReply:
+        try:
+            return await _reply(asked, told.put)
+        finally:
+            told.put_nowait(None)
 
-async def _record(
-    database: Database, incident_id: str | None
-) -> tuple[Incident | None, list[Evidence]]:
-    if incident_id is None:
-        return None, []
-    async with database.reading() as session:
-        incident = await incidents.load(session, incident_id)
-        rows = await session.scalars(
-            select(EvidenceRow)
-            .where(EvidenceRow.incident_id == incident_id)
-            .order_by(EvidenceRow.number.desc())
-            .limit(MOST_EVIDENCE)
-        )
-        return incident, [to_evidence(row) for row in rows][::-1]
-
-
-async def _keep(
-    database: Database,
-    person: Person,
-    body: ChatMessage,
-    thread_id: str,
-    incident_id: str | None,
-    target: str | None,
-    said: ChatAnswer,
-) -> None:
-    async with database.writing() as session:
-        session.add(
-            MessageRow(
-                thread_id=thread_id,
-                by=person.name,
-                incident_id=incident_id,
-                target=target,
-                question=body.message,
-                answer=said.answer,
-                claims=[claim.model_dump(mode="json") for claim in said.claims],
-                reasoner=said.reasoner,
-                at=incidents.now(),
-            )
-        )
-
-
-async def _stream(reply: ChatReply) -> AsyncIterator[ServerSentEvent]:
-    """The checked answer, word by word: numbers are computed before anything is shown."""
+    working = asyncio.create_task(work())
+    try:
+        while (what := await told.get()) is not None:
+            yield ServerSentEvent(event="progress", data=json.dumps({"text": what}))
+        reply = await working
+    except Exception as error:  # noqa: BLE001 - the headers are sent: it has to become an event
+        yield ServerSentEvent(event="error", data=json.dumps(_problem(error).content()))
+        return
+    finally:
+        working.cancel()  # whoever asked has gone
     for word in reply.answer.split(" "):
-        yield ServerSentEvent(event="token", data=json.dumps({"text": word + " "}))
+        yield ServerSentEvent(event="token", data=json.dumps({"text": f"{word} "}))
     yield ServerSentEvent(event="end", data=reply.model_dump_json())
+
+
+def _problem(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    log.error("bug", exc_info=error)
+    return Problem(500, "a fault of the service; see its log")

@@ -34,7 +34,7 @@ async def test_a_question_about_a_target_is_answered_from_a_look(asked: AsyncCli
     )
     assert response.status_code == 200, response.text
     reply = response.json()
-    assert set(reply) == {"thread_id", "answer", "claims", "reasoner"}
+    assert set(reply) == {"thread_id", "answer", "claims", "citations", "reasoner"}
     assert reply["reasoner"] == "rules"
     facts = [fact for claim in reply["claims"] for fact in claim["facts"]]
     assert facts, reply["answer"]
@@ -87,7 +87,7 @@ async def test_a_streamed_answer_is_the_same_answer(asked: AsyncClient) -> None:
         data = json.loads(fields["data"])
         if fields["event"] == "token":
             said += data["text"]
-        else:
+        elif fields["event"] == "end":
             whole = data
     assert whole is not None
     assert said.strip() == whole["answer"]

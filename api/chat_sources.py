@@ -1,0 +1,131 @@
+"""What an answer in chat may draw on: bounded looks at a target, and the service's own record."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import select
+
+from agent.context import Target
+from agent.incident import Incident
+from agent.redaction import redact_tree, redacted
+from api.store import incidents
+from api.store.database import Database
+from api.store.journal import add_asked_evidence, to_evidence
+from api.store.tables import EvidenceRow
+from tools.connection import Connection, open_for_reading
+from tools.reading import Evidence, NotMeasured, Reading
+from tools.reads import READS
+from tools.summaries import summarize
+
+MOST_LOOKS = 16
+LOOK_SECONDS = 20.0
+MOST_EVIDENCE = 200
+MOST_INCIDENTS = 20
+
+
+@dataclass
+class Looks:
+    """Further reads of one question: bounded, opened only if one is wanted."""
+
+    target: Target
+    database: Database | None = None
+    """Where what an incident's question looked at is kept."""
+    incident_id: str | None = None
+    known: int = 0
+    """The highest number of the evidence there is."""
+    taken: int = 0
+    _connection: Connection | None = field(default=None, init=False)
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def look(self, tool: str, arguments: dict[str, Any]) -> Evidence:
+        """One read. Raises KeyError for an unknown tool, ValidationError for bad arguments."""
+        chosen = READS[tool]
+        wanted = self._with_target_facts(tool) | arguments
+        args = chosen.args.model_validate(wanted).model_dump(mode="json", exclude_defaults=True)
+        self.taken += 1
+        number = self.known + self.taken
+        connection = await self._open()
+        taken_at = connection.now()
+        reading = redacted(await self._read(connection, tool, args, number - self.known))
+        evidence = Evidence(
+            id=f"E{number}",
+            tool=tool,
+            args=redact_tree(args),
+            reading=reading.model_dump(mode="json"),
+            measured=not isinstance(reading, NotMeasured),
+            taken_at=taken_at,
+            target=self.target.name,
+            node=connection.node,
+            summary=summarize(reading),
+        )
+        if self.incident_id is None or self.database is None:
+            return evidence
+        return await add_asked_evidence(self.database, self.incident_id, evidence)
+
+    async def _open(self) -> Connection:
+        async with self._opening:
+            if self._connection is None:
+                self._connection = await open_for_reading(self.target.url)
+            return self._connection
+
+    def _with_target_facts(self, tool: str) -> dict[str, Any]:
+        limit = self.target.memory_limit
+        known = limit is not None and "memory_limit" in READS[tool].args.model_fields
+        return {"memory_limit": limit} if known else {}
+
+    async def _read(
+        self, connection: Connection, tool: str, args: dict[str, Any], number: int
+    ) -> Reading | NotMeasured:
+        if number > MOST_LOOKS:
+            because = f"this question has spent its {MOST_LOOKS} looks"
+            return NotMeasured(not_measured=tool, because=because, failure="budget")
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await READS[tool].call(connection, args)
+        except TimeoutError:
+            because = f"no answer within {LOOK_SECONDS:.0f} s"
+            return NotMeasured(not_measured=tool, because=because, failure="timeout")
+        except ValidationError as error:
+            # Arguments were validated before: this is a reply no server we know gives.
+            because = f"a reply of unexpected shape ({error.error_count()} fields)"
+            return NotMeasured(not_measured=tool, because=because, failure="error")
+
+    async def close(self) -> None:
+        """Close the connection, if one was opened."""
+        if self._connection is not None:
+            await self._connection.close()
+
+
+@dataclass(frozen=True)
+class SqlRecords:
+    """Implements `agent.chat_question.Records`."""
+
+    database: Database
+
+    async def recent(self, target: str = "", status: str = "") -> list[Incident]:
+        """The newest incidents."""
+        async with self.database.reading() as session:
+            return await incidents.page(
+                session, status=status or None, target=target or None, limit=MOST_INCIDENTS
+            )
+
+    async def incident(self, incident_id: str) -> Incident | None:
+        """One incident, or None."""
+        try:
+            async with self.database.reading() as session:
+                return await incidents.load(session, incident_id)
+        except incidents.NoSuchIncident:
+            return None
+
+    async def evidence(self, incident_id: str) -> list[Evidence]:
+        """The newest evidence of an incident, oldest first."""
+        async with self.database.reading() as session:
+            rows = await session.scalars(
+                select(EvidenceRow)
+                .where(EvidenceRow.incident_id == incident_id)
+                .order_by(EvidenceRow.number.desc())
+                .limit(MOST_EVIDENCE)
+            )
+            return [to_evidence(row) for row in rows][::-1]
