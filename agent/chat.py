@@ -12,8 +12,9 @@ from agent.chat_question import Citation, NoRecords, Progress, Question, Records
 from agent.chat_rules import by_code, by_rules
 from agent.context import ReasonerUnavailable
 from agent.conversation import Look
+from agent.exchange import Ledger
 from agent.incident import Claim, Incident, Words
-from agent.keeping import Keep, unkept
+from agent.memory_journal import MemoryLedger
 from agent.model import Model
 from agent.runbook import Library
 from tools.reading import Evidence
@@ -45,7 +46,7 @@ async def answer(
     target: str = "",
     targets: Sequence[str] = (),
     progress: Progress | None = None,
-    keep: Keep = unkept,
+    ledger: Ledger | None = None,
 ) -> ChatAnswer:
     """Answer from the record, the evidence, the runbooks, and (with `look`) further reads."""
     question = Question(
@@ -63,7 +64,7 @@ async def answer(
     said, reasoner, note = await by_code(question), "rules", ""
     if said is None and model is not None:
         try:
-            said, reasoner = await by_model(question, model, keep), model.name
+            said, reasoner = await by_model(question, model, ledger or MemoryLedger()), model.name
         except ReasonerUnavailable as unavailable:
             note = f"\n(Answered by the rules: {unavailable}.)"
     if said is None:

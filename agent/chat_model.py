@@ -17,11 +17,11 @@ from agent.chat_tools import CONSULT, consult, whole
 from agent.claims import check_claim, literal_names
 from agent.context import ReasonerUnavailable
 from agent.conversation import Conversation
-from agent.digest import all_evidence, untrusted
+from agent.digest import EVIDENCE_CHARACTERS, all_evidence, untrusted
+from agent.exchange import Ledger
 from agent.facts import index
 from agent.functions import Described, strict_function
 from agent.incident import Claim, ClaimDraft, Words
-from agent.keeping import Keep
 from agent.model import Model
 from agent.prompt import RULES_OF_EVIDENCE
 from agent.runbook_search import LONGEST_QUOTE
@@ -78,9 +78,10 @@ class Submission(Words):
     """Why there is no answer; only without claims and quotes."""
 
 
-async def by_model(question: Question, model: Model, keep: Keep) -> Said:
+async def by_model(question: Question, model: Model, ledger: Ledger) -> Said:
     """What the model found. Raises ReasonerUnavailable, also if it found nothing to say."""
     await question.tell(f"asking {model.name}")
+    budget = Budget(model.settings, ledger=ledger)
     tools: dict[str, Described] = {**(READS if question.look is not None else {}), **CONSULT}
 
     async def look(tool: str, arguments: dict[str, Any]) -> Evidence:
@@ -90,7 +91,7 @@ async def by_model(question: Question, model: Model, keep: Keep) -> Said:
 
     submission, said = await Conversation(
         model=model,
-        budget=Budget(model.settings),
+        budget=budget,
         messages=_messages(question),
         submission=strict_function(
             SUBMIT_ANSWER, "Submit the answer.", Submission.model_json_schema()
@@ -98,8 +99,9 @@ async def by_model(question: Question, model: Model, keep: Keep) -> Said:
         accept=lambda arguments: _accepted(arguments, question),
         look=look,
         tools=tools,
-        keep=keep,
+        keep=ledger.keep,
         purpose="chat",
+        shorter=lambda share: _messages(question, share),
     ).run()
     if submission.asked_to_act:
         return await refuse(question)
@@ -109,14 +111,15 @@ async def by_model(question: Question, model: Model, keep: Keep) -> Said:
     return said
 
 
-def _messages(question: Question) -> list[dict[str, Any]]:
+def _messages(question: Question, share: float = 1.0) -> list[dict[str, Any]]:
+    """What the model is told; `share` of the usual evidence, for a window that is too small."""
     data = {
         "question": question.message,
         "server": question.target or None,
         "servers": list(question.targets[:20]),
         "earlier": _shown(question.history),
         "incident": whole(question.incident, question) if question.incident else None,
-        "evidence": all_evidence(question.evidence),
+        "evidence": all_evidence(question.evidence, int(share * EVIDENCE_CHARACTERS)),
     }
     if question.incident is not None:
         data["cite_the_incident_as"] = question.incident.id

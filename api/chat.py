@@ -30,6 +30,7 @@ from api.problems import Problem, busy, documented
 from api.service import Service
 from api.store import incidents, threads
 from api.store.audit import Person
+from api.store.exchanges import SqlLedger
 from api.store.tables import MessageRow
 from tools.reading import Evidence
 
@@ -227,6 +228,8 @@ async def _reply(asked: Asked, progress: Progress | None = None) -> ChatReply:
         records = SqlRecords(asked.service.database)
         evidence = await records.evidence(asked.incident.id) if asked.incident else []
         looks = _looks(asked, evidence)
+        thread_id = asked.body.thread_id or f"thread-{secrets.token_hex(8)}"
+        day = asked.service.settings.config.model.day()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 said = await answer(
@@ -241,13 +244,13 @@ async def _reply(asked: Asked, progress: Progress | None = None) -> ChatReply:
                     target=asked.target.name if asked.target else "",
                     targets=[target.name for target in asked.service.targets],
                     progress=progress,
+                    ledger=SqlLedger(asked.service.database, day, thread_id=thread_id),
                 )
         except TimeoutError:
             raise busy(f"there was no answer within {ANSWER_SECONDS:.0f} s") from None
         finally:
             if looks is not None:
                 await looks.close()
-        thread_id = asked.body.thread_id or f"thread-{secrets.token_hex(8)}"
         await _keep(asked, thread_id, said)
     return ChatReply(thread_id=thread_id, **said.model_dump())
 

@@ -10,7 +10,7 @@ import respx
 
 from agent.budget import ModelSettings
 from agent.chat_model import SUBMIT_ANSWER
-from agent.exchange import Exchange
+from agent.memory_journal import MemoryLedger
 from agent.model import Model
 from agent.runbook_library import load_library
 from tests.agent.chatting import Kept, ask, solved
@@ -178,10 +178,6 @@ async def test_what_code_knows_is_told_by_code_even_with_a_model(model: Model) -
 @respx.mock
 async def test_every_exchange_is_kept_as_one_of_chat(model: Model) -> None:
     respx.post(URL).mock(return_value=GOOD)
-    kept: list[Exchange] = []
-
-    async def keep(exchange: Exchange) -> None:
-        kept.append(exchange)
-
-    await ask("how is memory?", model=model, keep=keep, library=library())
-    assert [(one.purpose, one.usage.llm_calls) for one in kept] == [("chat", 1)]
+    ledger = MemoryLedger()
+    await ask("how is memory?", model=model, ledger=ledger, library=library())
+    assert [(one.purpose, one.usage.llm_calls) for one in ledger.exchanges] == [("chat", 1)]
