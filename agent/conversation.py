@@ -138,7 +138,10 @@ class Conversation(Generic[T]):
     def _submitted(self, answer: Answer) -> tuple[T | None, str]:
         """The accepted submission, or what is wrong with the one that was made."""
         wrong = ""
-        for call in self._submissions(answer):
+        made = self._submissions(answer)
+        if answer.calls and len({call.arguments for call in made}) > 1:
+            return None, "your reply held several submissions that differ: make one"
+        for call in made:
             try:
                 return self.accept(call.parsed()), ""
             except ValueError as error:
