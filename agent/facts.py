@@ -10,18 +10,38 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from agent.incident import Fact, FactDraft, FactOperation
+from agent.units import UNITS, dimension, fitting, mixture
 from tools.reading import Evidence, printable
+
+__all__ = [
+    "UNITS",
+    "FactRefused",
+    "Index",
+    "Scalar",
+    "all_paths",
+    "compute",
+    "dimension",
+    "index",
+    "leaves",
+    "paths",
+    "print_bytes",
+    "print_microseconds",
+    "print_seconds",
+    "print_share",
+    "printed",
+    "resolve",
+]
 
 Scalar: TypeAlias = float | int | str | bool
 Index: TypeAlias = Mapping[str, Evidence]
 
-UNITS: tuple[str, ...] = (
-    "bytes", "ratio", "seconds", "milliseconds", "microseconds", "bytes_per_second", "per_second",
-    "count", "text", "",
-)  # fmt: skip
 LONGEST_PATH = 200
 MOST_PATHS = 2_000
 """How many paths of one reading are walked, for listings and suggestions."""
+MOST_COMPARED = 200
+"""How many of them a misspelt path is compared with."""
+LARGEST = 10**21
+"""No counter of 64 bits comes near it."""
 _OTHER_EVIDENCE = re.compile(r"(E\d{1,6}):(.*)", re.DOTALL)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _PATHS_NEEDED: dict[FactOperation, tuple[int, int, str]] = {
@@ -51,8 +71,13 @@ def compute(draft: FactDraft, evidence: Index) -> Fact:
         known = ", ".join(unit for unit in UNITS if unit)
         raise FactRefused(f"unknown unit {_quoted(draft.unit)}; use one of {known}")
     leaves = [resolve(path, draft.evidence, evidence) for path in draft.of]
-    value = leaves[0] if draft.op == "value" else _calculated(draft, leaves)
-    return Fact(**draft.model_dump(), value=_checked_unit(draft, value))
+    value = leaves[0]
+    if draft.op != "value":
+        pieces = [_start(path, draft.evidence, evidence)[0] for path in draft.of]
+        value = _calculated(draft, leaves, pieces)
+    if isinstance(value, int | float) and abs(value) >= LARGEST:
+        raise FactRefused(f"the {draft.op} is no number that a server counts to")
+    return Fact(**(draft.model_dump() | {"unit": _unit(draft, value)}), value=value)
 
 
 def resolve(path: str, evidence_id: str, evidence: Index) -> Scalar:
@@ -61,10 +86,8 @@ def resolve(path: str, evidence_id: str, evidence: Index) -> Scalar:
     if not piece.measured:
         raise FactRefused(f"{piece.id} was not measured: {_reason(piece.reading)}")
     at: Any = piece.reading
-    for step in steps:
-        if _is_not_measured(at):
-            break
-        at = _down(at, step, path, piece)
+    while steps and not _is_not_measured(at):
+        at, steps = _down(at, steps, path, piece)
     return _scalar(at, path, piece)
 
 
@@ -79,16 +102,28 @@ def _start(path: str, evidence_id: str, evidence: Index) -> tuple[Evidence, list
     return evidence[name], rest.split(".")
 
 
-def _down(at: Any, step: str, path: str, piece: Evidence) -> Any:
-    if isinstance(at, dict) and step in at:
-        return at[step]
+def _down(at: Any, steps: list[str], path: str, piece: Evidence) -> tuple[Any, list[str]]:
+    """One step down and the steps that are left; a name with dots in it takes several."""
+    if isinstance(at, dict):
+        for length in range(len(steps), 0, -1):
+            if (name := ".".join(steps[:length])) in at:
+                return at[name], steps[length:]
+    step = steps[0]
     if isinstance(at, list) and step.isascii() and step.isdigit() and len(step) < 7:
         if int(step) < len(at):
-            return at[int(step)]
+            return at[int(step)], steps[1:]
         raise FactRefused(f"{piece.id} has no {_quoted(path)}: that list has {len(at)} entries")
-    close = difflib.get_close_matches(path.rpartition(":")[2], all_paths(piece.reading), 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise FactRefused(f"{piece.id} ({piece.tool}) has no {_quoted(path)}{hint}")
+    raise FactRefused(f"{piece.id} ({piece.tool}) has no {_quoted(path)}{_hint(path, piece)}")
+
+
+def _hint(path: str, piece: Evidence) -> str:
+    """The path that may have been meant. A list's first rows stand for all: they are alike."""
+    wanted = path.rpartition(":")[2]
+    last = wanted.rpartition(".")[2]
+    known = all_paths(piece.reading)
+    alike = [one for one in known if one.rpartition(".")[2] == last] or known
+    close = difflib.get_close_matches(wanted, alike[:MOST_COMPARED], 1, 0.5)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _scalar(at: Any, path: str, piece: Evidence) -> Scalar:
@@ -127,11 +162,11 @@ def _quoted(text: str) -> str:
 # -- calculation ----------------------------------------------------------------------------
 
 
-def _calculated(draft: FactDraft, leaves: list[Scalar]) -> float | int:
+def _calculated(draft: FactDraft, leaves: list[Scalar], pieces: list[Evidence]) -> float | int:
     numbers = [_number(leaf, path) for leaf, path in zip(leaves, draft.of, strict=True)]
-    dimensions = [dimension(path) for path in draft.of]
+    _refuse_mixture(draft, pieces)
     try:
-        result = _OPERATIONS[draft.op](numbers, dimensions)
+        result = _OPERATIONS[draft.op](numbers)
     except OverflowError:
         result = math.inf
     if not math.isfinite(result):
@@ -145,27 +180,30 @@ def _number(leaf: Scalar, path: str) -> float | int:
     return leaf
 
 
-def _ratio(numbers: list[float | int], _: list[str]) -> float:
+def _refuse_mixture(draft: FactDraft, pieces: list[Evidence]) -> None:
+    """What is of different kinds, servers or moments is not one calculation."""
+    servers = sorted({piece.node.partition(" ")[0] for piece in pieces})
+    if len(servers) > 1:
+        raise FactRefused(f"{servers[0]} and {servers[1]} are different servers")
+    of = draft.of
+    if draft.op == "rate":
+        if len({piece.id for piece in pieces}) > 1:
+            raise FactRefused("the three paths of a rate belong to one piece of evidence")
+        if dimension(of[2]) != "seconds":
+            raise FactRefused(f"the third path of a rate is in seconds, {_quoted(of[2])} is not")
+        of = of[:2]
+    if draft.op != "ratio" and (mixed := mixture(of)):
+        raise FactRefused(f"{mixed[0]} and {mixed[1]} cannot be added or subtracted")
+
+
+def _ratio(numbers: list[float | int]) -> float:
     if numbers[1] == 0:
         raise FactRefused("the denominator is zero")
     return numbers[0] / numbers[1]
 
 
-def _difference(numbers: list[float | int], dimensions: list[str]) -> float | int:
-    _refuse_mixture(dimensions)
-    return numbers[0] - numbers[1]
-
-
-def _sum(numbers: list[float | int], dimensions: list[str]) -> float | int:
-    _refuse_mixture(dimensions)
-    return sum(numbers)
-
-
-def _rate(numbers: list[float | int], dimensions: list[str]) -> float:
+def _rate(numbers: list[float | int]) -> float:
     last, first, seconds = numbers
-    _refuse_mixture(dimensions[:2])
-    if dimensions[2] not in ("seconds", ""):
-        raise FactRefused(f"the third path of a rate is in {dimensions[2]}, not in seconds")
     if seconds <= 0:
         raise FactRefused("no time passed between the two samples")
     if last < first:
@@ -173,75 +211,32 @@ def _rate(numbers: list[float | int], dimensions: list[str]) -> float:
     return (last - first) / seconds
 
 
-def _refuse_mixture(dimensions: list[str]) -> None:
-    known = sorted({name for name in dimensions if name})
-    if len(known) > 1:
-        raise FactRefused(f"{known[0]} and {known[1]} cannot be added or subtracted")
-
-
-_OPERATIONS: dict[FactOperation, Callable[[list[float | int], list[str]], float | int]] = {
+_OPERATIONS: dict[FactOperation, Callable[[list[float | int]], float | int]] = {
     "ratio": _ratio,
-    "difference": _difference,
-    "sum": _sum,
+    "difference": lambda numbers: numbers[0] - numbers[1],
+    "sum": sum,
     "rate": _rate,
 }
 
 
 # -- units ----------------------------------------------------------------------------------
 
-_BYTES = frozenset(
-    {
-        "bytes", "maxmemory", "total_system_memory", "counted_memory", "mem_not_counted_for_evict",
-        "mem_replication_backlog", "mem_clients_normal", "mem_clients_slaves", "mem_aof_buffer",
-        "limit", "current_limit", "repl_backlog_size", "repl_backlog_histlen", "peak_allocated",
-        "total_allocated",
-    }
-)  # fmt: skip
-_DIMENSIONS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("bytes_per_second", re.compile(r".*(bytes|memory)_per_second")),
-    ("per_second", re.compile(r".*_per_second|.*_per_sec")),
-    ("microseconds", re.compile(r".*microseconds|usec_per_call|latest_fork_usec")),
-    ("milliseconds", re.compile(r".*milliseconds")),
-    ("seconds", re.compile(r"(.*_)?seconds(_ago)?")),
-    ("ratio", re.compile(r"(.*_)?share(_of_.*)?|pressure|coverage|hit_ratio|target_utilization")),
-    ("bytes", re.compile(r"used_memory.*|(?!share).*_bytes")),
-    ("count", re.compile(r"keys|keys_seen|keys_total|count|elements|length|expires")),
-)
 
-
-def dimension(path: str) -> str:
-    """What a path is measured in, as far as its name tells; empty if it does not."""
-    leaf = path.rpartition(":")[2].rpartition(".")[2]
-    if leaf in _BYTES:
-        return "bytes"
-    return next((name for name, pattern in _DIMENSIONS if pattern.fullmatch(leaf)), "")
-
-
-def _expected_unit(draft: FactDraft) -> str:
-    of = [dimension(path) for path in draft.of]
-    if draft.op == "ratio":
-        return "ratio" if of[0] and of[0] == of[1] else ""
-    if draft.op == "rate":
-        return {"bytes": "bytes_per_second", "count": "per_second"}.get(of[0], "")
-    return next((name for name in of if name), "")
-
-
-def _checked_unit(draft: FactDraft, value: Scalar) -> Scalar:
-    """The value, if its unit may be printed with it. A right number in a wrong unit is wrong."""
-    textual = isinstance(value, str | bool)
-    if textual and draft.unit not in ("text", ""):
-        raise FactRefused(f"{_quoted(draft.of[0])} is text: it has no unit '{draft.unit}'")
-    if not textual and draft.unit == "text":
+def _unit(draft: FactDraft, value: Scalar) -> str:
+    """The unit to print the value in: what its paths are measured in, not what was wished for."""
+    if isinstance(value, str | bool):
+        if draft.unit not in ("text", ""):
+            raise FactRefused(f"{_quoted(draft.of[0])} is text: it has no unit '{draft.unit}'")
+        return draft.unit
+    if draft.unit == "text":
         raise FactRefused(f"{_quoted(draft.of[0])} is a number: give its unit, or none")
-    expected = _expected_unit(draft)
-    if expected and not textual and draft.unit not in _PRINTABLE_AS.get(expected, {expected, ""}):
-        raise FactRefused(f"the result is in {expected}: it cannot be printed as {draft.unit}")
-    return value
-
-
-_PRINTABLE_AS: dict[str, set[str]] = {
-    "bytes_per_second": {"bytes_per_second", "per_second", ""},
-}
+    fits = fitting(draft.op, draft.of)
+    if draft.unit == "":
+        return fits[0] if "" not in fits else ""
+    if draft.unit not in fits:
+        is_in = fits[0] or "no unit that is known"
+        raise FactRefused(f"the result is in {is_in}: it cannot be printed as {draft.unit}")
+    return draft.unit
 
 
 # -- printing -------------------------------------------------------------------------------
@@ -321,7 +316,9 @@ _PRINTERS: dict[str, Callable[[float], str]] = {
     "seconds": print_seconds,
     "milliseconds": lambda value: print_microseconds(value * 1000),
     "microseconds": print_microseconds,
+    "percentage": lambda value: print_share(value / 100),
     "bytes_per_second": lambda value: f"{print_bytes(value)}/s",
+    "bytes_per_day": lambda value: f"{print_bytes(value)} a day",
     "per_second": lambda value: f"{_trimmed(value, 1 if abs(value) >= 1 else 3)}/s",
     "count": _plain,
     "": _plain,

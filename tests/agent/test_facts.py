@@ -2,11 +2,13 @@
 
 import math
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from agent.facts import (
     UNITS,
@@ -23,12 +25,14 @@ from agent.facts import (
     resolve,
 )
 from agent.incident import Fact, FactDraft
-from tests.agent.desk import GONE, MIB, fact, piece, some_evidence
+from agent.units import is_classified
+from tests.agent.desk import GONE, MEMORY, MIB, fact, piece, some_evidence
+from tools.reads import READS
 
 KNOWN = index(some_evidence())
 COUNTERS = {
     "seconds": 5.0,
-    "none": 0.0,
+    "none": {"seconds": 0.0},
     "evicted_last": 1_500,
     "evicted_first": 1_000,
     "down_last": 3,
@@ -40,6 +44,13 @@ COUNTERS = {
     "flag": True,
     "label": "42",
     "huge": 10**400,
+    "mem_fragmentation_ratio": 4.1,
+    "expired_stale_perc": 14.98,
+    "hz": 10,
+    "whatever": 7,
+    "sync_full": 12,
+    "total_microseconds": 3_000_000,
+    "events": {"a.b": {"longest.milliseconds": 40}},
 }
 
 
@@ -70,6 +81,23 @@ COUNTERS = {
             "2.0 MiB/s",
         ),
         ("value", ["E9:flag"], "", True, "yes"),
+        # The unit follows from the paths, also where none was given.
+        ("value", ["E1:used_memory"], "", 96 * MIB, "96.0 MiB"),
+        ("sum", ["E1:used_memory", "E1:counted_memory"], "", 186 * MIB, "186.0 MiB"),
+        ("ratio", ["E2:bytes_seen", "E2:keys_seen"], "", 319.81568, "319.8 bytes"),
+        ("ratio", ["E2:keys_seen", "E9:seconds"], "", 40_000.0, "40,000/s"),
+        ("ratio", ["E1:used_memory", "E9:seconds"], "", 19.2 * MIB, "19.2 MiB/s"),
+        ("ratio", ["E9:total_microseconds", "E9:sync_full"], "", 250_000, "250 ms"),
+        ("ratio", ["E1:used_memory", "E1:limit"], "", 0.96, "0.96"),
+        ("ratio", ["E9:whatever", "E9:hz"], "ratio", 0.7, "70.0 %"),
+        ("ratio", ["E9:hz", "E9:whatever"], "", 10 / 7, "1.429"),
+        ("rate", ["E9:evicted_last", "E9:evicted_first", "E9:seconds"], "", 100.0, "100/s"),
+        ("value", ["E1:pressure"], "", 0.9, "90.0 %"),
+        ("value", ["E9:mem_fragmentation_ratio"], "", 4.1, "4.1"),
+        ("value", ["E9:mem_fragmentation_ratio"], "ratio", 4.1, "410.0 %"),
+        ("value", ["E9:expired_stale_perc"], "percentage", 14.98, "15.0 %"),
+        ("value", ["E9:hz"], "", 10, "10"),
+        ("value", ["E9:events.a.b.longest.milliseconds"], "", 40, "40 ms"),
     ],
 )  # fmt: skip
 def test_facts_are_computed_and_printed_by_unit(
@@ -102,7 +130,7 @@ def test_facts_are_computed_and_printed_by_unit(
         ("value", ["maxmemory_policy"], "bytes", "is text"),
         ("value", ["used_memory", "limit"], "bytes", "takes one path"),
         ("ratio", ["used_memory"], "ratio", "takes two paths"),
-        ("ratio", ["used_memory", "E9:none"], "ratio", "denominator is zero"),
+        ("ratio", ["used_memory", "E9:none.seconds"], "", "denominator is zero"),
         ("ratio", ["used_memory", "limit"], "bytes", "the result is in ratio"),
         ("ratio", ["maxmemory_policy", "limit"], "ratio", "is not a number"),
         ("ratio", ["used_memory", "E2:prefixes.1.prefix"], "ratio", "is not a number"),
@@ -110,9 +138,29 @@ def test_facts_are_computed_and_printed_by_unit(
         ("sum", ["used_memory", "E9:seconds"], "", "cannot be added"),
         ("ratio", ["E9:huge", "E9:evicted_last"], "", "not a finite number"),
         ("rate", ["E9:down_last", "E9:down_first", "E9:seconds"], "per_second", "a reset"),
-        ("rate", ["E9:evicted_last", "E9:evicted_first", "E9:none"], "", "no time passed"),
-        ("rate", ["E9:evicted_last", "E9:evicted_first", "used_memory"], "", "not in seconds"),
+        ("rate", ["E9:evicted_last", "E9:evicted_first", "E9:none.seconds"], "", "no time passed"),
+        ("rate", ["E9:evicted_last", "E9:evicted_first", "E9:used_memory_last"], "",
+         "the third path of a rate is in seconds"),
+        ("rate", ["E9:evicted_last", "E9:evicted_first", "E9:whatever"], "", "is in seconds"),
+        ("rate", ["E9:sync_full", "E9:used_memory_first", "E9:seconds"], "",
+         "bytes and count cannot be added or subtracted"),
+        ("rate", ["E2:keys_seen", "E9:evicted_first", "E9:seconds"], "",
+         "the three paths of a rate belong to one piece of evidence"),
+        ("rate", ["E9:evicted_last", "E9:evicted_first", "E9:seconds"], "bytes_per_second",
+         "the result is in per_second"),
         ("rate", ["E9:evicted_last", "E9:evicted_first"], "", "takes three paths"),
+        ("value", ["E9:huge"], "", "no number that a server counts to"),
+        ("ratio", ["E2:bytes_seen", "E2:keys_seen"], "ratio", "the result is in bytes"),
+        ("ratio", ["E2:keys_seen", "E2:bytes_seen"], "ratio", "in no unit that is known"),
+        ("ratio", ["E1:used_memory", "E9:seconds"], "bytes", "the result is in bytes_per_second"),
+        ("value", ["E9:whatever"], "bytes", "in no unit that is known"),
+        ("value", ["E9:hz"], "ratio", "in no unit that is known"),
+        ("value", ["E9:expired_stale_perc"], "ratio", "cannot be printed as ratio"),
+        ("value", ["E9:sync_full"], "per_second", "the result is in count"),
+        ("value", ["E2:keys_seen"], "bytes", "the result is in count"),
+        ("value", ["E1:pressure"], "percentage", "the result is in ratio"),
+        ("difference", ["E1:used_memory", "E8:used_memory"], "bytes", "are different servers"),
+        ("ratio", ["E8:used_memory", "E1:limit"], "", "are different servers"),
         ("value", ["__class__"], "", "has no"),
         ("value", ["used_memory.__class__"], "", "has no"),
         ("value", ["x" * 500], "", "1 to 200 characters"),
@@ -124,9 +172,34 @@ def test_facts_are_computed_and_printed_by_unit(
 def test_a_fact_that_does_not_hold_says_exactly_why(
     op: Any, of: list[str], unit: str, why: str
 ) -> None:
-    known = {**KNOWN, "E9": piece(9, "stats", COUNTERS)}
+    elsewhere = piece(8, "memory_info", MEMORY).model_copy(update={"node": "10.0.0.2:6379 (slave)"})
+    known = {**KNOWN, "E8": elsewhere, "E9": piece(9, "stats", COUNTERS)}
     with pytest.raises(FactRefused, match=re.escape(why)):
         compute(FactDraft(name="x", evidence="E1", op=op, of=of, unit=unit), known)
+
+
+def test_every_number_a_tool_reads_is_in_the_table_of_units() -> None:
+    fields = {name for tool in READS.values() for name in numbers_of(tool.reading)}
+    assert len(fields) > 200
+    assert sorted(name for name in fields if not is_classified(name)) == []
+
+
+def numbers_of(annotation: Any) -> Iterator[str]:
+    """Names of the fields that may hold a number, in a model and the models in it."""
+    for part in get_args(annotation):
+        yield from numbers_of(part)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            if {int, float} & {field.annotation, *get_args(field.annotation)}:
+                yield name
+            yield from numbers_of(field.annotation)
+
+
+def test_a_suggestion_costs_little_however_large_the_reading() -> None:
+    rows = [{f"key_{n}": n, "bytes": n} for n in range(5_000)]
+    known = {"E1": piece(1, "bigkeys", {"rows": rows})}
+    with pytest.raises(FactRefused, match=r"did you mean rows\.\d+\.bytes\?"):
+        resolve("rows.x.bytes", "E1", known)
 
 
 NAMES = st.text("abcdefghij_", min_size=1, max_size=8)
