@@ -7,6 +7,7 @@ What cannot be computed from evidence is not said.
 import re
 from collections.abc import Collection, Sequence
 
+from agent import wording
 from agent.facts import FactRefused, Index, compute, index, leaves, paths, print_share, printed
 from agent.incident import (
     Claim,
@@ -26,20 +27,9 @@ __all__ = ["check", "check_claim", "literal_names", "paths"]
 UNKNOWN, NO_INCIDENT = "unknown", "no-incident"
 RULES = "rules"
 UNCATALOGUED: dict[str, str] = {UNKNOWN: "Cause unknown", NO_INCIDENT: "No incident found"}
+LONGEST_FREE_TEXT = 400
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _FACT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
-_TRIMMED = "\"'`“”‘’«»()[]<>,.;:!?…*–—"  # noqa: RUF001
-_TRADE_TERMS = frozenset(
-    {"p50", "p90", "p95", "p99", "p999", "p99.9", "ipv4", "ipv6", "utf-8", "resp2", "resp3"}
-)
-NUMBER_WORDS = frozenset(
-    {
-        "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
-        "nineteen", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-        "hundred", "hundreds", "thousand", "thousands", "million", "millions", "billion",
-        "billions", "dozen", "dozens", "half", "doubled", "tripled", "twice",
-    }
-)  # fmt: skip
 
 
 def check(
@@ -54,13 +44,12 @@ def check(
         *_culprit_mismatches(draft.culprit, evidence),
         *_free_text_mismatches(draft, names),
     ]
-    # The rules' sentences are ours: "half of the keys" says what a median means.
-    words = () if draft.reasoner == RULES else NUMBER_WORDS
+    ours = draft.reasoner == RULES
 
     def checked(drafts: Sequence[ClaimDraft], what: str) -> list[Claim]:
         claims = []
         for number, claim in enumerate(drafts, 1):
-            result = check_claim(claim, known, names, words)
+            result = check_claim(claim, known, names, ours=ours)
             if isinstance(result, Claim):
                 claims.append(result)
             else:
@@ -76,12 +65,12 @@ def check(
 
 
 def check_claim(
-    draft: ClaimDraft,
-    evidence: Index,
-    names: Collection[str] = (),
-    number_words: Collection[str] = NUMBER_WORDS,
+    draft: ClaimDraft, evidence: Index, names: Collection[str] = (), *, ours: bool = False
 ) -> Claim | list[str]:
-    """The claim with its numbers put in, or why it cannot be said."""
+    """The claim with its numbers put in, or why it cannot be said.
+
+    `ours`: code wrote the sentence. "Half of the keys" then says what a median means.
+    """
     facts, mismatches = _facts(draft, evidence)
     used = _PLACEHOLDER.findall(draft.text)
     plain = _PLACEHOLDER.sub(" ", draft.text)
@@ -94,8 +83,13 @@ def check_claim(
         mismatches.append("a brace in the text belongs to no {placeholder}")
     mismatches += [
         f"'{number}' in the text is no fact: cite evidence for it, or leave it out"
-        for number in bare_numbers(plain, {*names, *evidence}, number_words)
+        for number in _numbers(plain, {*names, *evidence}, ours)
     ]
+    if not ours:
+        own = wording.without_names(plain, names)
+        mismatches += [*wording.oddities(own), *wording.around(draft.text, facts)]
+        if not mismatches and (unsupported := wording.unsupported_share(plain, [*facts.values()])):
+            mismatches.append(unsupported)
     if mismatches:
         return mismatches
     # One pass: what a value holds is never read as a placeholder again.
@@ -103,30 +97,17 @@ def check_claim(
     return Claim(text=printable(" ".join(text.split()), 2_000), facts=list(facts.values()))
 
 
-def bare_numbers(
-    text: str, names: Collection[str] = (), number_words: Collection[str] = NUMBER_WORDS
-) -> list[str]:
+def _numbers(text: str, names: Collection[str], ours: bool = False) -> list[str]:
     """Words that state a number without a fact. Names known from evidence are not numbers."""
-    found = []
-    for word in printable(text, 2_000).split():
-        bare = word.strip(_TRIMMED)
-        if bare.lower() in _TRADE_TERMS or word.strip(_QUOTES) in names or bare in names:
-            continue
-        if any(map(str.isnumeric, word)) or any(
-            part in number_words for part in re.split(r"[^a-z]+", bare.lower())
-        ):
-            found.append(printable(word, 40))
-    return found
-
-
-_QUOTES = _TRIMMED.replace(":", "")
+    own = wording.without_names(text, names)
+    return wording.digits(own) if ours else wording.numbers(own)
 
 
 def literal_names(evidence: Sequence[Evidence]) -> set[str]:
     """Names from evidence that may stand in a text as they are, e.g. `user:42:`.
 
-    Only words that start with a letter: a key called "96" or "9 MiB" must not pass a number off
-    as a name.
+    Only words that start with a letter, and addresses: a key called "96" or "9 MiB" must not pass
+    a number off as a name.
     """
     return {
         name
@@ -134,7 +115,7 @@ def literal_names(evidence: Sequence[Evidence]) -> set[str]:
         for path, name in leaves(piece.reading)
         if isinstance(name, str)
         and _ANY_NAME.search(path)
-        and name[:1].isalpha()
+        and (name[:1].isalpha() or wording.ADDRESS.fullmatch(name))
         and not any(map(str.isspace, name))
     }
 
@@ -241,10 +222,17 @@ def _free_text_mismatches(draft: DiagnosisDraft, names: Collection[str]) -> list
     texts = [("why_not", other.why_not) for other in draft.alternatives]
     if draft.hypothesis is not None:
         texts.append(("hypothesis title", draft.hypothesis.title))
+    return [f"{where}: {wrong}" for where, text in texts for wrong in _free_text(text, names)]
+
+
+def _free_text(text: str, names: Collection[str]) -> list[str]:
+    if len(text) > LONGEST_FREE_TEXT:
+        return [f"longer than {LONGEST_FREE_TEXT} characters"]
+    if "{" in text or "}" in text:
+        return ["no placeholder can stand here: say it without numbers"]
     return [
-        f"{where}: '{number}' is a number without a fact"
-        for where, text in texts
-        for number in bare_numbers(text, names)
+        *(f"'{number}' is a number without a fact" for number in _numbers(text, names)),
+        *wording.oddities(wording.without_names(text, names)),
     ]
 
 

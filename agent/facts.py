@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from agent.incident import Fact, FactDraft, FactOperation
 from agent.units import UNITS, dimension, fitting, mixture
+from agent.wording import reads_like_a_number
 from tools.reading import Evidence, printable
 
 __all__ = [
@@ -40,6 +41,9 @@ MOST_PATHS = 2_000
 """How many paths of one reading are walked, for listings and suggestions."""
 MOST_COMPARED = 200
 """How many of them a misspelt path is compared with."""
+LONGEST_TEXT = 120
+"""Characters of a name or text that are printed into a sentence."""
+MOST_WORDS_OF_A_NAME = 3
 LARGEST = 10**21
 """No counter of 64 bits comes near it."""
 _OTHER_EVIDENCE = re.compile(r"(E\d{1,6}):(.*)", re.DOTALL)
@@ -247,8 +251,15 @@ def printed(fact: Fact) -> str:
     if isinstance(fact.value, bool):
         return "yes" if fact.value else "no"
     if isinstance(fact.value, str):
-        return '"' + printable(fact.value).replace('"', '\\"') + '"'
+        return _printed_text(fact.value)
     return _PRINTERS[fact.unit](fact.value)
+
+
+def _printed_text(value: str) -> str:
+    """Quoted and bounded; what reads like a number or a sentence is said to be somebody's text."""
+    quoted = '"' + printable(value, LONGEST_TEXT).replace('"', '\\"') + '"'
+    prose = len(value.split()) > MOST_WORDS_OF_A_NAME
+    return f"the text {quoted}" if prose or reads_like_a_number(value) else quoted
 
 
 def print_share(value: float) -> str:

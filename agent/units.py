@@ -38,7 +38,7 @@ _COUNTS = (
     "databases maxmemory-samples"
 )
 _PLAIN = (
-    "active_defrag_running aof_enabled aof_rewrite_in_progress async_loading cpu_cores db "
+    "aof_enabled aof_rewrite_in_progress async_loading cpu_cores db "
     "frequency hz id keys_per_slot last_at loading master_port master_sync_in_progress multi "
     "process_id rdb_bgsave_in_progress rdb_last_save_time repl_backlog_active slave_read_only slot "
     "started_at version"
@@ -57,6 +57,7 @@ _BY_NAME = {
     "total_eviction_exceeded_time": "milliseconds",
     "growth_bytes_per_day": "bytes_per_day",
     "per_second": "per_second",
+    "active_defrag_running": "percentage",
 }
 _BY_FORM: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("bytes_per_second", re.compile(r".*(bytes|memory)_per_second")),

@@ -60,7 +60,7 @@ COUNTERS = {
         ("value", ["E1:used_memory"], "bytes", 96 * MIB, "96.0 MiB"),
         ("value", ["E2:prefixes.0.bytes"], "bytes", 60 * MIB, "60.0 MiB"),
         ("value", ["E2:prefixes.0.prefix"], "text", "session:", '"session:"'),
-        ("value", ["E2:prefixes.1.prefix"], "", "96", '"96"'),
+        ("value", ["E2:prefixes.1.prefix"], "", "96", 'the text "96"'),
         ("value", ["E4:parameters.maxmemory"], "bytes", 100 * MIB, "100.0 MiB"),
         ("ratio", ["E1:counted_memory", "E4:parameters.maxmemory"], "ratio", 0.9, "90.0 %"),
         ("ratio", ["E2:bytes_seen", "E2:keys_seen"], "bytes", 319.81568, "319.8 bytes"),
