@@ -76,7 +76,9 @@ def changes(before: Sequence[Evidence], after: Sequence[Evidence]) -> Changes:
             same += [] if drafts else ["the configuration"]
         else:
             drafts = _values(tool, old, new, known, same)
-        claims += [claim for d in drafts if isinstance(claim := check_claim(d, known), Claim)]
+        claims += [
+            claim for d in drafts if isinstance(claim := check_claim(d, known, ours=True), Claim)
+        ]
     return Changes(claims[:MOST_CHANGES], same)
 
 

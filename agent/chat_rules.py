@@ -208,7 +208,7 @@ async def _value_of(question: Question, term: Term) -> Claim | None:
     held = seen[-1].reading.get(term.path)
     unit = "text" if isinstance(held, str) else dimension(term.path)
     draft = draft_of(f"Here it is {{{term.path}:{unit}}}.", seen[-1].id)
-    said = check_claim(draft, index(seen))
+    said = check_claim(draft, index(seen), ours=True)
     return said if isinstance(said, Claim) else None
 
 

@@ -66,7 +66,7 @@ def say(topic: str, evidence: Sequence[Evidence]) -> tuple[list[Claim], list[str
         else:
             for sentence in (each for each in TOPICS[topic] if each.kind is kind):
                 for draft in _drafts(sentence, piece):
-                    result = check_claim(draft, known, names)
+                    result = check_claim(draft, known, names, ours=True)
                     if isinstance(result, Claim):
                         claims.append(result)
                     else:
@@ -142,6 +142,6 @@ def say_parameter(name: str, evidence: Sequence[Evidence]) -> Claim | list[str]:
             unit = "bytes" if number and name in _IN_BYTES else ""
             fact = FactDraft(name="value", evidence=piece.id, of=[f"parameters.{name}"], unit=unit)
             draft = ClaimDraft(text=f"{name} is {{value}}.", facts=[fact])
-            return check_claim(draft, index([piece]), {name})
+            return check_claim(draft, index([piece]), {name}, ours=True)
     failed = [_reason(p) for p in evidence if p.tool == tool_of(Configuration) and not p.measured]
     return failed[-1:] or [f"the configuration parameter {name} was not read"]

@@ -202,7 +202,7 @@ async def test_what_changed_since_the_incident_and_since_the_one_before() -> Non
     said = await ask("what has changed?", look=desk.look, records=records)
     assert "Since this incident was looked into:" in said.answer
     assert "Used memory went from 96.0 MiB to 50.0 MiB. [E1, E" in said.answer
-    assert "The parameter maxmemory went from 104,857,600 to 1. [E4, E" in said.answer
+    assert "The parameter maxmemory went from 100.0 MiB to 1 byte. [E4, E" in said.answer
     assert "Since the earlier incident A0:" in said.answer
     assert "Used memory went from 10.0 MiB to 96.0 MiB. [A0/E1, E1]" in said.answer
     assert "A0" in [source.id for source in said.citations if source.kind == "incident"]
