@@ -116,7 +116,7 @@ class ModelSettings:
 
 @dataclass
 class Budget:
-    """What one incident or question may still spend on the model."""
+    """What one attempt at an incident, or one question, may still spend on the model."""
 
     settings: ModelSettings
     ledger: Ledger | None = None
@@ -126,8 +126,6 @@ class Budget:
     tokens: int = 0
     seconds: float = 0.0
     dollars: float = 0.0
-    attempt: int = 1
-    """Each attempt at an incident that a person starts gets the caps anew."""
     answers: int = 1
     """Times the usual length of an answer, for a model that thinks first."""
     scale: float = 1.0
@@ -136,26 +134,25 @@ class Budget:
     @property
     def calls_left(self) -> int:
         """Model calls."""
-        return self.settings.max_calls * self.attempt - self.calls
+        return self.settings.max_calls - self.calls
 
     @property
     def tool_calls_left(self) -> int:
         """Looks."""
-        return self.settings.max_tool_calls * self.attempt - self.tool_calls
+        return self.settings.max_tool_calls - self.tool_calls
 
     @property
     def tokens_left(self) -> int:
         """Tokens, input and output together."""
-        return self.settings.max_tokens * self.attempt - self.tokens
+        return self.settings.max_tokens - self.tokens
 
     @property
     def seconds_left(self) -> float:
         """Seconds of waiting for the model and its looks."""
-        return self.settings.seconds_per_incident * self.attempt - self.seconds
+        return self.settings.seconds_per_incident - self.seconds
 
-    def known(self, spent: Usage, attempt: int) -> None:
+    def known(self, spent: Usage) -> None:
         """Take over what the ledger says was spent, by a process that crashed for example."""
-        self.attempt = attempt
         self.calls = max(self.calls, spent.llm_calls)
         self.tokens = max(self.tokens, spent.input_tokens + spent.output_tokens)
         self.seconds = max(self.seconds, spent.seconds)
@@ -212,7 +209,7 @@ class Budget:
         cap, price = self.settings.max_dollars, self.settings.price
         if cap is None or price is None:
             return self.settings.max_tokens
-        left = cap * self.attempt - self.dollars
+        left = cap - self.dollars
         left -= price.dollars(Usage(input_tokens=request_tokens))
         if left < price.dollars(Usage(output_tokens=LEAST_ANSWER_TOKENS)):
             raise ReasonerUnavailable(

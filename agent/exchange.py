@@ -39,6 +39,8 @@ class Exchange(Words):
     """Names of the functions that were offered."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The other parameters of the request, such as `tool_choice`."""
+    manners: dict[str, Any] = Field(default_factory=dict)
+    """How the endpoint had taught us to ask it, as `agent/endpoint_quirks.py` has it."""
     reply: dict[str, Any] | None = None
     """The assistant's message; None if there was no usable one."""
     failure: str = ""
@@ -64,7 +66,7 @@ class Ledger(Protocol):
     """
 
     async def spent(self) -> Usage:
-        """Of this investigation or question so far, calls of processes that died included."""
+        """In this attempt or thread so far, calls of processes that died included."""
 
     async def reserve(self, model: str, most: Usage) -> None:
         """Set aside what a call may cost. Raises ReasonerUnavailable if the day cannot pay it."""

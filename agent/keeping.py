@@ -1,11 +1,11 @@
 """Every request of a conversation with a model is handed on for keeping, redacted. No I/O."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.endpoint_quirks import Question
+from agent.endpoint_quirks import Manners, Question
 from agent.exchange import Exchange, Purpose
 from agent.incident import Usage
 from agent.model_reply import Answer, Message
@@ -25,8 +25,9 @@ class Asked:
 
     question: Question
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    manners: Manners = field(default_factory=Manners)
     sent: dict[str, Any] = field(default_factory=dict)
-    """As it was sent last."""
+    """As it was sent last, with those manners."""
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Transcript:
             messages=redact_tree(messages[earlier:]),
             tools=[str(tool["function"]["name"]) for tool in asked.question.tools],
             options=redact_tree(options),
+            manners=asdict(asked.manners) | {"refused": sorted(asked.manners.refused)},
             reply=redact_tree(came.as_came()) if came else None,
             failure=failure,
             usage=came.usage if came else Usage(llm_calls=1),

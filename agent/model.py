@@ -48,10 +48,10 @@ class Model:
         self._unheeded = 0
         self._thinks_long = False
 
-    def budget(self, incident: str) -> Budget:
-        """The budget of one incident (or chat turn), remembered while this process lives."""
-        budget = self._budgets.setdefault(incident, Budget(self.settings))
-        self._budgets.move_to_end(incident)
+    def budget(self, attempt: str) -> Budget:
+        """The budget of one attempt at an incident, remembered while this process lives."""
+        budget = self._budgets.setdefault(attempt, Budget(self.settings))
+        self._budgets.move_to_end(attempt)
         while len(self._budgets) > MOST_INCIDENTS:
             self._budgets.popitem(last=False)
         return budget
@@ -137,7 +137,8 @@ class Model:
         tries = 0
         plain: Manners | None = None
         while True:
-            asked.sent = parameters(asked.question, plain or self.manners)
+            asked.manners = plain or self.manners
+            asked.sent = parameters(asked.question, asked.manners)
             try:
                 reply = await self._endpoint.send(asked.sent, hear)
             except EndpointError as error:

@@ -46,9 +46,9 @@ class OpenAIReasoner:
     ) -> DiagnosisDraft:
         """Look further and submit. Raises ReasonerUnavailable; then the rules stand."""
         library = self._library or case.runbooks
-        budget = self._model.budget(case.incident.id)
+        budget = self._model.budget(f"{case.incident.id}/{case.incident.attempt}")
         budget.ledger = case.ledger
-        budget.known(await case.ledger.spent(), case.incident.attempt)
+        budget.known(await case.ledger.spent())
 
         told = self._first_told(case)
         corrections = (

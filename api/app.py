@@ -18,6 +18,7 @@ from api import (
     logs,
     problems,
     recordings,
+    transcripts,
 )
 from api.alerts import intake
 from api.auth import Tokens
@@ -78,7 +79,7 @@ def create_app(
     app.add_middleware(Observed)
     for router in (
         intake.router, incidents.router, actions.router, events.router, chat.router,
-        catalogues.router, recordings.router,
+        catalogues.router, recordings.router, transcripts.router,
     ):  # fmt: skip
         app.include_router(router, responses=_ERRORS)
     app.include_router(health.router)

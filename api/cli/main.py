@@ -143,6 +143,32 @@ def approve(
 
 
 @app.command()
+def transcript(
+    incident: Annotated[str, typer.Argument(help="The incident's id.")],
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Hold the conversation again, without a model.")
+    ] = False,
+    as_json: AsJson = False,
+    full: Annotated[bool, typer.Option("--full", help="Every message whole.")] = False,
+) -> None:
+    """Show what a model was told about an incident and what it said, or --replay it."""
+    from api.cli import transcript as transcripts
+
+    if replay:
+        transcripts.replay(incident, as_json=as_json)
+    else:
+        transcripts.show(incident, as_json=as_json, full=full)
+
+
+@app.command()
+def usage(as_json: AsJson = False) -> None:
+    """What models cost on each day, and what a day may cost."""
+    from api.cli.transcript import usage as show
+
+    show(as_json=as_json)
+
+
+@app.command()
 def verdict(
     incident: Annotated[str, typer.Argument(help="The incident's id.")],
     root_cause: Annotated[str, typer.Option(help="A cause's id, unknown or no-incident.")],

@@ -42,14 +42,14 @@ class SqlLedger:
         self._reserved: int | None = None
 
     async def spent(self) -> Usage:
-        """By every attempt at the incident, or in the thread."""
+        """In this attempt at the incident, or in the thread."""
         mine = (
-            ExchangeRow.incident_id == self._incident_id
-            if self._thread_id is None
-            else ExchangeRow.thread_id == self._thread_id
+            ExchangeRow.incident_id == self._incident_id,
+            ExchangeRow.attempt == self._attempt,
+            ExchangeRow.thread_id == self._thread_id,
         )
         async with self._database.reading() as session:
-            return await _sum(session, mine, ExchangeRow.purpose == self._purpose)
+            return await _sum(session, *mine)
 
     async def reserve(self, model: str, most: Usage) -> None:
         """Set the call aside, unless the day cannot pay it: then ReasonerUnavailable."""

@@ -95,7 +95,7 @@ def test_an_incident_refuses_the_call_that_would_exceed_a_cap(
     given: dict[str, Any], spent: Usage, request_tokens: int, expected: int | str
 ) -> None:
     budget = Budget(settings(**given))
-    budget.known(spent, attempt=1)
+    budget.known(spent)
     if isinstance(expected, int):
         assert budget.answer_tokens(request_tokens) == pytest.approx(expected, abs=1)
         return
@@ -104,23 +104,10 @@ def test_an_incident_refuses_the_call_that_would_exceed_a_cap(
     assert str(refused.value) == expected
 
 
-@pytest.mark.parametrize("name", ["llm_calls", "input_tokens", "output_tokens", "seconds"])
-def test_another_attempt_gets_the_caps_anew(name: str) -> None:
-    budget = Budget(settings())
-    spent = Usage(**{name: 40_000})
-    budget.known(spent, attempt=1)
-    with pytest.raises(ReasonerUnavailable):
-        budget.answer_tokens(100)
-    spent = Usage(llm_calls=6, input_tokens=20_000, output_tokens=20_000, seconds=60)
-    again = Budget(settings())
-    again.known(spent, attempt=2)
-    assert again.answer_tokens(100) == 2_500
-
-
 def test_what_this_process_spent_counts_where_the_ledger_knows_less() -> None:
     budget = Budget(settings())
     budget.spend(Usage(input_tokens=30_000, output_tokens=1_000), 30_000)
-    budget.known(Usage(), attempt=1)
+    budget.known(Usage())
     assert (budget.calls, budget.tokens) == (1, 31_000)
     assert budget.dollars == pytest.approx(0.07)
 

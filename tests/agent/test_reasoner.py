@@ -14,6 +14,7 @@ from agent.context import ReasonerUnavailable
 from agent.exchange import Exchange
 from agent.functions import SUBMIT, read_functions, submit_function
 from agent.incident import Alert, Diagnosis, DiagnosisDraft, Usage
+from agent.memory_journal import MemoryLedger
 from agent.reasoner import OpenAIReasoner
 from agent.runbook_library import load_library
 from tests.agent.desk import AT, MIB, Desk, library
@@ -211,7 +212,8 @@ async def test_what_the_ledger_says_was_spent_counts_after_a_restart(
     with pytest.raises(ReasonerUnavailable, match="cap of 6 model calls"):
         await reasoner().investigate(desk)
     assert not respx.calls
-    desk.incident.attempt = 2  # a person asked for a new investigation
+    desk.incident.attempt = 2  # a person asked for a new investigation, which has the caps anew
+    desk.ledger = MemoryLedger()
     respx.post(URL).mock(return_value=reply(DONE))
     assert await reasoner().investigate(desk)
 

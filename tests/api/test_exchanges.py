@@ -139,10 +139,12 @@ async def test_chat_counts_into_the_day_but_not_into_the_incident(database: Data
 
 async def test_a_transcript_is_paged_oldest_first(database: Database) -> None:
     incident_id = await opened(database)
-    for attempt in (1, 1, 2):
+    for attempt, so_far in ((1, 1), (1, 2), (2, 1)):
         ledger = SqlLedger(database, WIDE, incident_id=incident_id, attempt=attempt)
         await ledger.reserve("openai:m", MOST)
         await ledger.keep(exchange())
+        # A person who asks to look again gets the caps of an incident anew.
+        assert (await ledger.spent()).llm_calls == so_far
     first = await kept(database, incident_id, limit=2)
     rest = await kept(database, incident_id, after=first[-1].id)
     assert [one.attempt for one in [*first, *rest]] == [1, 1, 2]
