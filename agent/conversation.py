@@ -114,21 +114,27 @@ class Conversation(Generic[T]):
 
     def _compact(self) -> bool:
         """Make the conversation shorter, a little more each time; False: there is no more to."""
-        self._compactions += 1
-        if self._compactions > 1 + len(SHARES):
-            return False
-        unread = len(self.messages) if self._compactions > 1 else self._unread()
+        while self._compactions <= len(SHARES):
+            before = list(self.messages)
+            self._compactions += 1
+            self._leave_out(self._compactions)
+            if self.messages != before or self._compactions > len(SHARES):
+                return True
+        return False
+
+    def _leave_out(self, step: int) -> None:
+        """First what looks showed that the model has read, then of everything."""
+        unread = len(self.messages) if step > 1 else self._unread()
         self.messages = [
             message | {"content": self._briefs.get(str(message["content"]), message["content"])}
             if message["role"] == "tool" and at < unread
             else message
             for at, message in enumerate(self.messages)
         ]
-        if self._compactions > 1 and self.shorter is not None:
-            opening = self.shorter(SHARES[self._compactions - 2])
+        if step > 1 and self.shorter is not None:
+            opening = self.shorter(SHARES[step - 2])
             self.messages[: self._opening] = opening
             self._opening = len(opening)
-        return True
 
     def _unread(self) -> int:
         """Where the messages begin that the model has not answered yet."""

@@ -61,17 +61,41 @@ class Endpoint:
         self._settings = settings
         self._client: AsyncOpenAI | None = None
         self._opening = asyncio.Lock()
+        self._tried_v1 = False
+        self._omitted: dict[str, Any] = {}
+        """Headers that the library would send, and must not."""
 
     async def send(self, parameters: Mapping[str, Any], hear: Hear | None = None) -> dict[str, Any]:
         """The reply, whole. Raises EndpointError; TimeoutError if the library gave up waiting."""
+        client = await self._open()
+        try:
+            return await self._send(client, parameters, hear)
+        except EndpointError as error:
+            if error.status != 404 or client.base_url.path != "/" or self._tried_v1:
+                raise
+        # An address without a path: most servers keep Chat Completions under /v1.
+        self._tried_v1 = True
+        as_configured, client.base_url = client.base_url, client.base_url.join("/v1/")
+        try:
+            return await self._send(client, parameters, hear)
+        except EndpointError as error:
+            if error.status == 404:
+                client.base_url = as_configured
+            raise
+
+    async def _send(
+        self, client: "AsyncOpenAI", parameters: Mapping[str, Any], hear: Hear | None
+    ) -> dict[str, Any]:
         import httpx2
         import openai
 
-        client = await self._open()
         body = dict(parameters)
         try:
             async with client.chat.completions.with_streaming_response.create(
-                model=body.pop("model"), messages=body.pop("messages"), extra_body=body
+                model=body.pop("model"),
+                messages=body.pop("messages"),
+                extra_body=body,
+                extra_headers=self._omitted,
             ) as response:
                 arriving = response.http_response.aiter_bytes()
                 return await read_reply(arriving, self._settings.idle_seconds, hear)
@@ -102,7 +126,11 @@ class Endpoint:
         async with self._opening:
             if self._client is None:
                 # Importing openai and loading certificates block: not on the event loop.
-                self._client = await asyncio.to_thread(self._connect)
+                try:
+                    self._client = await asyncio.to_thread(self._connect)
+                except (OSError, ValueError) as error:
+                    because = f"the model's client cannot be set up: {type(error).__name__}"
+                    raise EndpointError(because) from error
             return self._client
 
     def _connect(self) -> "AsyncOpenAI":
@@ -112,10 +140,12 @@ class Endpoint:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit
 
         settings, at = self._settings, address(self._settings)
-        key = settings.api_key or "not-needed"
-        headers: dict[str, Any] = {"Authorization": Omit(), "api-key": key} if at.azure else {}
+        key = settings.api_key.strip() or "not-needed"
+        headers = {"api-key": key} if at.azure else {}
         own = {name.title() if name.lower() == "authorization" else name.lower(): value
                for name, value in at.headers.items()}  # fmt: skip
+        if at.azure and "Authorization" not in own:
+            self._omitted = {"Authorization": Omit()}
         ca_file = settings.ca_file
         client = AsyncOpenAI(
             api_key=key,

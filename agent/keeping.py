@@ -24,6 +24,8 @@ class Asked:
     """One request on its way."""
 
     question: Question
+    estimate: int = 0
+    """Tokens of the question, pessimistically."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     manners: Manners = field(default_factory=Manners)
     sent: dict[str, Any] = field(default_factory=dict)

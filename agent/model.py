@@ -76,7 +76,8 @@ class Model:
         asked = Asked(
             Question(
                 self.settings.model, messages, tools, must_call, room, options=self.settings.options
-            )
+            ),
+            estimate,
         )
         started = time.monotonic()
         try:
@@ -143,7 +144,8 @@ class Model:
                 reply = await self._endpoint.send(asked.sent, hear)
             except EndpointError as error:
                 if says_too_long(error):
-                    raise self._too_long(error) from error
+                    self._answer_in_the_rest(asked, error)
+                    continue
                 if learned := lesson(self.manners, error, asked.sent):
                     self.manners = learned
                     continue
@@ -162,11 +164,18 @@ class Model:
         self._tried_plainly |= unclear
         return unclear and self.manners != PLAINEST
 
-    def _too_long(self, error: EndpointError) -> TooLong:
+    def _answer_in_the_rest(self, asked: Asked, error: EndpointError) -> None:
+        """Ask for an answer no longer than the window leaves. Raises TooLong if that is too little.
+
+        An endpoint counts question and answer together, and now it may have said up to what.
+        """
         named = window_named(error)
         if named:
             self._window = min(named, self._window or named)
-        return TooLong(self._window or None)
+        rest = self._window - asked.estimate
+        if not named or not LEAST_ANSWER_TOKENS <= rest < asked.question.room:
+            raise TooLong(self._window or None) from error
+        asked.question = replace(asked.question, room=rest)
 
     def _learn_from(self, answer: Answer, asked: Asked) -> None:
         """Does it heed functions, and does it need longer answers because it thinks?"""

@@ -264,3 +264,24 @@ async def test_compaction_works_without_function_calling_too() -> None:
     assert await talk.run()
     assert 0.5 in talk.shares
     assert tool_messages(requests()[-1]) == {}
+
+
+@respx.mock
+async def test_a_prompt_that_leaves_less_for_the_answer_is_not_cut() -> None:
+    """Question and answer share the window: a shorter answer is asked for first."""
+    talk = Talk()
+    limit = 15_800
+
+    def shared(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        if characters(body) / 3.2 + body["max_completion_tokens"] > limit:
+            message = f"maximum context length is {limit} tokens. However, you requested more"
+            return refused(message, 400, code="context_length_exceeded")
+        return reply(DONE)
+
+    respx.post(URL).mock(side_effect=shared)
+    assert await talk.run()
+    first, second = requests()
+    assert second["max_completion_tokens"] < first["max_completion_tokens"] == 2_500
+    assert second["messages"] == first["messages"]
+    assert talk.shares == [1.0]
