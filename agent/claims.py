@@ -8,12 +8,11 @@ import re
 from collections.abc import Collection, Sequence
 
 from agent import wording
+from agent.culprits import culprit_mismatches
 from agent.facts import FactRefused, Index, compute, index, leaves, paths, print_share, printed
 from agent.incident import (
     Claim,
     ClaimDraft,
-    Culprit,
-    CulpritKind,
     Diagnosis,
     DiagnosisDraft,
     Fact,
@@ -41,7 +40,7 @@ def check(
     names = literal_names(evidence)
     mismatches = [
         *_cause_mismatches(draft, causes),
-        *_culprit_mismatches(draft.culprit, evidence),
+        *culprit_mismatches(draft.culprit, evidence),
         *_free_text_mismatches(draft, names),
     ]
     ours = draft.reasoner == RULES
@@ -161,6 +160,8 @@ def _cause_mismatches(draft: DiagnosisDraft, causes: dict[str, Cause]) -> list[s
         mismatches.append(f"'{printable(root, 60)}' cannot contribute to itself")
     if root == NO_INCIDENT and draft.contributing:
         mismatches.append("no-incident has no contributing causes")
+    if root == NO_INCIDENT and draft.culprit.kind != "none":
+        mismatches.append("no-incident has no culprit: kind none")
     if draft.hypothesis is not None and root != UNKNOWN:
         mismatches.append("a hypothesis goes only with root_cause 'unknown'")
     if not draft.claims and root not in UNCATALOGUED:
@@ -172,47 +173,6 @@ _ANY_NAME = re.compile(
     r"(^|\.)(key|prefix|name|label|address|client|client_name|client_address|user|username"
     r"|command|object|event|code|encoding|library|master_host)$"
 )
-_KEYS = re.compile(r"^(?!.*by_(type|name|address|command)\.\d+\.key$)(.*\.)?(key|object)$")
-_NAMES_OF: dict[CulpritKind, re.Pattern[str]] = {
-    "key": _KEYS,
-    "stream": _KEYS,
-    "prefix": re.compile(r"(^|\.)prefix$"),
-    "client": re.compile(
-        r"by_(name|address)\.\d+\.key$|largest\.\d+\.name$"
-        r"|(^|\.)(label|address|client|client_name|client_address|user|username)$"
-    ),
-    "replica": re.compile(r"(^|\.)(address|master_host)$"),
-}
-
-
-def _culprit_mismatches(culprit: Culprit, evidence: Sequence[Evidence]) -> list[str]:
-    name = printable(culprit.name, 80)
-    if culprit.kind == "none":
-        return (
-            [f"a culprit of kind none has no name, but '{name}' is given"] if culprit.name else []
-        )
-    if not culprit.name:
-        return [f"a culprit of kind {culprit.kind} needs a name from evidence, or kind none"]
-    if any(_names(piece, culprit) for piece in evidence):
-        return []
-    return [f"the culprit '{name}' occurs in no evidence as a {culprit.kind}"]
-
-
-def _names(piece: Evidence, culprit: Culprit) -> bool:
-    if culprit.kind == "host":
-        followed = piece.reading.get("primary") if piece.measured else None
-        return culprit.name in (piece.node, piece.node.partition(" ")[0], piece.target, followed)
-    if not piece.measured:
-        return False
-    if culprit.kind == "config":
-        parameters = piece.reading.get("parameters")
-        return (
-            isinstance(parameters, dict) and culprit.name in parameters
-        ) or culprit.name.replace("-", "_") in piece.reading
-    pattern = _NAMES_OF[culprit.kind]
-    return any(
-        leaf == culprit.name and pattern.search(path) for path, leaf in leaves(piece.reading)
-    )
 
 
 def _free_text_mismatches(draft: DiagnosisDraft, names: Collection[str]) -> list[str]:

@@ -6,6 +6,7 @@ step needs. A finished step may run again after a crash, so every step is repeat
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
 from langgraph.runtime import Runtime
@@ -27,6 +28,8 @@ from agent.thresholds import crossings
 
 MOST_CORRECTIONS = 2
 """How often a submission that fails the evidence check goes back to the model."""
+MOST_SHOWN = 5
+"""Mismatches named in the reason why a submission was not used."""
 
 
 class State(TypedDict, total=False):
@@ -114,7 +117,7 @@ async def verify_claims(state: State, runtime: On) -> Update:
     rules = check(DiagnosisDraft.model_validate(state["rules_draft"]), evidence, context.library)
     if not isinstance(rules, Diagnosis):
         # Ours to fix, and never a reason to leave the incident without an answer.
-        rules = _unknown("the rules' own claims failed the evidence check: " + "; ".join(rules))
+        rules = _unknown("the rules' own claims failed the evidence check: " + _few(rules))
     model: Diagnosis | None = None
     failure = state.get("model_failure", "")
     if draft := state.get("model_draft"):
@@ -124,7 +127,7 @@ async def verify_claims(state: State, runtime: On) -> Update:
         elif state["corrections"] < MOST_CORRECTIONS:
             return {"mismatches": checked, "corrections": state["corrections"] + 1}
         else:
-            failure = "its claims failed the evidence check: " + "; ".join(checked)
+            failure = "its claims failed the evidence check: " + _few(checked)
     incident = await context.journal.incident()
     signals = detect(evidence)
     standing = standing_of(
@@ -267,6 +270,12 @@ async def _case(state: State, context: Context) -> CaseFile:
     journal = context.journal
     books = _loaded(state, context)
     return CaseFile(context, await journal.incident(), books, await journal.evidence())
+
+
+def _few(mismatches: Sequence[str]) -> str:
+    more = len(mismatches) - MOST_SHOWN
+    shown = "; ".join(mismatches[:MOST_SHOWN])
+    return f"{shown}; and {more} more" if more > 0 else shown
 
 
 def _unknown(reason: str) -> Diagnosis:

@@ -226,6 +226,11 @@ SUSPICION = HypothesisDraft(title="A new client", claims=[ClaimDraft(text="{used
         ({"culprit": Culprit(kind="none", name="session:")}, "kind none has no name"),
         ({"culprit": Culprit(kind="config", name="timeout")}, "occurs in no evidence"),
         ({"culprit": Culprit(kind="host", name="10.0.0.1")}, "occurs in no evidence"),
+        (
+            {"root_cause": "no-incident", "contributing": [],
+             "culprit": Culprit(kind="prefix", name="session:")},
+            "no-incident has no culprit",
+        ),
         ({"hypothesis": SUSPICION}, "only with root_cause 'unknown'"),
         (
             {"alternatives": [Alternative(root_cause="x", confidence=0.1, why_not="no")]},
@@ -270,25 +275,6 @@ def test_what_does_not_hold_is_said_exactly(given_: dict[str, Any], why: str) ->
 )
 def test_culprits_named_in_evidence(culprit: Culprit) -> None:
     assert isinstance(checked(culprit=culprit), Diagnosis)
-
-
-def test_clients_are_named_by_name_or_address_and_groups_are_no_keys() -> None:
-    reading = {
-        "by_name": [{"key": "worker-7"}],
-        "by_command": [{"key": "get"}],
-        "largest": [{"label": "10.0.0.9:1234", "address": "10.0.0.9:1234", "name": ""}],
-    }
-    evidence = [*some_evidence(), piece(5, "clients", reading)]
-    for kind, name, holds in [
-        ("client", "worker-7", True),
-        ("client", "10.0.0.9:1234", True),
-        ("client", "get", False),
-        ("key", "worker-7", False),
-    ]:
-        result = check(
-            draft(culprit=Culprit.model_validate({"kind": kind, "name": name})), evidence, library()
-        )
-        assert isinstance(result, Diagnosis) is holds, (kind, name)
 
 
 def test_a_hypothesis_is_checked_like_a_claim() -> None:
