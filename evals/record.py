@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals import servers
-from evals.faults import FAULTS
-from evals.truth import INCIDENTS, RECORDING_SUFFIX, TRUTH_SUFFIX, truth_of, write_truth
+from evals.faults import FAULTS, Fault
+from evals.faults.beyond import BEYOND
+from evals.truth import RECORDING_SUFFIX, SUITES, TRUTH_SUFFIX, Suite, truth_of, write_truth
 from tools.connection import open_for_reading
 from tools.recording import CAPTURE_BYTES, capture
 from tools.recording_file import write
@@ -25,6 +26,10 @@ _NOUNS = (
     "juniper", "kettle", "lantern", "meadow", "nutmeg", "orchard", "pebble", "quarry",
     "river", "sparrow", "thicket", "umber", "valley", "willow", "yarrow",
 )  # fmt: skip
+
+
+LABS: dict[Suite, dict[str, Fault]] = {"incidents": FAULTS, "beyond": BEYOND}
+"""What each suite is recorded from."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,18 @@ class Take:
         return f"{self.name}{RECORDING_SUFFIX}", f"{self.name}{TRUTH_SUFFIX}"
 
 
-def takes(only: str = "*") -> Iterator[Take]:
+def fault_of(take: Take) -> Fault:
+    """The fault of a take, whichever suite it is for. Raises KeyError."""
+    return {**FAULTS, **BEYOND}[take.fault]
+
+
+def takes(only: str = "*", suite: Suite = "incidents") -> Iterator[Take]:
     """Each fault with as many seeds as it says, on its builds in turn.
 
     `only` is a glob over ids of faults and names of recordings. Where a fault begins among its
     builds depends on nothing but its id: further faults rename no recording.
     """
-    for fault in FAULTS.values():
+    for fault in LABS[suite].values():
         first = hashlib.sha256(fault.id.encode()).digest()[0]
         for seed in range(1, fault.recordings + 1):
             take = Take(fault.id, fault.builds[(first + seed) % len(fault.builds)], seed)
@@ -68,10 +78,12 @@ def takes(only: str = "*") -> Iterator[Take]:
                 yield take
 
 
-async def record(take: Take, directory: Path = INCIDENTS, scale: float = SCALE) -> Path:
+async def record(
+    take: Take, directory: Path = SUITES["incidents"], scale: float = SCALE
+) -> Path:
     """Cause the fault and capture the server. Raises LookupError if the build is missing."""
     path, truth_path = (directory / name for name in take.files)
-    fault = FAULTS[take.fault]
+    fault = fault_of(take)
     with (
         servers.running(take.build, *fault.arguments_for(take.build)) as server,
         fault.prepare(server, take.seed, scale) as expected,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from agent.exchange import Exchange
 from agent.incident import Action, Culprit, Diagnosis, Usage
 from evals.harm import UNKNOWN, Judged, Server, judge_all, missing
 from evals.scoring_facts import Checked
@@ -29,6 +30,8 @@ class Result:
     evidence: tuple[Evidence, ...] = ()
     """All that was looked at."""
     usage: Usage = field(default_factory=Usage)
+    exchanges: tuple[Exchange, ...] = ()
+    """With the model, if one was asked."""
     seconds: float = 0.0
     failure: str = ""
 

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent.context import Context, Reasoner, Target
+from agent.exchange import Exchange
 from agent.incident import Alert, Diagnosis, Incident
-from agent.memory_journal import MemoryJournal
+from agent.memory_journal import MemoryJournal, MemoryLedger
 from agent.redaction import redact_tree
 from agent.rules import Rules
 from agent.run import investigate
@@ -55,7 +56,9 @@ async def _worked(
     recorded: RecordedIncident, library: Library, model: Reasoner | None = None
 ) -> Result:
     started = time.monotonic()
-    incident, evidence = await diagnose(recorded, library, model)
+    context = opened(recorded, library, model)
+    incident = await investigate(context, await context.journal.incident())
+    evidence = await context.journal.evidence()
     seconds = time.monotonic() - started
     diagnosis = incident.diagnosis
     readings = {piece.tool: piece.reading for piece in reversed(evidence)}
@@ -72,8 +75,14 @@ async def _worked(
         readings=readings,
         evidence=tuple(evidence),
         usage=incident.usage,
+        exchanges=_exchanges(context),
         seconds=seconds,
     )
+
+
+def _exchanges(context: Context) -> tuple[Exchange, ...]:
+    ledger = context.journal.ledger
+    return tuple(ledger.exchanges) if isinstance(ledger, MemoryLedger) else ()
 
 
 async def diagnose(

@@ -39,6 +39,11 @@ def script_named(model: str) -> str | None:
     return name
 
 
+def label(model: str) -> str:
+    """The model's name as reports show it: nobody takes a script for a model."""
+    return f"scripted: {script_named(model)}" if model.startswith(PREFIX) else model
+
+
 async def work_by_script(recorded: RecordedIncident, library: Library, name: str) -> Result:
     """One incident, worked with a scripted model at an endpoint of its own."""
     async with serving(SCRIPTS[name](recorded, library)) as base_url:

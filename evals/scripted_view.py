@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.facts import leaves
 from agent.functions import SUBMIT
 
 _WRONG_CLAIM = re.compile(r"\bclaim ([0-9]{1,3}):")
+_TABLE = re.compile(r"(.+)\.N\.\{(.*)\}")
+"""`rows.N.{a,b}`: rows as lists of values by their number (`agent/digest.py`)."""
 _NO_VALUE = ("not measured: ", "(")
 """How a reading in a prompt begins where it shows no value: a refusal, or rows that were cut."""
+_UNMEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,24 @@ class Shown:
     def leaves(self) -> Iterator[Leaf]:
         """Every value on show that a fact may name."""
         for evidence, (tool, reading) in self.readings.items():
-            for path, value in leaves(reading):
-                shown = not (isinstance(value, str) and value.startswith(_NO_VALUE))
-                if shown and path and value is not None:
+            for path, value in _leaves(reading, ""):
+                if path and not (isinstance(value, str) and value.startswith(_NO_VALUE)):
                     yield Leaf(evidence, tool, path, value)
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, list):
+        node = {str(place): item for place, item in enumerate(node)}
+    if not isinstance(node, dict):
+        if node is not None:
+            yield path, node
+        return
+    for name, part in node.items():
+        if table := _TABLE.fullmatch(name):
+            rows = {at: dict(zip(table[2].split(","), row)) for at, row in part.items()}  # noqa: B905
+            yield from _leaves({at: row for at, row in rows.items() if at.isdigit()}, f"{path}{table[1]}.")
+        elif name != _UNMEASURED:
+            yield from _leaves(part, f"{path}{name}." if isinstance(part, dict | list) else path + name)
 
 
 def read(request: Mapping[str, Any]) -> Shown:

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evals import servers
-from evals.faults import FAULTS
-from evals.record import Take, record, takes
-from evals.truth import INCIDENTS, RECORDING_SUFFIX, TRUTH_SUFFIX
+from evals.record import Take, fault_of, record, takes
+from evals.truth import INCIDENTS, RECORDING_SUFFIX, SUITES, TRUTH_SUFFIX
 from tools.recording import CAPTURE_BYTES
 
 ATTEMPTS = 2
@@ -102,7 +101,7 @@ def _crew(jobs: int, interrupted: threading.Event) -> Iterator[ThreadPoolExecuto
 
 def leftovers(directory: Path = INCIDENTS) -> Iterator[Path]:
     """Files of recordings that no take of the lab claims; incidents of production are none."""
-    claimed = {name for take in takes() for name in take.files}
+    claimed = {name for suite in SUITES for take in takes(suite=suite) for name in take.files}
     for path in sorted(directory.iterdir()):
         if _OF_A_TAKE.fullmatch(path.name) and path.name not in claimed:
             yield path
@@ -114,7 +113,7 @@ def _make(take: Take, directory: Path, again: bool, interrupted: threading.Event
         return Made(take, "kept", path.stat().st_size)
     if servers.binary(take.build) is None:
         return Made(take, "left out", why=f"{take.build} is not installed here")
-    if FAULTS[take.fault].root_only and os.geteuid() != 0:
+    if fault_of(take).root_only and os.geteuid() != 0:
         return Made(take, "left out", why="causing it needs root")
     why = ""
     for _ in range(ATTEMPTS):

@@ -1,6 +1,6 @@
 """The whole suite: every recorded incident, worked by a reasoner, and scored.
 
-The rules only compute, so they get processes; models are waited for, so they get concurrency.
+The rules (and scripted models) only compute, so they get processes; models are waited for, so they get concurrency.
 Neither changes an answer: results come in the order of the incidents, and each incident is
 worked as if it were the only one.
 """
@@ -19,19 +19,23 @@ from functools import partial
 from typing import Any, Literal
 
 from agent.budget import ModelSettings
+from agent.claims import UNCATALOGUED
+from agent.functions import read_functions, submit_function
 from agent.model import Model
 from agent.reasoner import OpenAIReasoner
 from agent.runbook import Library
 from agent.runbook_library import load_library
-from evals import alone
+from evals import alone, scripted
+from evals.model_use import model_use
 from evals.repeats import repeats
 from evals.run import failed, guarded, work
 from evals.score import Result, summary
 from evals.truth import RecordedIncident
+from tools.reads import READS
 
 Report = dict[str, Any]
 Part = Literal["all", "tuning", "held-back"]
-RULES = "rules"
+RULES, OPENAI = "rules", "openai"
 FEW = 8
 """Fewer incidents than this are not worth the start of processes."""
 ABREAST = 4
@@ -47,7 +51,7 @@ async def _in_our_graph(recorded: RecordedIncident, model: Model, library: Libra
     return await work(recorded, library, OpenAIReasoner(model, library))
 
 
-MODEL_REASONERS: dict[str, ByModel] = {"openai": _in_our_graph, alone.NAME: alone.work_alone}
+MODEL_REASONERS: dict[str, ByModel] = {OPENAI: _in_our_graph, alone.NAME: alone.work_alone}
 REASONERS = (RULES, *MODEL_REASONERS)
 
 
@@ -68,9 +72,9 @@ def run_suite(
 ) -> Report:
     """Work these incidents, `repeat` times, and score them: the JSON of `evals run`.
 
-    `jobs`: processes for the rules (default: the cores), incidents at a time for a model. The
-    report is that of the first run; what the others changed is in its `repeats`. Raises
-    ValueError if the reasoner is unknown or lacks its model.
+    `jobs`: processes for the rules and for scripted models (default: the cores), incidents at a
+    time for other models. The report is that of the first run; what the others changed is in its
+    `repeats`. Raises ValueError if the reasoner is unknown, lacks its model, or cannot take it.
     """
     if reasoner not in REASONERS:
         raise ValueError(f"reasoner: '{reasoner}' is not one of {', '.join(REASONERS)}")
@@ -78,14 +82,24 @@ def run_suite(
     tell = on_done or (lambda _: None)
     started = time.monotonic()
     if reasoner == RULES:
-        name, run = RULES, partial(by_rules, chosen, books, jobs, tell)
+        name, run = RULES, partial(by_computing, chosen, books, jobs, tell)
     else:
         if settings is None:
             raise ValueError(f"the reasoner '{reasoner}' needs a model")
         name = f"{reasoner}:{settings.model}"
         run = partial(by_model, MODEL_REASONERS[reasoner], chosen, settings, books, jobs, tell)
+        if script := scripted.script_named(settings.model):
+            if reasoner != OPENAI:
+                raise ValueError(f"{settings.model} answers only the reasoner '{OPENAI}'")
+            answer = partial(scripted.work_by_script, name=script)
+            run = partial(by_computing, chosen, books, jobs, tell, answer)
     first = run()
     report = summary(name, first, time.monotonic() - started) | {"machine": machine()}
+    if settings is not None and reasoner == OPENAI:
+        report |= {
+            "model": scripted.label(settings.model),
+            "model_use": model_use([result.exchanges for result in first], functions(books)),
+        }
     if repeat > 1:
         report["repeats"] = repeats([first, *(run() for _ in range(repeat - 1))])
     return report
@@ -94,6 +108,12 @@ def run_suite(
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def functions(library: Library) -> dict[str, Any]:
+    """Every function a model is offered, by name."""
+    offered = [*read_functions(READS), submit_function([*library.causes(), *UNCATALOGUED])]
+    return {str(one["function"]["name"]): one for one in offered}
 
 
 def machine() -> str:
@@ -132,10 +152,10 @@ def by_model(
     return asyncio.run(run())
 
 
-# -- the rules: processes -------------------------------------------------------------------
+# -- the rules, and scripted models: processes -------------------------------------------------------------------
 
 
-def by_rules(
+def by_computing(
     chosen: Sequence[RecordedIncident],
     library: Library,
     processes: int | None,

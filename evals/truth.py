@@ -6,6 +6,7 @@ Nothing the agent can see names it: neither the recording nor its file name.
 import fnmatch
 import hashlib
 from pathlib import Path
+from typing import Literal, get_args
 
 import yaml
 from pydantic import Field
@@ -14,7 +15,12 @@ from agent.incident import Culprit, Words
 from evals.faults import Expected, Fault
 from evals.faults.fault import Kind
 
-INCIDENTS = Path(__file__).parent / "incidents"
+Suite = Literal["incidents", "beyond"]
+SUITES: dict[Suite, Path] = {
+    name: Path(__file__).parent / name for name in get_args(Suite)
+}
+"""The incidents that scores are made of; and those chosen because the rules fail on them."""
+INCIDENTS = SUITES["incidents"]
 RECORDING_SUFFIX, TRUTH_SUFFIX = ".jsonl.gz", ".truth.yaml"
 HELD_BACK_DRAW = "second draw"
 """The first third was looked at while the replay was debugged."""

@@ -16,8 +16,26 @@ from api.cli.oneshot import failure, settings_or_exit
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from agent.budget import ModelSettings
+    from api.settings import Settings
     from evals.suite import Part, Report
-    from evals.truth import RecordedIncident
+    from evals.truth import RecordedIncident, Suite
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which incidents."""
+
+    suite: "Suite"
+    directory: str
+    """Instead of the suite; empty: the suite."""
+    only: str
+    part: "Part"
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether it is what README's scores are made of."""
+        return self == Choice("incidents", "", "*", "all")
 
 
 @dataclass(frozen=True)
@@ -31,9 +49,8 @@ class Files:
 
 def run_evals(
     reasoner: str,
-    only: str,
-    part: "Part",
-    directory: str,
+    model: str,
+    choice: Choice,
     *,
     repeat: int,
     jobs: int | None,
@@ -42,33 +59,21 @@ def run_evals(
 ) -> None:
     """Score a reasoner on the recorded incidents; the report on stdout, progress on stderr."""
     from agent.runbook_library import load_library
-    from api.reasoning import language_model
     from evals import report as reports
-    from evals.suite import REASONERS, RULES, part_of, run_suite
-    from evals.truth import INCIDENTS, incidents
+    from evals.suite import RULES, run_suite
 
     settings = settings_or_exit()
-    if reasoner not in REASONERS:
-        raise failure(f"--reasoner: '{reasoner}' is not one of {', '.join(REASONERS)}", code=2)
-    model = language_model(settings) if reasoner != RULES else None
-    if reasoner != RULES and model is None:
-        raise failure(f"--reasoner {reasoner}: set OPENAI_MODEL (and OPENAI_API_KEY) first", code=2)
-    if files.readme and (reasoner, only, part, directory) != (RULES, "*", "all", ""):
+    asked = _model(settings, reasoner, model)
+    if files.readme and not (reasoner == RULES and choice.is_everything):
         raise failure("--write-readme: only for the rules and the whole suite", code=2)
-    folder = Path(directory) if directory else INCIDENTS
-    try:
-        chosen = part_of(incidents(only, folder), part)
-    except (OSError, ValueError) as error:
-        raise failure(f"--directory {folder}: {error}", code=2) from None
-    if not chosen:
-        raise failure(f"--only, --part: no recorded incident matches '{only}' in {part}", code=2)
+    chosen = _chosen(choice)
     err = render.console(stderr=True)
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("incidents", total=len(chosen) * repeat)
         report = run_suite(
             chosen,
             reasoner,
-            settings=model.settings if model else None,
+            settings=asked,
             library=load_library(settings.runbooks),
             repeat=repeat,
             jobs=jobs,
@@ -79,6 +84,68 @@ def run_evals(
     if files.readme:
         _write_readme(report, chosen)
     typer.echo(json.dumps(report, indent=2) if as_json else reports.markdown(report))
+
+
+def _model(settings: "Settings", reasoner: str, model: str) -> "ModelSettings | None":
+    """Whom to ask; None for the rules."""
+    from agent.budget import ModelSettings
+    from api.reasoning import language_model
+    from evals.scripted import script_named
+    from evals.suite import OPENAI, REASONERS, RULES
+
+    if reasoner not in REASONERS:
+        raise failure(f"--reasoner: '{reasoner}' is not one of {', '.join(REASONERS)}", code=2)
+    if reasoner == RULES:
+        if model:
+            raise failure("--model: the rules ask no model; add --reasoner openai", code=2)
+        return None
+    try:
+        scripted = script_named(model)
+    except ValueError as error:
+        raise failure(f"--model: {error}", code=2) from None
+    if scripted:
+        if reasoner != OPENAI:
+            raise failure(f"--model {model}: answers only --reasoner {OPENAI}", code=2)
+        return ModelSettings(model=model)
+    named = settings.model_copy(update={"openai_model": model}) if model else settings
+    configured = language_model(named)
+    if configured is None:
+        raise failure(
+            f"--reasoner {reasoner}: set OPENAI_MODEL (and OPENAI_API_KEY), or --model", code=2
+        )
+    return configured.settings
+
+
+def _chosen(choice: Choice) -> "list[RecordedIncident]":
+    from evals.suite import part_of
+    from evals.truth import SUITES, incidents
+
+    folder = Path(choice.directory) if choice.directory else SUITES[choice.suite]
+    try:
+        chosen = part_of(incidents(choice.only, folder), choice.part)
+    except (OSError, ValueError) as error:
+        raise failure(f"--directory {folder}: {error}", code=2) from None
+    if not chosen:
+        raise failure(
+            f"--only, --part: no recorded incident matches '{choice.only}' in {choice.part}", code=2
+        )
+    return chosen
+
+
+def run_scripted(*, jobs: int | None, write_readme: bool) -> None:
+    """The rules and each scripted model on both suites, as a table."""
+    from evals import scripted_table
+
+    err = render.console(stderr=True)
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("incidents", total=scripted_table.total())
+        table = scripted_table.measured(jobs, lambda _: progress.advance(task))
+    if write_readme:
+        try:
+            scripted_table.write(table)
+        except (OSError, ValueError) as error:
+            raise failure(f"--write-readme needs a checkout of the repository: {error}") from None
+    typer.echo(table)
 
 
 def _write(file: str, form: "Callable[[Report], str]", report: "Report") -> None:
@@ -119,13 +186,13 @@ def _report(file: str) -> "Report":
         ) from None
 
 
-def record_evals(only: str, out: str, *, again: bool, jobs: int, prune: bool) -> None:
+def record_evals(only: str, suite: "Suite", out: str, *, again: bool, jobs: int, prune: bool) -> None:
     """Record the fault lab's takes; exit 1 if one of them failed."""
     from evals.record import takes
     from evals.studio import Made, record_all
-    from evals.truth import INCIDENTS
+    from evals.truth import SUITES
 
-    wanted = list(takes(only))
+    wanted = list(takes(only, suite))
     if not wanted:
         raise failure(f"--only: no fault and no recording matches '{only}'", code=2)
     err = render.console(stderr=True)
@@ -141,7 +208,7 @@ def record_evals(only: str, out: str, *, again: bool, jobs: int, prune: bool) ->
                     f"{made.outcome}: {take.name}: {where}: {said}", markup=False, soft_wrap=True
                 )
 
-        directory = Path(out) if out else INCIDENTS
+        directory = Path(out) if out else SUITES[suite]
         session = record_all(wanted, again=again, jobs=jobs, directory=directory, on_done=tell)
     for path in session.leftovers:
         path.unlink() if prune else None

@@ -256,7 +256,14 @@ def evals_run(
         Literal["all", "tuning", "held-back"],
         typer.Option(help="Only what may be looked at while tuning, or only the rest."),
     ] = "all",
+    suite: Annotated[
+        Literal["incidents", "beyond"],
+        typer.Option(help="beyond: real faults chosen because the rules fail on them."),
+    ] = "incidents",
     directory: Annotated[str, typer.Option(help="Incidents of your own, as exported.")] = "",
+    model: Annotated[
+        str, typer.Option(help="Instead of OPENAI_MODEL; scripted:right and others need no endpoint.")
+    ] = "",
     repeat: Annotated[int, typer.Option(min=1, max=100, help="Runs, and how far they agree.")] = 1,
     jobs: Annotated[
         int | None,
@@ -270,12 +277,26 @@ def evals_run(
     ] = False,
 ) -> None:
     """Score a reasoner on the recorded incidents, offline."""
-    from api.cli.evaluate import Files, run_evals
+    from api.cli.evaluate import Choice, Files, run_evals
 
     files = Files(junit, markdown, write_readme)
     run_evals(
-        reasoner, only, part, directory, repeat=repeat, jobs=jobs, as_json=as_json, files=files
-    )
+        reasoner, model, Choice(suite, directory, only, part),
+        repeat=repeat, jobs=jobs, as_json=as_json, files=files,
+    )  # fmt: skip
+
+
+@evals_app.command("scripted")
+def evals_scripted(
+    jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Processes.")] = None,
+    write_readme: Annotated[
+        bool, typer.Option("--write-readme", help="Renew evals/README.md (in a checkout).")
+    ] = False,
+) -> None:
+    """Work both suites with the rules and with each scripted model, and compare."""
+    from api.cli.evaluate import run_scripted
+
+    run_scripted(jobs=jobs, write_readme=write_readme)
 
 
 @evals_app.command("compare")
@@ -296,6 +317,9 @@ def evals_compare(
 @evals_app.command("record")
 def evals_record(
     only: Annotated[str, typer.Option(help="Glob over ids of faults or of recordings.")] = "*",
+    suite: Annotated[
+        Literal["incidents", "beyond"], typer.Option(help="Which suite is recorded.")
+    ] = "incidents",
     again: Annotated[bool, typer.Option("--again", help="Also replace what exists.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Takes side by side.")] = 2,
     out: Annotated[str, typer.Option(help="Folder; default: the suite's own.")] = "",
@@ -306,7 +330,7 @@ def evals_record(
     """Record incidents: cause each fault on real servers and capture them."""
     from api.cli.evaluate import record_evals
 
-    record_evals(only, out, again=again, jobs=jobs, prune=prune)
+    record_evals(only, suite, out, again=again, jobs=jobs, prune=prune)
 
 
 @evals_app.command("export")

@@ -122,9 +122,10 @@ class Lab:
 
 Kind = Literal[
     "single", "look-alike", "healthy", "by-design", "two-faults", "missing-evidence",
-    "red-herring", "uncatalogued", "production",
+    "red-herring", "uncatalogued", "production", "faint",
 ]  # fmt: skip
-"""What makes an incident of the suite hard; production: the service worked it, a person judged."""
+"""What makes an incident hard; production: the service worked it, a person judged; faint: every
+sign is just above its floor."""
 
 
 class Fault(ABC):

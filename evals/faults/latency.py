@@ -243,8 +243,9 @@ class ThpOrSwap(Fault):
         "fork time with transparent huge pages; LATENCY DOCTOR's advice, redis/src/latency.c"
     )
     alerts = ("RedisLatencyHigh",)
-
     everyday: ClassVar[float] = 125
+    milliseconds: ClassVar[tuple[int, int]] = (180, 480)
+    """How long a fork takes, from and to."""
 
     def inject(self, lab: Lab) -> Expected:
         """A healthy server; `amend` does the rest."""
@@ -259,7 +260,7 @@ class ThpOrSwap(Fault):
             share = self._random.uniform(0.15, 0.25)
             changed = partial(_swapped, share=share)
         else:
-            fork = self._random.randint(180, 480)
+            fork = self._random.randint(*self.milliseconds)
             changed = partial(_forked, milliseconds=fork)
             said = _doctor(fork)
             frames = recording.frames.get((b"LATENCY", b"DOCTOR"), [])

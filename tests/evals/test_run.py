@@ -24,7 +24,7 @@ from evals import run as run_module
 from evals import suite
 from evals.run import failed, work
 from evals.score import Result
-from evals.suite import MODEL_REASONERS, by_rules, part_of, run_suite
+from evals.suite import MODEL_REASONERS, by_computing, part_of, run_suite
 from evals.truth import RecordedIncident, incidents
 from tests.acceptance.program import ROOT, run
 
@@ -66,7 +66,7 @@ async def answer(recorded: RecordedIncident, library: Library) -> Result:
 def test_what_goes_wrong_in_one_incident_ends_no_other() -> None:
     """Neither an exception, nor a dead process, nor a result that cannot be sent."""
     seen: list[Result] = []
-    results = by_rules(SOME, load_library(), 2, seen.append, answer)
+    results = by_computing(SOME, load_library(), 2, seen.append, answer)
     assert [result.id for result in results] == [one.id for one in SOME]
     assert sorted(result.id for result in seen) == [one.id for one in SOME]
     why = [result.failure for result in results]
