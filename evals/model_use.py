@@ -34,9 +34,7 @@ def model_use(incidents: Sequence[Sequence[Exchange]], functions: Functions) -> 
     }
 
 
-def cacheable_share(
-    incidents: Sequence[Sequence[Exchange]], functions: Functions
-) -> float | None:
+def cacheable_share(incidents: Sequence[Sequence[Exchange]], functions: Functions) -> float | None:
     """Share of the input that begins like an earlier request of any incident.
 
     That is the most a prompt cache could serve that was empty before the suite: caches match
@@ -48,10 +46,14 @@ def cacheable_share(
         for request in _requests(exchanges, functions):
             at = bisect.bisect(earlier, request)
             near = earlier[max(at - 1, 0) : at + 1]
-            served += max((len(os.path.commonprefix([request, one])) for one in near), default=0)
+            served += max((len(_in_common(request, one)) for one in near), default=0)
             total += len(request)
             earlier.insert(at, request)
     return _share(served, total)
+
+
+def _in_common(one: str, other: str) -> str:
+    return os.path.commonprefix([one, other])  # noqa: RUF071 - of characters, no paths
 
 
 def _requests(exchanges: Iterable[Exchange], functions: Functions) -> Iterable[str]:

@@ -78,9 +78,7 @@ def takes(only: str = "*", suite: Suite = "incidents") -> Iterator[Take]:
                 yield take
 
 
-async def record(
-    take: Take, directory: Path = SUITES["incidents"], scale: float = SCALE
-) -> Path:
+async def record(take: Take, directory: Path = SUITES["incidents"], scale: float = SCALE) -> Path:
     """Cause the fault and capture the server. Raises LookupError if the build is missing."""
     path, truth_path = (directory / name for name in take.files)
     fault = fault_of(take)

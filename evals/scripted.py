@@ -68,7 +68,7 @@ async def serving(script: Script) -> AsyncIterator[str]:
     server = uvicorn.Server(config)
     # Bound before it serves: whoever is early waits in the backlog.
     listening = socket.create_server(("127.0.0.1", 0))
-    serve = asyncio.create_task(server._serve([listening]))  # noqa: SLF001
+    serve = asyncio.create_task(server._serve([listening]))
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
     finally:

@@ -65,9 +65,13 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     for name, part in node.items():
         if table := _TABLE.fullmatch(name):
             rows = {at: dict(zip(table[2].split(","), row)) for at, row in part.items()}  # noqa: B905
-            yield from _leaves({at: row for at, row in rows.items() if at.isdigit()}, f"{path}{table[1]}.")
+            yield from _leaves(
+                {at: row for at, row in rows.items() if at.isdigit()}, f"{path}{table[1]}."
+            )
         elif name != _UNMEASURED:
-            yield from _leaves(part, f"{path}{name}." if isinstance(part, dict | list) else path + name)
+            yield from _leaves(
+                part, f"{path}{name}." if isinstance(part, dict | list) else path + name
+            )
 
 
 def read(request: Mapping[str, Any]) -> Shown:

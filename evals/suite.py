@@ -1,8 +1,8 @@
 """The whole suite: every recorded incident, worked by a reasoner, and scored.
 
-The rules (and scripted models) only compute, so they get processes; models are waited for, so they get concurrency.
-Neither changes an answer: results come in the order of the incidents, and each incident is
-worked as if it were the only one.
+The rules and scripted models only compute, so they get processes; models are waited for, so they
+get concurrency. Neither changes an answer: results come in the order of the incidents, and each
+incident is worked as if it were the only one.
 """
 
 import asyncio
@@ -152,7 +152,7 @@ def by_model(
     return asyncio.run(run())
 
 
-# -- the rules, and scripted models: processes -------------------------------------------------------------------
+# -- what computes: processes ---------------------------------------------------------------
 
 
 def by_computing(

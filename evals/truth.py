@@ -16,9 +16,7 @@ from evals.faults import Expected, Fault
 from evals.faults.fault import Kind
 
 Suite = Literal["incidents", "beyond"]
-SUITES: dict[Suite, Path] = {
-    name: Path(__file__).parent / name for name in get_args(Suite)
-}
+SUITES: dict[Suite, Path] = {name: Path(__file__).parent / name for name in get_args(Suite)}
 """The incidents that scores are made of; and those chosen because the rules fail on them."""
 INCIDENTS = SUITES["incidents"]
 RECORDING_SUFFIX, TRUTH_SUFFIX = ".jsonl.gz", ".truth.yaml"

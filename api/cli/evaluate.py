@@ -186,7 +186,9 @@ def _report(file: str) -> "Report":
         ) from None
 
 
-def record_evals(only: str, suite: "Suite", out: str, *, again: bool, jobs: int, prune: bool) -> None:
+def record_evals(
+    only: str, suite: "Suite", out: str, *, again: bool, jobs: int, prune: bool
+) -> None:
     """Record the fault lab's takes; exit 1 if one of them failed."""
     from evals.record import takes
     from evals.studio import Made, record_all

@@ -262,7 +262,8 @@ def evals_run(
     ] = "incidents",
     directory: Annotated[str, typer.Option(help="Incidents of your own, as exported.")] = "",
     model: Annotated[
-        str, typer.Option(help="Instead of OPENAI_MODEL; scripted:right and others need no endpoint.")
+        str,
+        typer.Option(help="Instead of OPENAI_MODEL; scripted:right and others need no endpoint."),
     ] = "",
     repeat: Annotated[int, typer.Option(min=1, max=100, help="Runs, and how far they agree.")] = 1,
     jobs: Annotated[
