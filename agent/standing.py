@@ -19,6 +19,13 @@ SHARED_BY = 3
 """A signal that supports more causes of the catalogue than this supports none in particular."""
 
 
+OUTWEIGHS = 0.5
+"""Where a defining sign could not be measured, what supports this cause and no other has to weigh
+at least this share of it: settings that any server may have weigh a sixth and less."""
+UNSEEN_CONFIDENCE = 0.45
+"""The most that such a cause is worth: it may be the answer, and a person is asked to look."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """One cause before the evidence, all looks of all reasoners included."""
@@ -47,6 +54,7 @@ def standing_of(
     if (named := by_name.get(cause)) is None:
         return Standing(against="no signal supports it", evidenced=evidenced)
     against = _against(named, signals, shared)
+    unseen = [name for name in named.entry.needs if name in signals.not_measured]
     if not against:
         rivals = [
             one
@@ -62,7 +70,7 @@ def standing_of(
         against=against,
         telling=_telling(named, shared),
         contradicted=bool(named.against),
-        confidence=calibrated(named.confidence),
+        confidence=UNSEEN_CONFIDENCE if unseen else calibrated(named.confidence),
         culprits=tuple(
             culprit for name in named.fired if (culprit := signals.fired[name].culprit) is not None
         ),
@@ -75,16 +83,27 @@ def _against(one: RankedCause, signals: Signals, shared: Counter[str]) -> str:
     if one.against:
         return f"ruled out by {_listed(one.against)}"
     missing = [name for name in one.entry.needs if name not in signals.fired]
-    if unseen := [name for name in missing if name in signals.not_measured]:
+    unseen = [name for name in missing if name in signals.not_measured]
+    if absent := [name for name in missing if name not in unseen]:
+        return f"it needs {_listed(absent)}, which was looked for and is not there"
+    if not _outweigh(one, unseen, signals, shared):
         return f"it needs {_listed(unseen)}, which could not be measured"
-    if missing:
-        return f"it needs {_listed(missing)}, which was looked for and is not there"
     if not _telling(one, shared):
         return f"what supports it supports much else as well: {_listed(one.fired)}"
     hurts = [name for name in signals.fired if SIGNALS[name].role == "symptom"]
     if not may_stand(one, signals, hurts):
         return f"it does not explain {_listed(hurts) or _listed(tuple(signals.fired))}"
     return ""
+
+
+def _outweigh(
+    one: RankedCause, unseen: Sequence[str], signals: Signals, shared: Counter[str]
+) -> bool:
+    """Whether what supports this cause alone makes up for the defining signs nobody could see."""
+    weights = one.entry.supported_by
+    alone = [name for name in _telling(one, shared) if shared[name] == 1]
+    there = sum(weights[name] * signals.fired[name].strength for name in alone)
+    return there >= OUTWEIGHS * sum(weights.get(name, 0.0) for name in unseen)
 
 
 def _telling(one: RankedCause, shared: Counter[str]) -> tuple[str, ...]:

@@ -43,22 +43,24 @@ class _Submits:
         self.truth = recorded.truth
         self.causes = library.causes()
         self.random = Random(recorded.id)  # noqa: S311 - nothing secret
-        self.said: tuple[str, Culprit] | None = None
+        self.cause: str | None = None
 
     def answer(self, request: Mapping[str, Any]) -> Calls:
         """Looks first, the submission then; what the evidence check refused is left out."""
         shown = read(request)
-        if self.said is None:
-            self.said = self.verdict(shown)
-        cause, culprit = self.said
-        looks = self.looks(cause, culprit, shown) if not shown.turns else []
-        if shown.refused_culprit:
-            culprit = NOBODY
-        return looks or [(SUBMIT, self.submission(shown, cause, culprit))]
+        if self.cause is None:
+            self.cause = self.verdict(shown)
+        culprit = NOBODY if shown.refused_culprit else self.culprit(shown)
+        looks = [] if shown.turns else self.looks(self.cause, culprit, shown)
+        return looks or [(SUBMIT, self.submission(shown, self.cause, culprit))]
 
-    def verdict(self, shown: Shown) -> tuple[str, Culprit]:
-        """Root cause and culprit to submit."""
+    def verdict(self, shown: Shown) -> str:
+        """Root cause to submit."""
         raise NotImplementedError
+
+    def culprit(self, shown: Shown) -> Culprit:
+        """Whom to name."""
+        return NOBODY
 
     def contributing(self) -> list[str]:
         """Causes to name beside it."""
@@ -94,13 +96,21 @@ class _Submits:
 class Right(_Submits):
     """The truth, as a good reader of the evidence would put it."""
 
-    def verdict(self, shown: Shown) -> tuple[str, Culprit]:
+    def verdict(self, shown: Shown) -> str:
         """The true cause; where several are, that which the rules think likeliest."""
-        likeliest = [one["cause"] for one in shown.ranking]
-        causes = [one for one in likeliest if one in self.truth.root_cause]
-        culprits = [one for one in self.truth.culprit if one.kind != "none"]
-        cause = [*causes, *self.truth.root_cause][0]
-        return cause, (culprits or [NOBODY])[0]
+        likeliest = [str(one["cause"]) for one in shown.ranking]
+        return [
+            *(one for one in likeliest if one in self.truth.root_cause),
+            *self.truth.root_cause,
+        ][0]
+
+    def culprit(self, shown: Shown) -> Culprit:
+        """Who did it, where that can be seen."""
+        names = {str(leaf.value) for leaf in shown.leaves()} | {
+            step for leaf in shown.leaves() for step in leaf.path.split(".")
+        }
+        visible = [one for one in self.truth.culprit if one.name in names]
+        return [*visible, NOBODY][0]
 
     def contributing(self) -> list[str]:
         """Second faults."""
@@ -110,30 +120,32 @@ class Right(_Submits):
 class Wrong(_Submits):
     """A wrong cause, very sure: that for which most speaks, the worst there is to say."""
 
-    def verdict(self, shown: Shown) -> tuple[str, Culprit]:
+    def verdict(self, shown: Shown) -> str:
         """The likeliest wrong cause of the ranking that nothing rules out, else any."""
         lies = [one for one in shown.ranking if one["cause"] not in self.truth.root_cause]
-        open_ones = [one["cause"] for one in lies if not one.get("against")]
+        unrefuted = [str(one["cause"]) for one in lies if not one.get("against")]
         others = sorted({*shown.causes} - {*self.truth.root_cause, UNKNOWN, NO_INCIDENT})
-        cause = [*open_ones, self.random.choice(others)][0]
-        return cause, bystander(shown, self.truth.culprit)
+        return [*unrefuted, self.random.choice(others)][0]
+
+    def culprit(self, shown: Shown) -> Culprit:
+        """Somebody who did nothing."""
+        return bystander(shown, self.truth.culprit)
 
 
 class Accuser(Right):
     """The true cause, and somebody else is blamed for it."""
 
-    def verdict(self, shown: Shown) -> tuple[str, Culprit]:
-        """The largest bystander."""
-        cause, _ = super().verdict(shown)
-        return cause, bystander(shown, self.truth.culprit)
+    def culprit(self, shown: Shown) -> Culprit:
+        """Somebody who did nothing."""
+        return bystander(shown, self.truth.culprit)
 
 
 class Denier(_Submits):
     """Nothing is wrong, whatever is wrong."""
 
-    def verdict(self, shown: Shown) -> tuple[str, Culprit]:
+    def verdict(self, shown: Shown) -> str:
         """No incident."""
-        return NO_INCIDENT, NOBODY
+        return NO_INCIDENT
 
 
 class Endless(_Submits):

@@ -36,7 +36,9 @@ class _Beyond(Fault):
         """The fault itself, and the eyes to see it with."""
         url = "" if self.sees is None else seen_by(lab, *self.sees)
         caused = super().inject(lab)  # type: ignore[safe-super] # the fault it is mixed into
-        return replace(caused, root_cause=frozenset({self.cause}), url=url)
+        # Who cannot look cannot say who did it.
+        culprit = caused.culprit | {("none", "")}
+        return replace(caused, root_cause=frozenset({self.cause}), culprit=culprit, url=url)
 
 
 # -- a sign in INFO stands; what would settle it may not be looked at ---------------------------

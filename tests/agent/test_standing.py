@@ -69,6 +69,15 @@ def test_a_cause_whose_defining_sign_fired_may_stand() -> None:
             "it needs key_dominates, which could not be measured",
         ),
         (
+            # Each is common on healthy servers: two of them are no defining sign.
+            "bigkey-delete-stall", ["lazy_freeing_off", "commands_are_slow"], ["freeing_stalls"],
+            "it needs freeing_stalls, which could not be measured",
+        ),
+        (
+            "slow-pubsub-cob", ["clients_hold_memory", "memory_pressure"], ["subscriber_unread"],
+            "it needs subscriber_unread, which could not be measured",
+        ),
+        (
             "module-memory", ["memory_pressure", "modules_loaded"], [],
             "it needs keys_do_not_explain_dataset, which was looked for and is not there",
         ),
@@ -110,6 +119,22 @@ def test_what_stands_against_a_cause(
     found = standing(cause, fired, unmeasured)
     assert found.against == against
     assert found.contradicted is against.startswith("ruled out")
+
+
+@pytest.mark.parametrize(
+    ("cause", "sign", "unseen"),
+    [
+        ("stream-pel-growth", "deliveries_not_acknowledged", "stream_dominates"),
+        ("module-memory", "modules_loaded", "keys_do_not_explain_dataset"),
+    ],
+)  # fmt: skip
+def test_a_sign_of_this_cause_alone_makes_up_for_one_that_nobody_could_see(
+    cause: str, sign: str, unseen: str
+) -> None:
+    """With little confidence; and not where it was looked for and is not there."""
+    found = standing(cause, [sign, "memory_pressure"], [unseen])
+    assert (found.against, found.confidence) == ("", 0.45)
+    assert "looked for" in standing(cause, [sign, "memory_pressure"]).against
 
 
 def test_the_rules_own_cause_is_a_rival_whatever_stands_against_it() -> None:
