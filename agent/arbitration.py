@@ -75,7 +75,9 @@ def _same(rules: Diagnosis, model: Diagnosis) -> bool:
 
 def _agreed(rules: Diagnosis, model: Diagnosis, standing: Standing) -> Diagnosis:
     """The rules' diagnosis and calibrated confidence, with what the model found besides."""
-    claims: dict[str, Claim] = {claim.text: claim for claim in [*rules.claims, *model.claims]}
+    # What speaks for another kind of "nothing to do" says nothing of this one.
+    besides = model.claims if model.root_cause == rules.root_cause else []
+    claims: dict[str, Claim] = {claim.text: claim for claim in [*rules.claims, *besides]}
     return _retold(
         rules,
         claims=list(claims.values())[:MOST_CLAIMS],

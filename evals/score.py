@@ -301,6 +301,7 @@ def _row(result: Result, evidence: EvidenceCount) -> dict[str, Any]:
         "confidence": said.confidence if said else None,
         "escalated": bool(said and said.escalate),
         "decided_by": said.reasoner if said else None,
+        "overruled": said.overruled.root_cause if said and said.overruled else None,
         "hypothesis": said.hypothesis.title if said and said.hypothesis else None,
         "seconds": round(result.seconds, 3),
         "harm": result.harm,

@@ -9,12 +9,13 @@ from typing import Any
 from agent.budget import ModelSettings
 from evals import report as reports
 from evals.scripted import PREFIX, label
-from evals.scripted_models import SCRIPTS
 from evals.suite import OPENAI, RULES, OnDone, run_suite
 from evals.truth import SUITES, incidents
 
 README = Path(__file__).parent / "README.md"
 START, END = "<!-- scripted -->", "<!-- /scripted -->"
+COMPARED = ("right", "wrong", "accuser", "denier")
+"""The scripts that submit something."""
 _MEASURES = ("top1", "culprit", "false_positive_rate", "evidence_precision")
 _COUNTS = ("harmful_proposed", "hallucinated_evidence", "failures")
 _HEAD = (
@@ -26,7 +27,7 @@ _HEAD = (
 
 def total() -> int:
     """Incidents to be worked."""
-    return sum(len(incidents(directory=folder)) for folder in SUITES.values()) * (1 + len(SCRIPTS))
+    return sum(len(incidents(directory=folder)) for folder in SUITES.values()) * (1 + len(COMPARED))
 
 
 def measured(jobs: int | None = None, on_done: OnDone | None = None) -> str:
@@ -35,7 +36,7 @@ def measured(jobs: int | None = None, on_done: OnDone | None = None) -> str:
     for suite, folder in SUITES.items():
         chosen = incidents(directory=folder)
         rows = [_row(RULES, run_suite(chosen, RULES, jobs=jobs, on_done=on_done))]
-        for name in SCRIPTS:
+        for name in COMPARED:
             model = PREFIX + name
             settings = ModelSettings(model=model)
             report = run_suite(chosen, OPENAI, settings=settings, jobs=jobs, on_done=on_done)

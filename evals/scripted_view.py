@@ -16,7 +16,8 @@ _TABLE = re.compile(r"(.+)\.N\.\{(.*)\}")
 """`rows.N.{a,b}`: rows as lists of values by their number (`agent/digest.py`)."""
 _NO_VALUE = ("not measured: ", "(")
 """How a reading in a prompt begins where it shows no value: a refusal, or rows that were cut."""
-_UNMEASURED = "not measured"
+_NO_VALUES = ("not measured", "too_large_to_show")
+"""Members of a reading that are about values and hold none."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(
                 {at: row for at, row in rows.items() if at.isdigit()}, f"{path}{table[1]}."
             )
-        elif name != _UNMEASURED:
+        elif name not in _NO_VALUES:
             yield from _leaves(
                 part, f"{path}{name}." if isinstance(part, dict | list) else path + name
             )

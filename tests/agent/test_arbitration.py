@@ -210,6 +210,7 @@ def test_agreement_keeps_the_culprit_of_the_rules() -> None:
 def test_that_nothing_has_to_be_done_is_agreement(rules: str, other: str) -> None:
     end = arbitrate(says(rules, VERY_SURE), model(other), NO_SUPPORT)
     assert (end.root_cause, end.confidence, end.overruled) == (rules, VERY_SURE, None)
+    assert [claim.text for claim in end.claims] == ["rules saw it"]  # the other is of another cause
 
 
 def test_naming_the_condition_is_no_disagreement_about_the_cause() -> None:

@@ -195,6 +195,7 @@ def test_the_whole_document() -> None:
     assert document["incidents"][3] == {
         "id": "d", "kind": "single", "held_back": False, "expected": ["no-incident"],
         "got": "failed", "right": False, "named": None, "culprit": False, "confidence": None,
+        "escalated": False, "decided_by": None, "overruled": None, "hypothesis": None,
         "seconds": 0.0, "harm": [], "harmful_advice": [], "missing": [], "contributing": [],
         "overlooked": [], "evidence": [0, 0], "failure": "boom",
     }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 from evals import servers, studio
 from evals.faults import FAULTS
-from evals.record import Take, takes
+from evals.record import LABS, Take, takes
 from evals.studio import Made, leftovers, record_all
 from evals.truth import incidents
 from tests.acceptance.program import run
@@ -73,7 +73,7 @@ def test_a_failing_take_is_tried_again_and_ends_no_other(
 
 def test_further_faults_rename_no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {take for take in takes() if take.fault == FAULT}
-    monkeypatch.setattr("evals.record.FAULTS", {FAULT: FAULTS[FAULT]})
+    monkeypatch.setitem(LABS, "incidents", {FAULT: FAULTS[FAULT]})
     assert {*takes()} == before
 
 
