@@ -68,6 +68,8 @@ _PHRASE = re.compile(
     r"|thousandth|millionth) (?:of|part)\b|\b(?:one|a|per|every) third\b|\ba couple of\b"
     r"|\borders? of magnitude\b"
 )
+_MARKUP = re.compile(r"[a-z]{2,20}://|<[a-z/!?]|\]\(|\b(?:javascript|data):", re.IGNORECASE)
+"""What a page or a chat client would act upon."""
 _SPELLED = re.compile(r"\b(?:[a-z][ ._-]+){2,}[a-z]\b")
 _MOST = re.compile(r"\b(?:most of|mostly|(?:the|a|vast) majority|nearly all|almost all)\b")
 _NUMBER_LIKE = re.compile(
@@ -92,9 +94,10 @@ _RATE_AFTER = re.compile(
 
 
 def oddities(text: str) -> list[str]:
-    """Characters that hide or disguise what a sentence says."""
+    """Characters that hide or disguise what a sentence says; links and mark-up."""
     odd = list(dict.fromkeys(letter for letter in text if _is_odd(letter)))
-    return [
+    marked = ["a link or mark-up may not stand in a text: write plain words"]
+    return (marked if _MARKUP.search(text) else []) + [
         f"the character U+{ord(letter):04X}, {unicodedata.name(letter, 'no name').lower()}, "
         "may not stand in a text: write plain English"
         for letter in odd[:3]

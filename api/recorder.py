@@ -8,6 +8,7 @@ import structlog
 from agent.context import Target
 from agent.incident import Incident
 from agent.redaction import redact_tree
+from api.recording_redaction import redacted
 from api.store import recordings
 from api.store.database import Database
 from api.store.tables import RecordingRow
@@ -79,4 +80,4 @@ async def keep(database: Database, recorder: Recorder, incident: Incident, most:
 
 
 def _within(recording: Recording) -> bytes:
-    return packed(fitting(recording, CAPTURE_BYTES))
+    return packed(fitting(redacted(recording), CAPTURE_BYTES))

@@ -15,8 +15,15 @@ def hashed(recording: Recording, names: Pseudonyms) -> Recording:
     header = recording.header
     address, space, role = header.node.partition(" ")
     node = names.address(address.encode()).decode("utf-8", "replace") + space + role
+    other = renamed(recording, names)
+    header = replace(header, node=node, hashed=True, alert=_nameless(header.alert))
+    return replace(other, header=header)
+
+
+def renamed(recording: Recording, names: Pseudonyms) -> Recording:
+    """The same answers of the server with these names in them."""
     return Recording(
-        replace(header, node=node, hashed=True, alert=_nameless(header.alert)),
+        recording.header,
         {
             names.command(words): [(at, _named(words, one, names)) for at, one in outcomes]
             for words, outcomes in recording.frames.items()
