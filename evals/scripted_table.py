@@ -21,6 +21,7 @@ _COUNTS = ("harmful_proposed", "hallucinated_evidence", "failures")
 _HEAD = (
     "who decides with the rules", "root cause", "culprit", "false positives",
     "evidence precision", "harmful", "hallucinated", "failures", "ece", "escalated",
+    "hypotheses",
     "calls", "tokens in a call", "tokens", "cacheable", "s added",
 )  # fmt: skip
 
@@ -63,6 +64,7 @@ def _row(name: str, report: dict[str, Any]) -> list[str]:
         *(str(report[count]) for count in _COUNTS),
         f"{report['ece']:.3f}",
         str(sum(row["escalated"] for row in report["incidents"])),
+        str(sum(row["hypothesis"] is not None for row in report["incidents"])),
         *(_spent(use) if use else ("",) * 5),
     ]
 
