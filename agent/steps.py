@@ -17,7 +17,7 @@ from agent.arbitration import arbitrate, is_disputed
 from agent.case import CaseFile
 from agent.claims import check
 from agent.context import Context, ReasonerUnavailable
-from agent.incident import Action, Diagnosis, DiagnosisDraft, Incident, Usage
+from agent.incident import Action, Culprit, Diagnosis, DiagnosisDraft, Incident, Usage
 from agent.planning import propose as propose_plan
 from agent.rules import rank, said
 from agent.runbook import Library
@@ -25,6 +25,7 @@ from agent.runbook_library import match
 from agent.signals import detect
 from agent.standing import standing_of
 from agent.thresholds import crossings
+from tools.reading import Evidence
 
 MOST_CORRECTIONS = 2
 """How often a submission that fails the evidence check goes back to the model."""
@@ -114,7 +115,9 @@ async def verify_claims(state: State, runtime: On) -> Update:
     """Recompute every number of both submissions, then arbitrate between them."""
     context = runtime.context
     evidence = await context.journal.evidence()
-    rules = check(DiagnosisDraft.model_validate(state["rules_draft"]), evidence, context.library)
+    rules = _rules_checked(
+        DiagnosisDraft.model_validate(state["rules_draft"]), evidence, context.library
+    )
     if not isinstance(rules, Diagnosis):
         # Ours to fix, and never a reason to leave the incident without an answer.
         rules = _unknown("the rules' own claims failed the evidence check: " + _few(rules))
@@ -140,6 +143,19 @@ async def verify_claims(state: State, runtime: On) -> Update:
     diagnosis = arbitrate(rules, model, standing, failure)
     await context.journal.set_diagnosis(diagnosis)
     return {"mismatches": []}
+
+
+def _rules_checked(
+    draft: DiagnosisDraft, evidence: Sequence[Evidence], library: Library
+) -> Diagnosis | list[str]:
+    """The rules' diagnosis, or what does not hold.
+
+    A signal may name a parameter that CONFIG was not allowed to show: the cause stands without it.
+    """
+    checked = check(draft, evidence, library)
+    if isinstance(checked, Diagnosis) or draft.culprit.kind != "config":
+        return checked
+    return check(draft.model_copy(update={"culprit": Culprit()}), evidence, library)
 
 
 def does_evidence_hold(state: State) -> Literal["investigate", "propose"]:
