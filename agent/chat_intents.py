@@ -141,7 +141,7 @@ _INTENTS: tuple[tuple[Intent, str], ...] = (
         r"wrong|happen|problem|cause|culprit|status|summar|sum (it |this |that |things )?up"
         r"|going on|diagnos|matter|issue"
         r"|explain|tl;?dr|brok|what.?s up|situation|finding|conclu"
-        r"|tell me (about|more|what)|state|update|alert",
+        r"|tell me (about|what)|state|update|alert",
     ),
 )  # fmt: skip
 _COMPILED = tuple((intent, re.compile(words)) for intent, words in _INTENTS)

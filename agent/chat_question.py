@@ -189,7 +189,7 @@ def cited(claim: Claim) -> str:
 
 def dont_know(reason: str) -> Said:
     """Honestly, with what could be asked."""
-    return Said([f"I don't know: {reason}. {CAN_ASK}"])
+    return Said([f"I don't know: {reason.rstrip('.')}. {CAN_ASK}"])
 
 
 def quoted(passage: Passage, quote: str) -> Said:

@@ -1,5 +1,6 @@
 """Answers by code: from an incident's record, its evidence, further read-only looks, runbooks."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from agent.chat_changes import QUICK, Changes, changes, first_and_last
@@ -36,6 +37,7 @@ from agent.signals import detect
 from tools.reading import Evidence
 
 MOST_PASSAGES = 2
+_ASKS_A_VALUE = re.compile(r"^\W*(how (many|much|big|large|is|are)|is|are|any|who|which) ")
 
 _BY_CODE: dict[Intent, Callable[[Question], Awaitable[Said]]] = {
     "approve": how_to_approve,
@@ -90,11 +92,11 @@ async def by_rules(question: Question) -> Said:
     if intent == "config":
         return await _config(question)
     if intent in TOPICS:
-        return await _topic(question, intent)
+        return await answer_topic(question, intent)
     if intent == "healthy":
         return await _healthy(question)
     if intent in ("wrong", "why"):
-        return _why(question) if intent == "why" else await _wrong(question)
+        return await (_why(question) if intent == "why" else _wrong(question))
     return await _from_runbooks(question, intent)
 
 
@@ -111,7 +113,7 @@ def _followed(question: Question, intent: Intent) -> Intent:
 async def _wrong(question: Question) -> Said:
     diagnosis = question.diagnosis
     if diagnosis is not None and question.incident is not None:
-        return Said([diagnosis.summary], diagnosis.claims[1:4], [about_incident(question.incident)])
+        return _diagnosed(diagnosis, [about_incident(question.incident)])
     if question.incident is not None and not question.incident.evidence:
         await question.tell(f"{question.incident.id} is {question.incident.status}")
     await question.fill(ESSENTIAL)
@@ -139,13 +141,20 @@ def _as_the_rules_see_it(question: Question, evidence: Sequence[Evidence]) -> Sa
     if not isinstance(diagnosis, Diagnosis):
         return dont_know("; ".join(diagnosis[:3]))
     gaps = [f"Not measured: {'; '.join(diagnosis.not_measured[:4])}."]
-    plain = [diagnosis.summary, *(gaps if diagnosis.not_measured else [])]
-    return Said(plain, diagnosis.claims[1:5])
+    return _diagnosed(diagnosis) + Said(gaps if diagnosis.not_measured else [])
 
 
-def _why(question: Question) -> Said:
+def _diagnosed(diagnosis: Diagnosis, sources: Sequence[Citation] = ()) -> Said:
+    """What is wrong and how sure, and the first claims: a summary ends with the first of them."""
+    claims = diagnosis.claims[:4]
+    head = diagnosis.summary.removesuffix(claims[0].text).strip() if claims else diagnosis.summary
+    return Said([head], claims, sources)
+
+
+async def _why(question: Question) -> Said:
     diagnosis = question.diagnosis
     if diagnosis is None or question.incident is None:
+        await question.fill(ESSENTIAL)
         return _as_the_rules_see_it(question, question.evidence)
     if not diagnosis.claims:
         return dont_know("no evidence speaks for a cause")
@@ -153,7 +162,8 @@ def _why(question: Question) -> Said:
     return Said([f"{diagnosis.title.rstrip('.')}, because:"], diagnosis.claims, source)
 
 
-async def _topic(question: Question, topic: str) -> Said:
+async def answer_topic(question: Question, topic: str) -> Said:
+    """What the readings of a topic say; looked for if nobody has looked yet."""
     await question.fill(tools_for(topic))
     claims, gaps = say(topic, question.evidence)
     if not claims:
@@ -265,7 +275,8 @@ async def _from_runbooks(question: Question, intent: Intent) -> Said:
     """What the runbooks say, word for word."""
     passages = question.search.find(question.message, MOST_PASSAGES)
     if passages:
-        said = Said()
+        unmeasured = question.general and _ASKS_A_VALUE.search(normalised(question.message))
+        said = Said([f"Nothing was measured: {_name_one(question)}."] if unmeasured else [])
         for passage in passages:
             said = said + quoted(passage, question.search.quote(passage, question.message))
         return said
@@ -274,7 +285,7 @@ async def _from_runbooks(question: Question, intent: Intent) -> Said:
     if question.general and (intent in TOPICS or intent == "config"):
         return dont_know(f"{_name_one(question)}, and the runbooks say nothing about it")
     if intent in TOPICS:
-        return await _topic(question, intent)
+        return await answer_topic(question, intent)
     return dont_know("no look that I can take shows that, and no runbook speaks of it")
 
 

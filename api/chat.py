@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -23,14 +24,16 @@ from agent.context import Target
 from agent.incident import Claim, Incident
 from agent.model import Model
 from api.auth import Responder
-from api.chat_sources import Looks, SqlRecords
 from api.incidents import Body
 from api.listing import Comment, Cursor, Limit, Page
+from api.looks import Looks
 from api.problems import Problem, busy, documented
 from api.service import Service
 from api.store import incidents, threads
 from api.store.audit import Person
 from api.store.exchanges import SqlLedger
+from api.store.journal import add_asked_evidence
+from api.store.records import SqlRecords
 from api.store.tables import MessageRow
 from tools.reading import Evidence
 
@@ -258,12 +261,11 @@ async def _reply(asked: Asked, progress: Progress | None = None) -> ChatReply:
 def _looks(asked: Asked, evidence: Sequence[Evidence]) -> Looks | None:
     if asked.target is None:
         return None
-    return Looks(
-        asked.target,
-        asked.service.database,
-        asked.incident.id if asked.incident else None,
-        max((int(piece.id[1:]) for piece in evidence), default=0),
-    )
+    keep = None
+    if asked.incident is not None:
+        keep = partial(add_asked_evidence, asked.service.database, asked.incident.id)
+    numbers = (int(piece.id[1:]) for piece in evidence)
+    return Looks(asked.target, keep, known=max(numbers, default=0))
 
 
 async def _keep(asked: Asked, thread_id: str, said: ChatAnswer) -> None:

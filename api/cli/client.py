@@ -12,33 +12,45 @@ from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit
 
 SECONDS = 30.0
-CHAT_SECONDS = 120.0
 
 
 def call(method: str, path: str, body: dict[str, Any] | None = None, **query: str | None) -> Any:
     """One request; a refusal is one sentence on stderr and exit 1."""
-    settings = settings_or_exit()
-    secret = settings.token.get_secret_value() if settings.token else ""
+    url, headers = address(path)
     try:
         response = httpx2.request(
             method,
-            settings.service_url.rstrip("/") + path,
+            url,
             json=body,
             params={name: value for name, value in query.items() if value is not None},
-            headers={"Authorization": f"Bearer {secret}"} if secret else {},
-            timeout=CHAT_SECONDS if path == "/v1/chat" else SECONDS,
+            headers=headers,
+            timeout=SECONDS,
         )
     except httpx2.HTTPError as error:
-        raise failure(
-            f"no answer from {settings.service_url} ({type(error).__name__}); start it with "
-            "`redis-oncall serve`, or set REDIS_ONCALL_URL"
-        ) from None
+        raise failure(no_answer(error)) from None
     if response.is_success:
         return response.json()
-    raise failure(_refusal(response))
+    raise failure(refusal(response))
 
 
-def _refusal(response: httpx2.Response) -> str:
+def address(path: str) -> tuple[str, dict[str, str]]:
+    """The URL of a path of the service, and the headers that authenticate."""
+    settings = settings_or_exit()
+    secret = settings.token.get_secret_value() if settings.token else ""
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    return settings.service_url.rstrip("/") + path, headers
+
+
+def no_answer(error: httpx2.HTTPError) -> str:
+    """That the service cannot be reached, and what to do."""
+    return (
+        f"no answer from {settings_or_exit().service_url} ({type(error).__name__}); start it with "
+        "`redis-oncall serve`, or set REDIS_ONCALL_URL"
+    )
+
+
+def refusal(response: httpx2.Response) -> str:
+    """What the service says is wrong with a request, in one sentence."""
     try:
         problem = response.json()
         detail = problem.get("detail") or problem.get("title") or ""
@@ -89,14 +101,3 @@ def decide(incident: str, action: str, comment: str, *, yes: bool, reject: bool)
         {"fingerprint": chosen.fingerprint, "comment": comment},
     )
     typer.echo(json.dumps(answer, indent=2))
-
-
-def chat(message: str, incident: str | None, target: str | None, *, as_json: bool) -> None:
-    """Ask, and print the answer with its evidence."""
-    body = {"message": message, "incident_id": incident, "target": target}
-    answer = call("POST", "/v1/chat", {k: v for k, v in body.items() if v is not None})
-    if as_json:
-        typer.echo(json.dumps(answer, indent=2))
-        return
-    render.console().print(answer["answer"], markup=False)
-    typer.echo(f"by {answer['reasoner']}; thread {answer['thread_id']}", err=True)

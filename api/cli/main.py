@@ -104,15 +104,27 @@ def demo(
 
 @app.command()
 def chat(
-    message: Annotated[str, typer.Argument(help="Your question.")],
+    message: Annotated[
+        str, typer.Argument(help="Your question; without one, a conversation.", show_default=False)
+    ] = "",
     incident: Annotated[str | None, typer.Option(help="The incident it is about.")] = None,
     target: Annotated[str | None, typer.Option(help="The target it is about.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="A server to look at directly, without the service.")
+    ] = None,
+    thread: Annotated[
+        str | None, typer.Option(help="Go on with this thread; `last`: the last one.")
+    ] = None,
+    threads: Annotated[bool, typer.Option("--threads", help="List your threads.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the service about an incident or a target."""
-    from api.cli.client import chat as ask
+    """Ask about an incident, a target, or Redis in general; nothing is changed from here."""
+    from api.cli.chat import list_threads, talk
 
-    ask(message, incident, target, as_json=as_json)
+    if threads:
+        list_threads(as_json=as_json)
+    else:
+        talk(message, incident, target, url, thread, as_json=as_json)
 
 
 @app.command()

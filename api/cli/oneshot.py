@@ -25,7 +25,7 @@ def investigate_url(
 ) -> None:
     """Investigate a live server and print the incident."""
     settings = settings_or_exit()
-    target = _target(settings, url, memory_limit)
+    target = target_of(settings, url, memory_limit)
 
     async def open_live() -> Connection:
         return await open_for_reading(target.url)
@@ -51,7 +51,7 @@ def capture_url(url: str, output: str, memory_limit: int | None, *, hash_names: 
     """Record a live server into a file."""
     from tools.recording import capture
 
-    target = _target(settings_or_exit(), url, memory_limit)
+    target = target_of(settings_or_exit(), url, memory_limit)
     path = Path(output)
     if not path.parent.is_dir():
         raise failure(f"--output: the folder {path.parent} does not exist; make it first", code=2)
@@ -125,7 +125,8 @@ def _opened(target: Target, alert: str) -> Incident:
     )
 
 
-def _target(settings: Settings, url: str, memory_limit: int | None) -> Target:
+def target_of(settings: Settings, url: str, memory_limit: int | None) -> Target:
+    """The target of a URL, or the configured one of that name; else exit 2."""
     if url.startswith(_SCHEMES):
         return Target(name=display_url(url), url=url, memory_limit=memory_limit)
     for target in settings.agent_targets():

@@ -1,5 +1,6 @@
 """Questions answered from record and evidence, without a model; nothing in them can write."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 from agent.chat_intents import intent_of
 from agent.chat_question import LONGEST_ANSWER, Question, Said
+from agent.chat_rules import answer_topic, by_rules
 from agent.chat_sentences import TOPICS
 from agent.chat_topics import asked_parameter, draft_of
-from agent.incident import Overruled
+from agent.facts import compute, index, printed
+from agent.incident import FactDraft, Overruled
 from agent.runbook_library import load_library
 from evals.servers import Server
 from tests.agent.chatting import Kept, ask, evidence_of, looking, solved
@@ -25,7 +28,7 @@ from tools.reads import READS
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("What is wrong?", 'Keys under one prefix never expire. "session:" holds 60.0 MiB.'),
+        ("What is wrong?", 'Keys under one prefix never expire.\n"session:" holds 60.0 MiB. [E2]'),
         ("why do you think so", '"session:" holds 60.0 MiB. [E2]'),
         ("How sure are you?", "Fairly sure, 82.0 %"),
         ("what should I do?", "A1: Give the keys under session: a TTL (R3, proposed)"),
@@ -263,9 +266,38 @@ async def test_it_says_what_is_wrong_with_a_real_server(
         look=looking(connection, seen),
     )  # fmt: skip
     await connection.close()
-    assert "“session:”" in said.answer
+    assert "“session:”" in said.answer, said.answer
     assert said.claims
     assert set(evidence_of(said)) <= {e.id for e in seen}
+
+
+@pytest.mark.parametrize("build", ["valkey-9.1", "redis-6.2"])
+async def test_every_number_about_a_server_is_one_of_its_evidence(
+    start_server: Callable[..., Server], build: str
+) -> None:
+    server = start_server(build)
+    with redis.Redis(port=server.port) as client:
+        for n in range(300):
+            client.set(f"session:{n}", "x" * 100, ex=1_000 if n % 3 else None)
+        client.xadd("orders", {"a": "b"})
+        client.execute_command("CONFIG", "SET", "slowlog-log-slower-than", "0")
+        client.eval("return 1", 0)
+    connection = await open_for_reading(server.url)
+    seen: list[Evidence] = []
+    for topic in sorted(TOPICS):
+        question = Question("?", None, seen, library(), looking(connection, seen))
+        said = await answer_topic(question, topic)
+        for claim in said.claims:
+            held = " ".join(printed(fact) for fact in claim.facts)
+            bare = set(re.findall(r"\d+(?:[.,]\d+)*", claim.text)) - set(
+                re.findall(r"\d+(?:[.,]\d+)*", held)
+            )
+            assert bare == set(), (topic, claim.text)
+            for fact in claim.facts:
+                draft = FactDraft(**fact.model_dump(exclude={"value"}))
+                assert compute(draft, index(seen)).value == fact.value
+        assert said.claims or "don't know" in said.text or "nothing for" in said.text
+    await connection.close()
 
 
 async def test_whether_it_is_healthy_is_looked_at_now() -> None:
@@ -281,7 +313,6 @@ async def test_ages_count_from_the_opening() -> None:
         "status of all incidents", None, [], library(), None, records=Kept(solved())
     )
     question.now = AT + timedelta(hours=2, minutes=5)
-    from agent.chat_rules import by_rules
 
     said = await by_rules(question)
     assert "opened 2 h 5 min ago" in said.text

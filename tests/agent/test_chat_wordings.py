@@ -10,7 +10,7 @@ from tests.agent.chatting import Kept, ask, solved
 from tests.agent.desk import AT, MEMORY, MIB, Desk, incident, piece, some_evidence
 
 LIBRARY = load_library()
-WRONG = 'Keys under one prefix never expire. "session:" holds 60.0 MiB.'
+WRONG = 'Keys under one prefix never expire.\n"session:" holds 60.0 MiB. [E2]'
 BECAUSE = "Keys under one prefix never expire, because:"
 SURE = "Fairly sure, 82.0 %: Keys under one prefix never expire."
 PLAN = "A1: Give the keys under session: a TTL (R3, proposed)"

@@ -1,19 +1,14 @@
-"""What an answer in chat may draw on: bounded looks at a target, and the service's own record."""
+"""Looks at a target for a question in chat: bounded, and taken only if one is wanted."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import select
 
 from agent.context import Target
-from agent.incident import Incident
 from agent.redaction import redact_tree, redacted
-from api.store import incidents
-from api.store.database import Database
-from api.store.journal import add_asked_evidence, to_evidence
-from api.store.tables import EvidenceRow
 from tools.connection import Connection, open_for_reading
 from tools.reading import Evidence, NotMeasured, Reading
 from tools.reads import READS
@@ -21,8 +16,6 @@ from tools.summaries import summarize
 
 MOST_LOOKS = 16
 LOOK_SECONDS = 20.0
-MOST_EVIDENCE = 200
-MOST_INCIDENTS = 20
 
 
 @dataclass
@@ -30,9 +23,8 @@ class Looks:
     """Further reads of one question: bounded, opened only if one is wanted."""
 
     target: Target
-    database: Database | None = None
-    """Where what an incident's question looked at is kept."""
-    incident_id: str | None = None
+    keep: Callable[[Evidence], Awaitable[Evidence]] | None = None
+    """Called with what was seen; returns it as it was kept, under the number it got."""
     known: int = 0
     """The highest number of the evidence there is."""
     taken: int = 0
@@ -60,9 +52,7 @@ class Looks:
             node=connection.node,
             summary=summarize(reading),
         )
-        if self.incident_id is None or self.database is None:
-            return evidence
-        return await add_asked_evidence(self.database, self.incident_id, evidence)
+        return evidence if self.keep is None else await self.keep(evidence)
 
     async def _open(self) -> Connection:
         async with self._opening:
@@ -96,36 +86,3 @@ class Looks:
         """Close the connection, if one was opened."""
         if self._connection is not None:
             await self._connection.close()
-
-
-@dataclass(frozen=True)
-class SqlRecords:
-    """Implements `agent.chat_question.Records`."""
-
-    database: Database
-
-    async def recent(self, target: str = "", status: str = "") -> list[Incident]:
-        """The newest incidents."""
-        async with self.database.reading() as session:
-            return await incidents.page(
-                session, status=status or None, target=target or None, limit=MOST_INCIDENTS
-            )
-
-    async def incident(self, incident_id: str) -> Incident | None:
-        """One incident, or None."""
-        try:
-            async with self.database.reading() as session:
-                return await incidents.load(session, incident_id)
-        except incidents.NoSuchIncident:
-            return None
-
-    async def evidence(self, incident_id: str) -> list[Evidence]:
-        """The newest evidence of an incident, oldest first."""
-        async with self.database.reading() as session:
-            rows = await session.scalars(
-                select(EvidenceRow)
-                .where(EvidenceRow.incident_id == incident_id)
-                .order_by(EvidenceRow.number.desc())
-                .limit(MOST_EVIDENCE)
-            )
-            return [to_evidence(row) for row in rows][::-1]
