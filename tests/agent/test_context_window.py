@@ -201,6 +201,8 @@ async def test_then_the_evidence(named: bool) -> None:
     talk = Talk()
     assert await talk.run()
     assert talk.shares[1:3] == [0.5, 0.25]
+    sent = [json.dumps(body["messages"]) for body in requests()]
+    assert len(set(sent)) == len(sent)  # nothing is sent again that was too long
     assert all(characters(body) <= 22_000 for body in requests()[-1:])
 
 
