@@ -8,8 +8,9 @@ from agent.rules import ESCALATE_BELOW
 from agent.standing import Standing
 
 UNSURE_BELOW = 0.5
-"""Confidence below which the rules count as unsure. From the suite with looks taken away
-(`evals/unsure.py`): below it one named cause in four was wrong, from it to 0.9 one in thirty."""
+"""Confidence below which the rules count as unsure. Read off the suite with one look taken away
+at a time (`evals/unsure.py`): below it one named cause in six was wrong (7 of 40, in five
+incidents: few), from it on fewer than one in a hundred. The held-back third was alike."""
 SURE = 0.6
 """Confidence from which a model counts as sure; its own word, "fairly sure", is all there is."""
 TIE_WITHIN = 0.05

@@ -21,7 +21,7 @@ TRADE_TERMS = frozenset(
 )
 _ENGLISH = (
     "zero nought naught two three four five six seven eight nine ten eleven twelve thirteen "
-    "fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fourty fifty sixty "
+    "fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
     "seventy eighty ninety hundred thousand million billion trillion quadrillion dozen half quarter"
 )
 _MORE_ENGLISH = (
@@ -39,7 +39,7 @@ _OTHERS = (
     "cent cents mille milliers millions moitié douzaine douzaines centaines "
     "tres cuatro cinco seis siete ocho nueve diez doce veinte treinta cuarenta cincuenta sesenta "
     "setenta ochenta noventa cien ciento cientos quinientos millón millones mitad tercio cuarto "
-    "docena docenas doble "
+    "docena docenas "
     "quattro cinque sette otto nove dieci dodici venti trenta quaranta cinquanta cento mila "
     "milioni doppio dozzina dozzine "
     "dois três quatro sete oito dez doze vinte trinta quarenta cinquenta cem centenas milhar "

@@ -75,7 +75,7 @@ def test_who_is_named_in_evidence_may_be_blamed(kind: str, name: str) -> None:
         ("prefix", "session", "as a prefix; did you mean the prefix 'session:'?"),
         ("prefix", "session:*", "did you mean the prefix 'session:'?"),
         ("prefix", "Session:", "did you mean the prefix 'session:'?"),
-        ("prefix", "sesion:", "did you mean the prefix 'session:'?"),
+        ("prefix", "sessionn:", "did you mean the prefix 'session:'?"),
         ("key", "session:", "as a key; did you mean the prefix 'session:'?"),
         ("key", "worker-7", "did you mean the client 'worker-7'?"),
         ("stream", "cart", "did you mean the key 'cart'?"),
