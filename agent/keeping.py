@@ -41,9 +41,15 @@ class Transcript:
     _sent: list[Message] = field(default_factory=list, init=False)
 
     async def add(
-        self, model: str, asked: Asked, seconds: float, came: Answer | None, failure: str = ""
+        self,
+        model: str,
+        asked: Asked,
+        seconds: float,
+        came: Answer | None,
+        failure: str = "",
+        used: Usage | None = None,
     ) -> None:
-        """Keep a request with its reply, or with why there was none."""
+        """Keep a request with its reply, or with why there was none and what that has cost."""
         messages = list(asked.sent.get("messages", asked.question.messages))
         earlier = _alike(self._sent, messages)
         self._sent = messages
@@ -60,7 +66,7 @@ class Transcript:
             manners=asdict(asked.manners) | {"refused": sorted(asked.manners.refused)},
             reply=redact_tree(came.as_came()) if came else None,
             failure=failure,
-            usage=came.usage if came else Usage(llm_calls=1),
+            usage=came.usage if came else used or Usage(llm_calls=1),
         )
         await self.keep(exchange)
 

@@ -17,9 +17,17 @@ from agent.context import ReasonerUnavailable
 from agent.context_window import says_too_long, window_named
 from agent.endpoint import Endpoint
 from agent.endpoint_quirks import PLAINEST, Manners, Question, lesson, parameters
+from agent.incident import Usage
 from agent.keeping import Asked, Transcript
 from agent.model_reply import Answer, Message, read_answer
-from agent.retrying import EndpointError, Filtered, TooLong, Unavailable, pause_before_retry
+from agent.retrying import (
+    EndpointError,
+    Filtered,
+    TimedOut,
+    TooLong,
+    Unavailable,
+    pause_before_retry,
+)
 from agent.streaming import Hear
 
 ToolSchema = dict[str, Any]
@@ -85,8 +93,11 @@ class Model:
         except ReasonerUnavailable as unavailable:
             seconds = time.monotonic() - started
             budget.seconds += seconds
-            budget.calls += not isinstance(unavailable, TooLong)  # bounded by what can be left out
-            await transcript.add(self.name, asked, seconds, None, str(unavailable))
+            sent = estimate if isinstance(unavailable, TimedOut) else 0
+            used = Usage(llm_calls=1, input_tokens=sent)
+            if not isinstance(unavailable, TooLong):  # bounded by what can be left out
+                budget.spend(used, 0)
+            await transcript.add(self.name, asked, seconds, None, str(unavailable), used)
             raise
         seconds = time.monotonic() - started
         budget.seconds += seconds
@@ -124,7 +135,7 @@ class Model:
             reason = f"the model did not answer within {seconds:.0f} s"
             if seconds >= self.settings.seconds_per_call / 2:
                 self.breaker.failed(reason)  # else it was hardly given the time
-            raise ReasonerUnavailable(reason) from error
+            raise TimedOut(reason) from error
         except Unavailable as unavailable:
             self.breaker.failed(str(unavailable), unavailable.seconds)
             raise

@@ -137,7 +137,7 @@ class ReplayedModel(Model):
         self._compare(kept, parameters(question, manners)["messages"], names)
         self.given += 1
         if kept.reply is None:
-            raise _failed(kept.failure, budget)
+            raise _failed(kept, budget)
         answer = read_answer({"choices": [{"message": kept.reply}]}, estimate)
         answer = replace(answer, usage=kept.usage.model_copy())
         budget.spend(answer.usage, estimate)
@@ -233,12 +233,12 @@ class _Nowhere:
         """Nothing is open."""
 
 
-def _failed(failure: str, budget: Budget) -> ReasonerUnavailable:
+def _failed(kept: Exchange, budget: Budget) -> ReasonerUnavailable:
     """The failure as it was, for a conversation that goes on shorter after some."""
-    if not failure.startswith(str(TooLong(None))):
-        budget.calls += 1
-        return ReasonerUnavailable(failure)
-    named = re.search(r"of ([\d,]+) tokens", failure)
+    if not kept.failure.startswith(str(TooLong(None))):
+        budget.spend(kept.usage.model_copy(), 0)
+        return ReasonerUnavailable(kept.failure)
+    named = re.search(r"of ([\d,]+) tokens", kept.failure)
     return TooLong(int(named[1].replace(",", "")) if named else None)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from agent.budget import money
 from agent.facts import printed
 from agent.incident import Action, Claim, Diagnosis, Fact, Incident
 from tools.reading import printable
@@ -251,9 +252,10 @@ def _cost(incident: Incident) -> Iterator[str]:
     usage = incident.usage
     yield "## Cost of the investigation"
     yield ""
+    dollars = "" if usage.dollars is None else f", {money(usage.dollars)}"
     yield (
         f"{usage.tool_calls} looks, {usage.seconds:.1f} s; {usage.llm_calls} model calls, "
-        f"{usage.input_tokens} input and {usage.output_tokens} output tokens."
+        f"{usage.input_tokens} input and {usage.output_tokens} output tokens{dollars}."
     )
 
 

@@ -35,6 +35,10 @@ class TooLong(ReasonerUnavailable):
         self.window = window
 
 
+class TimedOut(ReasonerUnavailable):
+    """The request was sent and not answered: nobody knows what it cost."""
+
+
 class Filtered(ReasonerUnavailable):
     """The endpoint is well, and does not want this prompt."""
 

@@ -13,6 +13,7 @@ _ID = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"
 IncidentId = Annotated[str, Path(pattern=_ID, description="The incident's id")]
 ActionId = Annotated[str, Path(pattern=_ID, description="The action's id, such as A1")]
 EvidenceId = Annotated[str, Path(pattern=r"^E[1-9][0-9]{0,8}$", description="Such as E7")]
+ThreadId = Annotated[str, Path(pattern=_ID, description="The thread's id")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items of a page")]
 Cursor = Annotated[str | None, Query(pattern=_ID, description="`next_cursor` of the page before")]
 Comment = Annotated[str, Field(max_length=2_000), AfterValidator(lambda t: redact(clean(t)))]

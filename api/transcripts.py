@@ -7,12 +7,12 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from agent.exchange import KeptExchange
-from api.auth import Viewer
-from api.listing import IncidentId, Page
+from api.auth import Responder, Viewer
+from api.listing import IncidentId, Page, ThreadId
 from api.model_settings import DayEntry
-from api.problems import documented
+from api.problems import Problem, documented
 from api.service import Service
-from api.store import exchanges, incidents
+from api.store import exchanges, incidents, threads
 from api.store.exchanges import DayUsage
 from api.store.tables import IncidentRow
 
@@ -41,8 +41,24 @@ async def get_transcript(
         if await session.get(IncidentRow, incident_id) is None:
             raise incidents.NoSuchIncident(incident_id)
         items = await exchanges.transcript(session, incident_id, int(cursor), limit + 1)
+    return _page(items, limit)
+
+
+def _page(items: list[KeptExchange], limit: int) -> Page[KeptExchange]:
     more = len(items) > limit
     return Page(items=items[:limit], next_cursor=str(items[limit - 1].id) if more else None)
+
+
+@router.get("/chat/threads/{thread_id}/transcript", responses=documented(404))
+async def get_thread_transcript(
+    service: On, person: Responder, thread_id: ThreadId, limit: Exchanges = 10, cursor: After = "0"
+) -> Page[KeptExchange]:
+    """Every exchange with a model in a thread of yours, oldest first, redacted."""
+    async with service.database.reading() as session:
+        if not await threads.turns(session, person.name, thread_id, 1):
+            raise Problem(404, "there is no such thread of yours")
+        items = await exchanges.of_thread(session, thread_id, int(cursor), limit + 1)
+    return _page(items, limit)
 
 
 @router.get("/usage")

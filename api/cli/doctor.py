@@ -9,11 +9,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from agent.budget import money
 from agent.context import Target
 from api.cli import render
 from api.cli.oneshot import settings_or_exit
 from api.settings import Settings
 from tools.connection import display_url
+from tools.reading import printable
 
 _STYLE = {"ok": "green", "warning": "yellow", "missing": "red"}
 
@@ -113,4 +115,10 @@ async def _model(settings: Settings) -> Finding:
         return Finding("model", "ok", "none (OPENAI_MODEL unset): the rules do the whole job")
     url = settings.openai_base_url.partition("?")[0]
     where = display_url(url) if url else "the provider's default endpoint"
-    return Finding("model", "ok", f"{settings.openai_model} at {where}")
+    told = settings.config.model
+    price = told.prices.get(settings.openai_model)
+    cost = f"price of {price.date} from {printable(price.source, 80)}" if price else "no price"
+    day = told.per_day
+    dollars = f", {money(day.dollars)}" if day.dollars is not None else ""
+    caps = f"a day may cost {day.calls:,} calls, {day.tokens:,} tokens{dollars}"
+    return Finding("model", "ok", f"{settings.openai_model} at {where}; {cost}; {caps}")

@@ -156,7 +156,7 @@ def approve(
 
 @app.command()
 def transcript(
-    incident: Annotated[str, typer.Argument(help="The incident's id.")],
+    incident: Annotated[str, typer.Argument(help="The id of an incident, or of a chat thread.")],
     replay: Annotated[
         bool, typer.Option("--replay", help="Hold the conversation again, without a model.")
     ] = False,

@@ -6,6 +6,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from agent.budget import money
 from agent.incident import Action, ChecklistItem, Diagnosis, Incident
 
 WIDTH = 80
@@ -168,7 +169,9 @@ def _footer(shown: Incident) -> RenderableType:
     usage = shown.usage
     text = f"{len(shown.evidence)} pieces of evidence, {usage.seconds:.1f} s"
     if usage.llm_calls:
-        text += f", {usage.llm_calls} model calls, {usage.input_tokens} tokens in"
+        text += f", {usage.llm_calls} model calls, {usage.input_tokens:,} tokens in"
+    if usage.dollars is not None:
+        text += f", {money(usage.dollars)}"
     books = ", ".join(book.id for book in shown.runbooks)
     parts: list[RenderableType] = [
         Rule(style="dim"),

@@ -39,6 +39,8 @@ def show(incident: str, *, as_json: bool, full: bool) -> None:
 
 def replay(incident: str, *, as_json: bool) -> None:
     """Hold the conversation again and say what came of it; exit 1 if anything differs."""
+    if incident.startswith("thread-"):
+        raise failure("a chat thread cannot be replayed; an incident can", code=2)
     from agent.replayed import replay as hold_again
     from agent.runbook_library import load_library
 
@@ -107,10 +109,11 @@ def _row(day: dict[str, Any]) -> list[str]:
     return [day["day"], printable(day["model"], 60), f"{day['calls']:,}", *counts, dollars]
 
 
-def _kept(incident: str) -> Iterator[dict[str, Any]]:
+def _kept(of: str) -> Iterator[dict[str, Any]]:
+    path = f"/v1/chat/threads/{of}" if of.startswith("thread-") else f"/v1/incidents/{of}"
     cursor: str | None = None
     for _ in range(MOST_PAGES):
-        page = call("GET", f"/v1/incidents/{incident}/transcript", limit="20", cursor=cursor)
+        page = call("GET", f"{path}/transcript", limit="20", cursor=cursor)
         yield from page["items"]
         cursor = page["next_cursor"]
         if cursor is None:

@@ -114,16 +114,11 @@ async def transcript(
     session: AsyncSession, incident_id: str, after: int, limit: int
 ) -> list[KeptExchange]:
     """The exchanges of an incident's investigation, oldest first, after that id."""
-    rows = await session.scalars(
-        select(ExchangeRow)
-        .where(
-            ExchangeRow.incident_id == incident_id,
-            ExchangeRow.purpose == "investigation",
-            ExchangeRow.id > after,
-        )
-        .order_by(ExchangeRow.id)
-        .limit(limit)
+    investigated = (
+        ExchangeRow.incident_id == incident_id,
+        ExchangeRow.purpose == "investigation",
     )
+    rows = await _rows(session, after, limit, *investigated)
     found = await session.execute(
         select(EvidenceRow.attempt, EvidenceRow.number)
         .where(EvidenceRow.incident_id == incident_id)
@@ -131,6 +126,21 @@ async def transcript(
     )
     evidence = [(attempt, number) for attempt, number in found]
     return [to_kept(row, evidence) for row in rows]
+
+
+async def of_thread(
+    session: AsyncSession, thread_id: str, after: int, limit: int
+) -> list[KeptExchange]:
+    """The exchanges of a chat thread, oldest first, after that id."""
+    rows = await _rows(session, after, limit, ExchangeRow.thread_id == thread_id)
+    return [to_kept(row, []) for row in rows]
+
+
+async def _rows(
+    session: AsyncSession, after: int, limit: int, *which: ColumnElement[bool]
+) -> Sequence[ExchangeRow]:
+    query = select(ExchangeRow).where(ExchangeRow.id > after, *which)
+    return (await session.scalars(query.order_by(ExchangeRow.id).limit(limit))).all()
 
 
 def to_kept(row: ExchangeRow, evidence: Sequence[tuple[int, int]]) -> KeptExchange:

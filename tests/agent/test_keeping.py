@@ -19,7 +19,7 @@ from tools.reads import READS
 HELLO = [{"role": "system", "content": "Find it."}, {"role": "user", "content": f"key {KEY}"}]
 
 
-async def kept_of(desk: Desk, *replies: httpx.Response) -> list[Exchange]:
+async def kept_of(desk: Desk, *replies: httpx.Response | Exception) -> list[Exchange]:
     """The exchanges of one conversation with an endpoint that answers so."""
     respx.post(URL).side_effect = list(replies)
     model = Model(ModelSettings("test", KEY, BASE))
@@ -93,6 +93,16 @@ async def test_a_failed_request_is_kept_with_its_reason(
     assert failure in kept.failure
     assert kept.reply is None
     assert kept.usage.llm_calls == 1
+
+
+@respx.mock
+async def test_a_request_that_was_sent_and_not_answered_has_cost_its_tokens(desk: Desk) -> None:
+    slow = httpx.ReadTimeout("slow")
+    kept = await kept_of(desk, slow, slow, slow)
+    assert "did not answer within" in kept[-1].failure
+    assert kept[-1].usage.input_tokens > 1_000
+    (refused,) = await kept_of(desk, httpx.Response(401, text="no"))
+    assert refused.usage.input_tokens == 0
 
 
 @respx.mock

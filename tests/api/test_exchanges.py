@@ -77,8 +77,17 @@ async def test_a_call_of_a_process_that_died_has_cost_what_was_reserved(database
         DayCaps(calls=1_000, tokens=10**9, seconds=10**6, dollars=0.299),
     ],
 )
-async def test_side_by_side_they_never_exceed_the_day(url: str, day: DayCaps) -> None:
+async def test_side_by_side_they_never_exceed_the_day(
+    url: str, day: DayCaps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Processes that share a database, incidents and a question in chat."""
+    looked = SqlLedger._last_evidence
+
+    async def slowly(ledger: SqlLedger, session: Any) -> int:
+        await asyncio.sleep(0.02)  # between the look at the day and the reservation
+        return await looked(ledger, session)
+
+    monkeypatch.setattr(SqlLedger, "_last_evidence", slowly)
     from api.store.migrate import migrate
 
     databases = [Database(database_url(url)) for _ in range(3)]

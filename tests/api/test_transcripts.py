@@ -284,6 +284,19 @@ async def test_a_transcript_is_read_by_viewers_in_pages(client: AsyncClient) -> 
     assert (shown["llm_calls"], shown["dollars"]) == (3, pytest.approx(0.03))
 
 
+async def test_a_thread_is_read_by_who_asked_in_it(client: AsyncClient) -> None:
+    question = {"message": "what does pressure mean?"}
+    asked = await client.post("/v1/chat", json=question, headers=as_role("responder"))
+    thread = asked.json()["thread_id"]
+    ledger = SqlLedger(service_of(client).database, DayCaps(), thread_id=thread)
+    await ledger.reserve("openai:m", MOST)
+    await ledger.keep(exchange(purpose="chat"))
+    path = f"/v1/chat/threads/{thread}/transcript"
+    own = (await client.get(path, headers=as_role("responder"))).json()
+    assert [item["purpose"] for item in own["items"]] == ["chat"]
+    assert (await client.get(path, headers=as_role("admin"))).status_code == 404
+
+
 async def test_usage_is_told_by_day_with_the_caps(client: AsyncClient) -> None:
     empty = (await client.get("/v1/usage", headers=as_role("viewer"))).json()
     assert empty["items"] == []
