@@ -6,6 +6,7 @@ runbook word for word, and its reasons for not answering stay unsaid.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -25,6 +26,7 @@ from agent.incident import Claim, ClaimDraft, Words
 from agent.model import Model
 from agent.prompt import RULES_OF_EVIDENCE
 from agent.runbook_search import LONGEST_QUOTE
+from agent.veil import Veil
 from tools.reading import Evidence, printable
 from tools.reads import READS
 
@@ -84,24 +86,36 @@ async def by_model(question: Question, model: Model, ledger: Ledger) -> Said:
     budget = Budget(model.settings, ledger=ledger)
     tools: dict[str, Described] = {**(READS if question.look is not None else {}), **CONSULT}
 
+    veil = model.veil
+    shown = question if veil is None else _hidden(question, veil)
+
     async def look(tool: str, arguments: dict[str, Any]) -> Evidence:
-        if tool in CONSULT:
-            return await consult(question, tool, arguments)
-        return await question.seen(tool, arguments)
+        wanted = arguments if veil is None else veil.reveal(arguments)
+        seen = consult if tool in CONSULT else None
+        piece = await (seen(question, tool, wanted) if seen else question.seen(tool, wanted))
+        return piece if veil is None else veil.evidence(piece)
+
+    def accept(arguments: dict[str, Any]) -> tuple[Submission, Said]:
+        if veil is None:
+            return _accepted(arguments, question)
+        try:
+            return _accepted(veil.reveal(arguments), question)
+        except ValueError as error:
+            raise ValueError(veil.text(str(error))) from error
 
     submission, said = await Conversation(
         model=model,
         budget=budget,
-        messages=_messages(question),
+        messages=_messages(shown),
         submission=strict_function(
             SUBMIT_ANSWER, "Submit the answer.", Submission.model_json_schema()
         ),
-        accept=lambda arguments: _accepted(arguments, question),
+        accept=accept,
         look=look,
         tools=tools,
         keep=ledger.keep,
         purpose="chat",
-        shorter=lambda share: _messages(question, share),
+        shorter=lambda share: _messages(shown, share),
     ).run()
     if submission.asked_to_act:
         return await refuse(question)
@@ -109,6 +123,23 @@ async def by_model(question: Question, model: Model, ledger: Ledger) -> Said:
         # Its own words for a gap are not shown: they would be a claim without evidence.
         raise ReasonerUnavailable("the model found nothing that answers it")
     return said
+
+
+def _hidden(question: Question, veil: Veil) -> Question:
+    """The question by other names. Evidence first: it shows which names there are."""
+    evidence = [veil.evidence(piece) for piece in question.evidence]
+    turns = [
+        {name: veil.said(str(part)) for name, part in turn.items()} for turn in question.history
+    ]
+    return replace(
+        question,
+        evidence=evidence,
+        target=veil.name(question.target),
+        targets=[veil.name(target) for target in question.targets],
+        incident=question.incident and veil.incident(question.incident),
+        message=veil.said(question.message),
+        history=turns,
+    )
 
 
 def _messages(question: Question, share: float = 1.0) -> list[dict[str, Any]]:

@@ -119,7 +119,10 @@ class Case(Protocol):
 
     incident: Incident
     runbooks: Library
-    evidence: list[Evidence]
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """What was seen so far, oldest first."""
 
     async def look(self, tool: str, arguments: dict[str, Any]) -> Evidence:
         """Run a read-only tool and keep what it saw. Repeated looks are answered from evidence.

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.breaker import Breaker
 from agent.budget import LEAST_ANSWER_TOKENS, Budget, ModelSettings
@@ -30,6 +30,9 @@ from agent.retrying import (
 )
 from agent.streaming import Hear
 
+if TYPE_CHECKING:
+    from agent.veil import Veil
+
 ToolSchema = dict[str, Any]
 
 MOST_INCIDENTS = 1_000
@@ -43,8 +46,10 @@ LONGER = 4
 class Model:
     """An OpenAI-compatible endpoint. Raises ReasonerUnavailable with a plain reason."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, veil: "Veil | None" = None) -> None:
         self.settings = settings
+        self.veil = veil
+        """Whoever talks to this model hashes names with it; None: they are sent as they are."""
         self.name = f"openai:{settings.model}"
         self.manners = Manners()
         """How this endpoint wants to be asked."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.claims import UNCATALOGUED
-from agent.context import Case
+from agent.context import Case, ReasonerUnavailable
 from agent.conversation import Conversation
 from agent.functions import submit_function
 from agent.incident import DiagnosisDraft
@@ -20,6 +20,7 @@ from agent.prompt import (
 from agent.rules import RankedCause, rank, said
 from agent.runbook import Library
 from agent.signals import detect
+from agent.veil import VeiledCase
 from tools.reading import Evidence
 from tools.reads import READS
 
@@ -47,6 +48,20 @@ class OpenAIReasoner:
         self, case: Case, previous: DiagnosisDraft | None = None, mismatches: Sequence[str] = ()
     ) -> DiagnosisDraft:
         """Look further and submit. Raises ReasonerUnavailable; then the rules stand."""
+        veil = self._model.veil
+        if veil is None:
+            return await self._investigate(case, previous, mismatches)
+        hidden = VeiledCase(case, veil)
+        before = None if previous is None else veil.draft(previous)
+        try:
+            draft = await self._investigate(hidden, before, [veil.text(one) for one in mismatches])
+        except ReasonerUnavailable as unavailable:
+            raise ReasonerUnavailable(veil.reveal(str(unavailable))) from unavailable
+        return DiagnosisDraft.model_validate(veil.reveal(draft.model_dump(mode="json")))
+
+    async def _investigate(
+        self, case: Case, previous: DiagnosisDraft | None, mismatches: Sequence[str]
+    ) -> DiagnosisDraft:
         library = self._library or case.runbooks
         budget = self._model.budget(f"{case.incident.id}/{case.incident.attempt}")
         budget.ledger = case.ledger

@@ -80,6 +80,8 @@ class PriceEntry(_Entry):
 class ModelEntry(_Entry):
     """How it is asked, caps and prices. Which model it is, and where, the environment says."""
 
+    hash_names: bool = False
+    """Keys, clients, users, groups, hosts and targets go to the model by other names."""
     per_call: CallCaps = CallCaps()
     per_incident: IncidentCaps = IncidentCaps()
     per_day: DayEntry = DayEntry()

@@ -134,6 +134,7 @@ _RULES: dict[bytes, Callable[[Reply], Reply]] = {
 }
 
 _PART = re.compile(rb"[0-9A-Za-z\x80-\xff]+|[^0-9A-Za-z\x80-\xff]+")
+_ALNUM = re.compile(rb"[0-9A-Za-z]+")
 _WORD_AND_NUMBER = re.compile(rb"([A-Za-z\x80-\xff]+)([0-9]+)")
 _ADDRESS = re.compile(rb"(.*):([0-9]+)(@[0-9]+)?")
 _CLIENT_FIELD = re.compile(rb"(?<![\w-])(addr|laddr|name|user)=(\S*)")
@@ -153,6 +154,7 @@ class Pseudonyms:
     def __init__(self, key: bytes | None = None) -> None:
         self._key = key or secrets.token_bytes(32)
         self._known: dict[tuple[str, bytes], bytes] = {}
+        self._true: dict[bytes, bytes] = {}
         self._taken: set[bytes] = set()
 
     def name(self, raw: bytes) -> bytes:
@@ -161,6 +163,18 @@ class Pseudonyms:
             self._part(part) if part[:1].isalnum() or part[0] >= 0x80 else part
             for part in _PART.findall(raw)
         )
+
+    def true(self, raw: bytes) -> bytes:
+        """A text with the parts of names that were replaced here put back. For who hashed it."""
+
+        def back(found: re.Match[bytes]) -> bytes:
+            if (whole := self._true.get(found[0])) is not None:
+                return whole
+            two = _WORD_AND_NUMBER.fullmatch(found[0])
+            parts = [self._true.get(part) for part in two.groups()] if two else []
+            return b"".join(p for p in parts if p) if parts and all(parts) else found[0]
+
+        return _ALNUM.sub(back, raw)
 
     def address(self, raw: bytes) -> bytes:
         """`ip:port` with the host replaced; a port says nothing."""
@@ -181,6 +195,7 @@ class Pseudonyms:
         if known is None:
             known = self._fresh(kind, part)
             self._known[(kind, part)] = known
+            self._true[known] = part
             self._taken.add(known)
         return known
 
