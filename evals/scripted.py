@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.budget import ModelSettings
 from agent.model import Model
-from agent.model_reply import tokens
+from agent.model_reply import CHARACTERS_PER_TOKEN, tokens
 from agent.reasoner import OpenAIReasoner
 from agent.runbook import Library
 from evals.result import Result
@@ -22,6 +22,7 @@ from evals.run import work
 from evals.scripted_models import SCRIPTS, Calls, Script
 from evals.truth import RecordedIncident
 
+ESTIMATED = f"estimated: {CHARACTERS_PER_TOKEN:g} characters each"
 PREFIX = "scripted:"
 """A model whose name begins so is one of ours: `scripted:right`."""
 
@@ -42,6 +43,12 @@ def script_named(model: str) -> str | None:
 def label(model: str) -> str:
     """The model's name as reports show it: nobody takes a script for a model."""
     return f"scripted: {script_named(model)}" if model.startswith(PREFIX) else model
+
+
+def tokens_of(model: str) -> str:
+    """Where the tokens of a report come from."""
+    estimated = model.startswith(PREFIX)
+    return ESTIMATED if estimated else "as the endpoint reports them, estimated where it does not"
 
 
 async def work_by_script(recorded: RecordedIncident, library: Library, name: str) -> Result:

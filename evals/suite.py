@@ -98,7 +98,8 @@ def run_suite(
     if settings is not None and reasoner == OPENAI:
         report |= {
             "model": scripted.label(settings.model),
-            "model_use": model_use([result.exchanges for result in first], functions(books)),
+            "model_use": model_use([result.exchanges for result in first], functions(books))
+            | {"tokens_are": scripted.tokens_of(settings.model)},
         }
     if repeat > 1:
         report["repeats"] = repeats([first, *(run() for _ in range(repeat - 1))])

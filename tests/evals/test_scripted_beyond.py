@@ -48,6 +48,7 @@ def test_the_command_names_the_model_and_what_it_cost() -> None:
     assert (report["n"], report["model"]) == (1, "scripted: right")
     assert report["reasoner"] == "openai:scripted:right"
     assert report["model_use"]["calls_an_incident"]["max"] == report["median_llm_calls"]
+    assert report["model_use"]["tokens_are"] == "estimated: 3 characters each"
 
 
 @pytest.mark.parametrize(
