@@ -156,6 +156,8 @@ class Endpoint:
             http_client=DefaultAsyncHttpxClient(
                 # Only `api/settings.py` reads the environment.
                 trust_env=False,
+                # The prompt, the key and a gateway's headers go where they were sent, or nowhere.
+                follow_redirects=False,
                 proxy=settings.proxy or None,
                 verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
                 timeout=httpx2.Timeout(settings.seconds_per_call, connect=CONNECT_SECONDS),

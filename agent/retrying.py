@@ -7,6 +7,7 @@ quota, and tell nobody why they gave up. A loop of a library would be longer tha
 import email.utils
 import json
 import random
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,9 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
 LONGEST_SAID = 4_000
 AGAIN = frozenset({408, 409, 429})
+_UNPAID = re.compile(
+    r"(?i)insufficient[_ ](?:quota|balance|credits|funds)|billing|exceeded your current quota"
+)
 FILTERED = ("content_filter", "ResponsibleAIPolicyViolation", "content management policy")
 
 
@@ -81,7 +85,7 @@ class EndpointError(Exception):
     @property
     def out_of_quota(self) -> bool:
         """Waiting will not help: somebody has to pay."""
-        return "insufficient_quota" in self.said
+        return self.status == 402 or (self.status in (403, 429) and bool(_UNPAID.search(self.said)))
 
 
 class Unavailable(ReasonerUnavailable):
@@ -121,6 +125,8 @@ def _why_not_again(error: EndpointError) -> ReasonerUnavailable | None:
         return Unavailable(f"{words} and says not to try again") if told else None
     if status in (401, 403):
         return Unavailable(f"{words}: the API key was refused")
+    if 300 <= status < 400:
+        return Unavailable(f"{words}, a redirect: name the last address in OPENAI_BASE_URL")
     if status == 404:
         return Unavailable(f"{words}: no such model or path")
     return Unavailable(f"{words}: {worded(error.said)}" if error.said else words)

@@ -121,6 +121,19 @@ async def test_an_address_where_nothing_is_says_so() -> None:
     assert len(respx.calls) == 3
 
 
+@respx.mock
+async def test_a_redirect_is_not_followed_with_the_prompt() -> None:
+    respx.post("https://a.example/v1/chat/completions").mock(
+        return_value=httpx.Response(307, headers={"location": "https://b.example/v1/"})
+    )
+    elsewhere = respx.route(host="b.example").mock(return_value=reply(text="hi"))
+    model = Model(ModelSettings("m", KEY, "https://a.example/v1", headers={"X-Key": "s3cret"}))
+    with pytest.raises(ReasonerUnavailable, match="answered 307, a redirect"):
+        await model.ask(HELLO, [], Budget(model.settings))
+    await model.close()
+    assert not elsewhere.called
+
+
 @pytest.fixture
 async def gateway(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # not ours to read

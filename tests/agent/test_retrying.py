@@ -58,6 +58,9 @@ def test_what_may_pass_is_tried_three_times(status: int) -> None:
         (EndpointError("x", status=401), "the API key was refused"),
         (EndpointError("x", status=404), "no such model or path"),
         (EndpointError("x", status=429, body={"code": "insufficient_quota"}), "quota is spent"),
+        (EndpointError("x", status=402, body={"message": "pay"}), "quota is spent"),
+        (EndpointError("x", status=403, body={"message": "Check your billing"}), "quota is spent"),
+        (EndpointError("x", status=308), "a redirect: name the last address in OPENAI_BASE_URL"),
         (
             EndpointError("x", status=503, headers={"x-should-retry": "false"}),
             "says not to try again",
