@@ -162,14 +162,18 @@ class Budget:
         """About how many tokens this endpoint will count for these parts of a request."""
         return int(sum(map(tokens, parts)) * self.scale)
 
-    def spend(self, usage: Usage, estimate: int) -> None:
-        """Price and account for one answered call, and learn how this endpoint counts."""
+    def spend(self, usage: Usage, estimate: int, unanswered: int = 0) -> None:
+        """Price and account for one call, and learn how this endpoint counts.
+
+        `unanswered`: requests before it that were read and not answered; they cost the same.
+        """
+        if estimate:
+            self.scale = min(2.0, max(0.3, self.scale * usage.input_tokens / estimate))
+        usage.input_tokens += unanswered * usage.input_tokens
         usage.dollars = self.settings.dollars(usage)
         self.calls += 1
         self.tokens += usage.input_tokens + usage.output_tokens
         self.dollars += usage.dollars or 0.0
-        if estimate:
-            self.scale = min(2.0, max(0.3, self.scale * usage.input_tokens / estimate))
 
     async def reserve(self, request_tokens: int) -> int:
         """How long the answer may be; the day has set the call aside.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from agent.budget import ModelSettings
-from agent.retrying import EndpointError
+from agent.retrying import EndpointError, broke_off
 from agent.streaming import Hear, read_reply
 
 if TYPE_CHECKING:
@@ -110,9 +110,7 @@ class Endpoint:
         except httpx2.TimeoutException as error:
             raise TimeoutError from error
         except httpx2.HTTPError as error:
-            raise EndpointError(
-                "the model's endpoint dropped the connection mid-reply", broken=True
-            ) from error
+            raise broke_off() from error
         except openai.OpenAIError as error:
             raise EndpointError(f"the model's client failed: {type(error).__name__}") from error
 

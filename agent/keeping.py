@@ -28,6 +28,8 @@ class Asked:
     """Tokens of the question, pessimistically."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     manners: Manners = field(default_factory=Manners)
+    unanswered: int = 0
+    """How often it was read and no reply came of it: a provider charges for that."""
     sent: dict[str, Any] = field(default_factory=dict)
     """As it was sent last, with those manners."""
 

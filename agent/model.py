@@ -23,7 +23,6 @@ from agent.model_reply import Answer, Message, read_answer
 from agent.retrying import (
     EndpointError,
     Filtered,
-    TimedOut,
     TooLong,
     Unavailable,
     pause_before_retry,
@@ -98,8 +97,7 @@ class Model:
         except ReasonerUnavailable as unavailable:
             seconds = time.monotonic() - started
             budget.seconds += seconds
-            sent = estimate if isinstance(unavailable, TimedOut) else 0
-            used = Usage(llm_calls=1, input_tokens=sent)
+            used = Usage(llm_calls=1, input_tokens=asked.unanswered * estimate)
             if not isinstance(unavailable, TooLong):  # bounded by what can be left out
                 budget.spend(used, 0)
             await transcript.add(self.name, asked, seconds, None, str(unavailable), used)
@@ -107,7 +105,7 @@ class Model:
         seconds = time.monotonic() - started
         budget.seconds += seconds
         answer = read_answer(reply, estimate, [str(tool["function"]["name"]) for tool in tools])
-        budget.spend(answer.usage, estimate)
+        budget.spend(answer.usage, estimate, asked.unanswered)
         self._learn_from(answer, asked)
         await transcript.add(self.name, asked, seconds, answer)
         return answer
@@ -140,7 +138,8 @@ class Model:
             reason = f"the model did not answer within {seconds:.0f} s"
             if seconds >= self.settings.seconds_per_call / 2:
                 self.breaker.failed(reason)  # else it was hardly given the time
-            raise TimedOut(reason) from error
+            asked.unanswered += 1
+            raise ReasonerUnavailable(reason) from error
         except Unavailable as unavailable:
             self.breaker.failed(str(unavailable), unavailable.seconds)
             raise
@@ -169,6 +168,7 @@ class Model:
                     plain = PLAINEST
                     continue
                 tries += 1
+                asked.unanswered += error.begun
                 await asyncio.sleep(pause_before_retry(error, tries, deadline - time.monotonic()))
             else:
                 self.manners = plain or self.manners

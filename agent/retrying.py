@@ -39,10 +39,6 @@ class TooLong(ReasonerUnavailable):
         self.window = window
 
 
-class TimedOut(ReasonerUnavailable):
-    """The request was sent and not answered: nobody knows what it cost."""
-
-
 class Filtered(ReasonerUnavailable):
     """The endpoint is well, and does not want this prompt."""
 
@@ -56,8 +52,7 @@ class EndpointError(Exception):
         body: what the endpoint said, as JSON or text.
         headers: of the answer.
         broken: the connection failed: the same request may well work.
-        seconds: how long to leave the endpoint alone, if that is known. Filled in by
-            `pause_before_retry`.
+        begun: the reply had begun: providers charge for the request.
     """
 
     def __init__(
@@ -68,6 +63,7 @@ class EndpointError(Exception):
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         broken: bool = False,
+        begun: bool = False,
     ) -> None:
         super().__init__(words)
         self.words = words
@@ -75,6 +71,7 @@ class EndpointError(Exception):
         self.body = body
         self.headers = headers or {}
         self.broken = broken
+        self.begun = begun
 
     @property
     def said(self) -> str:
@@ -155,3 +152,8 @@ def retry_after(headers: Mapping[str, str]) -> float:
 def worded(said: str) -> str:
     """What an endpoint said: it may echo the key or the prompt, so bounded and redacted."""
     return printable(redact(said), 200)
+
+
+def broke_off(how: str = "dropped the connection") -> EndpointError:
+    """A reply that had begun and does not go on."""
+    return EndpointError(f"the model's endpoint {how} mid-reply", broken=True, begun=True)

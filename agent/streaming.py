@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from agent.retrying import EndpointError
+from agent.retrying import EndpointError, broke_off
 
 LARGEST_REPLY = 2_000_000
 """Bytes."""
@@ -44,7 +44,7 @@ async def read_reply(
     if not assembly.streamed:
         return _whole(bytes(whole))
     if not assembly.done and not assembly.finished:
-        raise EndpointError("the model's endpoint dropped the connection mid-reply", broken=True)
+        raise broke_off()
     return assembly.reply()
 
 
@@ -54,9 +54,7 @@ async def _next(arriving: AsyncIterator[bytes], idle_seconds: float, *, begun: b
         async with asyncio.timeout(idle_seconds if begun else None):
             return await anext(arriving, b"")
     except TimeoutError as error:
-        raise EndpointError(
-            f"the model's endpoint fell silent for {idle_seconds:g} s mid-reply", broken=True
-        ) from error
+        raise broke_off(f"fell silent for {idle_seconds:g} s") from error
 
 
 def _whole(content: bytes) -> dict[str, Any]:

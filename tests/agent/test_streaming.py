@@ -189,6 +189,8 @@ async def test_a_reply_that_breaks_off_is_asked_for_once_more(
         mind = reasoner(base_url=wire.url, idle_seconds=1.0, seconds_per_call=PATIENT)
         assert (await mind.investigate(desk)).root_cause == SUBMISSION["root_cause"]
     assert len(wire.bodies) == 2
+    # A provider charges for what it has read, twice if it read it twice.
+    assert desk.usage[0].input_tokens == (1_000 if breaks is hung_up else 2_000)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +208,7 @@ async def test_but_not_for_ever(desk: Desk, reasoner: Make, breaks: Script, says
         with pytest.raises(ReasonerUnavailable, match=says):
             await mind.investigate(desk)
     assert len(wire.bodies) == 2
+    assert (desk.usage[0].input_tokens > 0) == (breaks is not hung_up)
 
 
 async def test_before_it_begins_a_model_may_take_its_time(desk: Desk, reasoner: Make) -> None:
