@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from agent.conversation import Look
 from agent.incident import Claim, Diagnosis, Incident, Words
 from agent.runbook import Library
-from agent.runbook_search import Passage, RunbookSearch
+from agent.runbook_search import Passage, RunbookSearch, index_of
 from tools.reading import Evidence, printable
 from tools.reads import READS
 
@@ -89,7 +89,6 @@ class Question:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     consulted: list[Evidence] = field(default_factory=list)
     """What the model was shown of records and runbooks, as evidence it can cite."""
-    _search: RunbookSearch | None = None
 
     @property
     def diagnosis(self) -> Diagnosis | None:
@@ -104,9 +103,7 @@ class Question:
     @property
     def search(self) -> RunbookSearch:
         """The index of the runbooks, made when it is first needed."""
-        if self._search is None:
-            self._search = RunbookSearch(self.library)
-        return self._search
+        return index_of(self.library)
 
     async def fill(self, tools: Sequence[str]) -> None:
         """Look, at once, with the tools of these that nobody has looked with yet."""
@@ -207,9 +204,9 @@ def about_incident(incident: Incident) -> Citation:
 def _source(name: str, piece: Evidence | None) -> Citation:
     if piece is not None and piece.tool not in READS:  # of the record, not of a server
         return Citation(kind="incident", id=name, text=piece.summary)
-    text = (
-        f"{piece.tool} on {piece.node}, {piece.taken_at:%Y-%m-%d %H:%M:%S} UTC: {piece.summary}"
-        if piece
-        else ""
-    )
-    return Citation(kind="evidence", id=name, text=text)
+    return Citation(kind="evidence", id=name, text=look_of(piece) if piece else "")
+
+
+def look_of(piece: Evidence) -> str:
+    """A look in one line: with what, where, when, and what was seen."""
+    return f"{piece.tool} on {piece.node}, {piece.taken_at:%Y-%m-%d %H:%M:%S} UTC: {piece.summary}"

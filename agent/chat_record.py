@@ -1,32 +1,23 @@
-"""Answers from an incident's record: how sure, what to do and risk, who approved, what was done."""
+"""Answers from the record: how sure, how bad, what was done, seen before or not measured."""
 
-import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from agent.chat_intents import Intent
-from agent.chat_question import Question, Said, about_incident, dont_know, quoted
-from agent.chat_refusal import how_to_approve
+from agent.chat_plan import action, approvals, checklist, plan, safety
+from agent.chat_question import CAN_ASK, Question, Said, about_incident, dont_know
 from agent.chat_topics import because
+from agent.chat_wordings import Intent
 from agent.claims import how_sure
 from agent.facts import print_seconds
-from agent.incident import Action, Incident
+from agent.incident import Incident
 from agent.report import moments
 from tools.reading import printable
 from tools.reads import READS
 
-MOST_ACTIONS = 10
 MOST_INCIDENTS = 20
 OPEN = frozenset(
     {"queued", "investigating", "awaiting_approval", "remediating", "verifying", "needs_human"}
 )
-_RISK = {
-    "R0": "nothing is written",
-    "R1": "changes configuration",
-    "R2": "drops a client or a link",
-    "R3": "changes or expires data",
-    "R4": "restarts or resizes",
-}
 
 
 async def _sure(question: Question) -> Said:
@@ -66,79 +57,6 @@ async def _not_measured(question: Question) -> Said:
     if not gaps:
         return Said(["Every look that was taken was answered."])
     return Said([f"Not measured: {'; '.join(gaps[:12])}."])
-
-
-async def _plan(question: Question) -> Said:
-    incident = question.incident
-    if incident is None or not (incident.plan.actions or incident.plan.prevention):
-        return dont_know("no plan is on record")
-    plain = [
-        f"{action.id}: {action.title.rstrip('.')} ({action.risk}, {action.status}"
-        f"{'' if action.executable else ', for a person'}). {action.predicted_effect}".strip()
-        for action in incident.plan.actions[:MOST_ACTIONS]
-    ]
-    if incident.plan.prevention:
-        plain.append(f"So that it does not come back: {incident.plan.prevention[0].rstrip('.')}.")
-    plain.append("Nothing is applied from here: a person with the right role approves an action.")
-    return Said(plain, [], [about_incident(incident)])
-
-
-async def _safety(question: Question) -> Said:
-    incident = question.incident
-    if incident is None or not incident.plan.actions:
-        said = dont_know("no plan is on record, and I judge nothing that is not in one")
-        passages = question.search.find(question.message, 1)
-        for passage in passages:
-            said = quoted(passage, question.search.quote(passage, question.message)) + said
-        return said
-    actions = incident.plan.actions
-    named = [a for a in actions if re.search(rf"\b{a.id}\b", question.message, re.IGNORECASE)]
-    plain = [_risk_of(action) for action in (named or actions)[:MOST_ACTIONS]]
-    plain.append(
-        "Preconditions are checked again immediately before an action is applied. What is not in "
-        "the plan was not judged."
-    )
-    return Said(plain, [], [about_incident(incident)])
-
-
-def _risk_of(action: Action) -> str:
-    failing = [check for check in action.preconditions if check.holds is not True]
-    holding = [check.text for check in action.preconditions if check.holds is True]
-    parts = [
-        f"{action.id}, {action.title.rstrip('.')}: risk {action.risk} ({_RISK[action.risk]}).",
-        action.predicted_effect,
-        f"Verified by: {action.verification}" if action.verification else "",
-        f"Undo: {action.rollback}" if action.rollback else "There is no undo on record.",
-        f"Never touches: {action.never_touches}" if action.never_touches else "",
-        f"Preconditions that hold: {'; '.join(holding)}." if holding else "",
-    ]
-    if failing:
-        texts = (f"{c.text} ({c.because})" if c.because else c.text for c in failing)
-        parts.append(f"Preconditions that do not hold or were not measured: {'; '.join(texts)}.")
-    return " ".join(part for part in parts if part)
-
-
-async def _approvals(question: Question) -> Said:
-    """Who decided what; where nothing is decided, what waits."""
-    incident = question.incident
-    if incident is None:
-        return await how_to_approve(question)
-    lines = [line for action in incident.plan.actions for line in _decided(action)]
-    said = Said(lines or ["Nobody has approved or rejected anything."])
-    said.citations.append(about_incident(incident))
-    waiting = any(a.executable and a.status == "proposed" for a in incident.plan.actions)
-    return said + await how_to_approve(question) if waiting else said
-
-
-def _decided(action: Action) -> list[str]:
-    lines = [
-        f"{action.id} ({action.status}) was approved by {approval.by} ({approval.role}) at "
-        f"{_at(approval.at)}{f': {approval.comment}' if approval.comment else ''}."
-        for approval in action.approvals
-    ]
-    if action.rejected_by is not None:
-        lines.append(f"{action.id} was rejected by {action.rejected_by}.")
-    return lines
 
 
 async def timeline(question: Question) -> Said:
@@ -215,12 +133,109 @@ def _at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
+async def _severity(question: Question) -> Said:
+    """How bad it is, and whether a person has to look."""
+    incident, diagnosis = question.incident, question.diagnosis
+    if incident is None:
+        return await all_incidents(question)
+    plain = [f"Severity {incident.severity}; it is {incident.status.replace('_', ' ')}."]
+    if diagnosis is not None:
+        real = "an incident" if diagnosis.is_incident else "not an incident, as far as was measured"
+        sure = how_sure(diagnosis.confidence)
+        plain.append(f"{diagnosis.title.rstrip('.')}: {real} ({sure}).")
+        plain.append(
+            "A person should look at this one now."
+            if diagnosis.escalate
+            else "The diagnosis does not ask for a person beyond the approvals."
+        )
+    return Said(plain, diagnosis.claims[:2] if diagnosis else (), [about_incident(incident)])
+
+
+async def _reasoner(question: Question) -> Said:
+    """Who decided, and who was overruled."""
+    diagnosis = question.diagnosis
+    if diagnosis is None or question.incident is None:
+        return dont_know("there is no diagnosis on record")
+    plain = [f"Decided by {diagnosis.reasoner}: {diagnosis.title.rstrip('.')}."]
+    if (lost := diagnosis.overruled) is not None:
+        sure = how_sure(lost.confidence)
+        plain.append(f"{lost.reasoner} said {lost.root_cause} ({sure}); overruled: {lost.reason}.")
+    else:
+        plain.append("Nobody was overruled.")
+    return Said(plain, [], [about_incident(question.incident)])
+
+
+async def _cost(question: Question) -> Said:
+    """What the investigation took."""
+    if question.incident is None:
+        return dont_know("no incident is named")
+    usage = question.incident.usage
+    plain = (
+        f"{usage.tool_calls} looks, {usage.seconds:.1f} s; {usage.llm_calls} model calls, "
+        f"{usage.input_tokens:,} input and {usage.output_tokens:,} output tokens."
+    )
+    return Said([plain], [], [about_incident(question.incident)])
+
+
+async def _runbooks(question: Question) -> Said:
+    """Which runbooks were loaded, and why; without an incident, all there are."""
+    if question.incident is None:
+        books = [f"{book.id}: {book.front.title}" for book in question.library.runbooks]
+        return Said([f"{len(books)} runbooks are loaded:", *books[:60]])
+    used = [f"{book.id}: {book.why}" for book in question.incident.runbooks]
+    return Said(used or ["No runbook was loaded."], [], [about_incident(question.incident)])
+
+
+async def _before(question: Question) -> Said:
+    """Earlier incidents of the same server, and how many had the same cause."""
+    incident, diagnosis = question.incident, question.diagnosis
+    if incident is None:
+        return await all_incidents(question)
+    found = await question.records.recent(incident.target)
+    earlier = [one for one in found if one.id < incident.id]
+    if not earlier:
+        return Said([f"No earlier incident of {incident.target} is on record."])
+    cause = diagnosis.root_cause if diagnosis else None
+    alike = [one for one in earlier if one.diagnosis and one.diagnosis.root_cause == cause]
+    head = f"{len(earlier)} earlier incidents of {incident.target}, {len(alike)} with this cause:"
+    lines = [_line(one, question.now) for one in [*alike, *earlier] if one]
+    citations = [about_incident(one) for one in earlier]
+    return Said([head, *dict.fromkeys(lines)], citations=citations)
+
+
+async def targets(question: Question) -> Said:
+    """The servers that can be asked about."""
+    names = ", ".join(question.targets[:50])
+    return Said([f"Configured: {names}." if names else "No server is configured."])
+
+
+async def abilities(question: Question) -> Said:
+    """What this can see and do."""
+    said = Said(
+        [
+            "I read: measurements of servers with read-only tools, the record of incidents, and "
+            "the runbooks. I never read the values of keys, and I change and approve nothing.",
+            CAN_ASK,
+        ]
+    )
+    return said + await targets(question)
+
+
 RECORD: dict[Intent, Callable[[Question], Awaitable[Said]]] = {
-    "sure": _sure,
-    "ruled_out": _ruled_out,
+    "approvals": approvals,
+    "before": _before,
+    "runbooks": _runbooks,
+    "cost": _cost,
+    "reasoner": _reasoner,
     "not_measured": _not_measured,
-    "plan": _plan,
-    "safety": _safety,
-    "approvals": _approvals,
+    "severity": _severity,
+    "action": action,
+    "checklist": checklist,
+    "ruled_out": _ruled_out,
+    "timeline": timeline,
+    "safety": safety,
+    "sure": _sure,
     "next": _next,
+    "plan": plan,
 }
+"""Of an incident; without one, of the one that is open on the server."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from agent.chat_changes import QUICK, Changes, changes, first_and_last
-from agent.chat_intents import Intent, asked_name, intent_of, normalised
+from agent.chat_intents import asked_name, intent_of, normalised, parts_of
 from agent.chat_question import (
     CAN_ASK,
     MOST_CLAIMS,
@@ -13,9 +13,10 @@ from agent.chat_question import (
     Said,
     about_incident,
     dont_know,
+    look_of,
     quoted,
 )
-from agent.chat_record import OPEN, RECORD, all_incidents, timeline
+from agent.chat_record import OPEN, RECORD, abilities, all_incidents, targets
 from agent.chat_refusal import asks_to_act, how_to_approve, refuse
 from agent.chat_sentences import TOPICS
 from agent.chat_topics import (
@@ -28,6 +29,7 @@ from agent.chat_topics import (
     say_parameter,
     tools_for,
 )
+from agent.chat_wordings import Intent
 from agent.claims import check, check_claim
 from agent.facts import dimension, index
 from agent.glossary import Term, term_of
@@ -40,9 +42,10 @@ MOST_PASSAGES = 2
 _ASKS_A_VALUE = re.compile(r"^\W*(how (many|much|big|large|is|are)|is|are|any|who|which) ")
 
 _BY_CODE: dict[Intent, Callable[[Question], Awaitable[Said]]] = {
-    "approve": how_to_approve,
+    "abilities": abilities,
     "all": all_incidents,
-    "timeline": timeline,
+    "approve": how_to_approve,
+    "targets": targets,
     **RECORD,
 }
 """Questions about the record: told by code from the record, with a model as without."""
@@ -55,11 +58,22 @@ async def by_code(question: Question) -> Said | None:
     name = asked_name(question.message)
     if name and (term := term_of(name, question.library)) is not None:
         return await _meaning(question, term)
-    intent = intent_of(question.message)
-    if intent not in _BY_CODE:
+    if (piece := _asked_piece(question)) is not None:
+        where = Citation(kind="evidence", id=piece.id, text=look_of(piece))
+        return Said([f"{piece.id}: {look_of(piece)}."], citations=[where])
+    intents = [intent_of(part) for part in parts_of(question.message)]
+    if any(intent not in _BY_CODE for intent in intents):
         return None
-    adopted = await _adopted(question) if intent != "all" else ""
-    return Said([adopted]) + await _BY_CODE[intent](question)
+    said = Said([await _adopted(question)] if any(one in RECORD for one in intents) else [])
+    for intent in intents:
+        said = said + await _BY_CODE[intent](question)
+    return said
+
+
+def _asked_piece(question: Question) -> Evidence | None:
+    """The piece of evidence that a question names: `what is E2?`."""
+    named = re.search(r"(?<![\w/])E\d{1,6}(?!\w)", question.message)
+    return next((p for p in question.evidence if named and p.id == named[0]), None)
 
 
 async def _adopted(question: Question) -> str:
@@ -82,7 +96,20 @@ async def by_rules(question: Question) -> Said:
     said = await by_code(question)
     if said is not None:
         return said
-    intent = _followed(question, intent_of(question.message))
+    parts = parts_of(question.message)
+    if len(parts) == 1:
+        return await _by_intent(question, _followed(question, intent_of(question.message)))
+    said = Said()
+    for part in parts:
+        intent = intent_of(part)
+        answered = (
+            _BY_CODE[intent](question) if intent in _BY_CODE else _by_intent(question, intent)
+        )
+        said = said + await answered
+    return said
+
+
+async def _by_intent(question: Question, intent: Intent) -> Said:
     if intent == "help":
         return Said([f"I read and explain; I change nothing. {CAN_ASK}"])
     if intent == "changed":
@@ -175,12 +202,24 @@ async def answer_topic(question: Question, topic: str) -> Said:
     return Said(plain, claims[:MOST_CLAIMS])
 
 
+MAIN_PARAMETERS = (
+    "maxmemory", "maxmemory-policy", "maxclients", "appendonly", "save", "repl-backlog-size",
+    "client-output-buffer-limit", "timeout",
+)  # fmt: skip
+
+
 async def _config(question: Question) -> Said:
+    """The parameter that is named; else the main ones."""
     name = asked_parameter(normalised(question.message))
-    if not name:
-        return dont_know("name the parameter; passwords are never read")
-    said = await _parameter(question, name)
-    return Said((), [said]) if isinstance(said, Claim) else dont_know("; ".join(said))
+    if name:
+        said = await _parameter(question, name)
+        return Said((), [said]) if isinstance(said, Claim) else dont_know("; ".join(said))
+    await question.fill(["config_get"])
+    all_said = [say_parameter(each, question.evidence) for each in MAIN_PARAMETERS]
+    claims = [said for said in all_said if isinstance(said, Claim)]
+    if not claims:
+        return dont_know("the configuration was not read; passwords are never read")
+    return Said(["The main parameters; ask for another by its name."], claims)
 
 
 async def _parameter(question: Question, name: str) -> Claim | list[str]:

@@ -160,6 +160,16 @@ class RunbookSearch:
         return list(found)
 
 
+_made: list[tuple[Library, RunbookSearch]] = []
+
+
+def index_of(library: Library) -> RunbookSearch:
+    """The index of a library; that of the last one is kept, for a service has only one."""
+    if not _made or _made[0][0] is not library:
+        _made[:] = [(library, RunbookSearch(library))]
+    return _made[0][1]
+
+
 def _q(word: str) -> str:
     return f'"{word}"'
 

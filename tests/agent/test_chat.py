@@ -41,6 +41,21 @@ from tools.reads import READS
         ("how is memory?", "96.0 MiB are used; 90.0 MiB of it counts against the limit"),
         ("what is maxmemory set to?", "maxmemory is 100.0 MiB. [E4]"),
         ("who approved A2?", "A2 (verified) was approved by ada (approver) at 2026-01-01 00:05"),
+        ("what is in the config", "The main parameters; ask for another by its name."),
+        ("what is in the config", "maxmemory is 100.0 MiB. [E4]"),
+        ("what does A1 do?", "A1, Give the keys under session: a TTL: proposed (risk R3)."),
+        ("did A2 work?", "A2, Raise maxmemory: verified (risk R1)."),
+        ("which commands would it run", "A1, Give the keys under session: a TTL: proposed"),
+        ("how bad is it?", "Severity critical; it is awaiting approval."),
+        ("is it a false alarm", "Keys under one prefix never expire: an incident (fairly sure"),
+        ("who decided, the model or the rules?", "Decided by rules: Keys under one prefix never"),
+        ("what did it cost", "0 looks, 0.0 s; 0 model calls, 0 input and 0 output tokens."),
+        ("which runbook did you use?", "No runbook was loaded."),
+        ("which checks failed?", "no checklist was evaluated"),
+        ("has this happened before?", "No earlier incident of cache-1 is on record."),
+        ("what is E2?", "E2: bigkeys on 127.0.0.1:6379 (master), 2026-01-01 00:00:00 UTC"),
+        ("what can you see?", "I never read the values of keys, and I change and approve nothing."),
+        ("which servers do you know?", "No server is configured."),
         ("timeline please", "2026-01-01 00:05:00 UTC A2 approved by ada"),
         ("what did you do?", "A2, Raise maxmemory: verified."),
         ("what would you look at next?", "Of the plan, A1 comes first"),
@@ -68,7 +83,6 @@ async def test_claims_carry_where_their_numbers_come_from() -> None:
         ("how is latency?", "slowlog was not run"),
         ("what is hz?", "the configuration parameter hz was not read"),
         ("what is the weather?", "no runbook speaks of it"),
-        ("what is in the config", "passwords are never read"),
     ],
 )
 async def test_what_is_not_known_is_said_so_with_what_could_be_asked(
@@ -139,6 +153,24 @@ async def test_a_topic_the_server_reports_nothing_for() -> None:
     evidence = [piece(1, "stream_info", {"streams": [], "found": 0})]
     said = await ask("any streams?", incident=None, evidence=evidence)
     assert said.answer == "The server reports nothing for streams."
+
+
+async def test_several_questions_in_one_are_all_answered() -> None:
+    said = await ask("What is wrong, how sure are you and is A1 safe?")
+    for expected in ("never expire.", "Fairly sure, 82.0 %", "risk R3 (changes or expires data)"):
+        assert expected in said.answer
+    both = await ask("biggest keys and connected clients?")
+    assert "The biggest key seen is" in both.answer
+    assert "clients was not measured" in both.answer
+
+
+async def test_what_was_seen_before_is_told_with_its_cause() -> None:
+    records = Kept(
+        solved(id="I1"), solved(id="I0"), incident(id="H9", status="closed"), solved(id="J2")
+    )
+    said = await ask("has this happened before?", records=records)
+    assert said.answer.startswith("2 earlier incidents of cache-1, 1 with this cause:")
+    assert [source.id for source in said.citations] == ["I0", "H9"]
 
 
 # -- all incidents --------------------------------------------------------------------------

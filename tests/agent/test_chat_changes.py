@@ -36,13 +36,15 @@ def test_configuration_is_compared_parameter_by_parameter() -> None:
     before = piece(1, "config_get", {"parameters": {"maxmemory": "1", "hz": "10", "save": ""}})
     after = piece(2, "config_get", {"parameters": {"maxmemory": "2", "hz": "10"}})
     (claim,) = changes([before], [after]).claims
-    assert claim.text == "The parameter maxmemory went from 1 to 2."
+    assert claim.text == "The parameter maxmemory went from 1 byte to 2 bytes."
 
 
 def test_a_restart_is_told() -> None:
-    before, after = (piece(n, "server_info", {"run_id": f"run{n}"}) for n in (1, 2))
+    before, after = (
+        piece(n, "server_info", {"run_id": run}) for n, run in ((1, "fee"), (2, "bad"))
+    )
     (claim,) = changes([before], [after]).claims
-    assert claim.text == 'The server was restarted: its run went from "run1" to "run2".'
+    assert claim.text == 'The server was restarted: its run went from "fee" to "bad".'
 
 
 def test_first_and_last_look_of_the_same_kind() -> None:
