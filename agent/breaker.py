@@ -46,6 +46,6 @@ class Breaker:
         """A call failed. `seconds`: the endpoint itself asked to be left alone so long."""
         self.failures += 1
         self.last = reason
-        if self.failures >= FAILURES or seconds:
-            pause = seconds or COOL_DOWN_SECONDS
-            self._open_until = self.clock() + min(pause, LONGEST_COOL_DOWN_SECONDS)
+        usual = COOL_DOWN_SECONDS if self.failures >= FAILURES else 0.0
+        if pause := min(max(seconds, usual), LONGEST_COOL_DOWN_SECONDS):
+            self._open_until = self.clock() + pause

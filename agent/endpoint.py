@@ -1,6 +1,7 @@
 """The wire to a model: one request to an OpenAI-compatible endpoint, wherever it is."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,12 +9,15 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from agent.budget import ModelSettings
 from agent.retrying import EndpointError, broke_off
+from agent.secret_shapes import TOKEN
 from agent.streaming import Hear, read_reply
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 CONNECT_SECONDS = 5.0
+LEAST_SECRET = 8
+"""Characters of a key or header that are looked for in errors; fewer are words."""
 AZURE = (
     ".openai.azure.com",
     ".cognitiveservices.azure.com",
@@ -84,6 +88,18 @@ class Endpoint:
             raise
 
     async def _send(
+        self, client: "AsyncOpenAI", parameters: Mapping[str, Any], hear: Hear | None
+    ) -> dict[str, Any]:
+        try:
+            return await self._request(client, parameters, hear)
+        except EndpointError as error:
+            # Some repeat the key they refuse, and not every key looks like one.
+            for secret in (self._settings.api_key.strip(), *self._settings.headers.values()):
+                if len(secret) >= LEAST_SECRET:
+                    error.body = _without(secret, error.body)
+            raise
+
+    async def _request(
         self, client: "AsyncOpenAI", parameters: Mapping[str, Any], hear: Hear | None
     ) -> dict[str, Any]:
         import httpx2
@@ -164,6 +180,13 @@ class Endpoint:
         # The library fills these from the environment.
         client.organization = client.project = None
         return client
+
+
+def _without(secret: str, body: Any) -> Any:
+    if isinstance(body, str):
+        return body.replace(secret, TOKEN)
+    text = json.dumps(body, default=str)
+    return json.loads(text.replace(json.dumps(secret)[1:-1], TOKEN))
 
 
 def _unreachable() -> EndpointError:

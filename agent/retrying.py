@@ -106,8 +106,10 @@ def pause_before_retry(error: EndpointError, tries: int, seconds_left: float) ->
     spread = random.uniform(0, min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**tries))  # noqa: S311
     wait = asked + spread / 4 if asked else spread
     if wait >= seconds_left:
-        because = f" and asks to wait {asked:.0f} s" if asked else "; to wait would take"
-        raise Unavailable(f"{error.words}{because}: more than is left", asked) from error
+        asks = f" and asks to wait {asked:.0f} s: more than is left" if asked else ""
+        raise Unavailable(
+            error.words + (asks or "; no time is left to try again"), asked
+        ) from error
     return wait
 
 

@@ -78,6 +78,14 @@ def test_an_endpoint_that_asks_to_be_left_alone_is_within_bounds(
     breaker.check()
 
 
+def test_three_failures_weigh_more_than_a_short_wait(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(FAILURES):
+        breaker.failed("busy", seconds=0.5)
+    clock.now += COOL_DOWN_SECONDS - 1
+    with pytest.raises(ReasonerUnavailable):
+        breaker.check()
+
+
 async def incident(mind: OpenAIReasoner, number: int) -> str:
     desk = Desk()
     desk.incident.id = f"I{number}"

@@ -92,6 +92,23 @@ def test_no_address_shows_a_secret() -> None:
     assert address(settings).base_url == "https://u:hunter2@h/v1"
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+@respx.mock
+async def test_a_key_that_looks_like_none_is_not_repeated(as_json: bool) -> None:
+    key, gate = "0f3c9a7d5e1b4826", 'pass"word of the gate'
+    said = f"No such key: {key} {gate}"
+    body = httpx.Response(400, json={"error": {"message": said}})
+    respx.post(url__regex=".*").mock(
+        return_value=body if as_json else httpx.Response(400, text=said)
+    )
+    model = Model(ModelSettings("m", key, "https://x.example/v1", headers={"X-Gate": gate}))
+    with pytest.raises(ReasonerUnavailable, match="No such key") as refused:
+        await model.ask(HELLO, [], Budget(model.settings))
+    await model.close()
+    assert key not in str(refused.value)
+    assert "word of the gate" not in str(refused.value)
+
+
 @respx.mock
 async def test_an_address_without_a_path_is_completed_once() -> None:
     def v1_only(request: httpx.Request) -> httpx.Response:

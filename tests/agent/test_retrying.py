@@ -73,6 +73,11 @@ def test_what_will_not_pass_is_not_tried_again(error: EndpointError, says: str) 
         pause_before_retry(error, 1, 60)
 
 
+def test_without_time_nothing_is_tried_again() -> None:
+    with pytest.raises(Unavailable, match="x; no time is left to try again"):
+        pause_before_retry(EndpointError("x", status=503), 1, 0.0)
+
+
 def test_a_filter_is_no_failure_of_the_endpoint() -> None:
     error = EndpointError("x", status=400, body={"innererror": "ResponsibleAIPolicyViolation"})
     with pytest.raises(Filtered):
