@@ -37,6 +37,8 @@ DECLINED = (
 
 T = TypeVar("T")
 Look = Callable[[str, dict[str, Any]], Awaitable[Evidence]]
+LookOrRead = Callable[[str, dict[str, Any]], Awaitable[Evidence | str]]
+"""A text is no evidence: a page of a runbook."""
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Conversation(Generic[T]):
     submission: FunctionSchema
     accept: Callable[[dict[str, Any]], T]
     """The submission from its arguments. Raises ValueError with what is wrong, for the model."""
-    look: Look | None
+    look: LookOrRead | None
     tools: Mapping[str, Described]
     keep: Keep
     """Called with every request to the model, failed ones too."""
@@ -80,7 +82,7 @@ class Conversation(Generic[T]):
         self._opening = len(self.messages)
         while True:
             last = self._is_last_turn()
-            offered = [self.submission] if last else self._offered()
+            offered = self._offered(last)
             must_call = self._submit if last else ""
             try:
                 answer = await self.model.ask(
@@ -101,8 +103,17 @@ class Conversation(Generic[T]):
                 self.messages.append(answer.as_message())
             self.messages += await self._replies(answer, wrong)
 
-    def _offered(self) -> list[FunctionSchema]:
-        return [*read_functions(self.tools), self.submission]
+    def _offered(self, last: bool = False) -> list[FunctionSchema]:
+        """The same in every turn where a cache gains by it; at last only the submission else.
+
+        Functions come first in what a cache compares: an endpoint that calls what it is told to
+        call gets the same ones also when there is nothing left to do but submit.
+        """
+        whole = [*read_functions(self.tools), self.submission]
+        room = self.budget.tokens_left - self.budget.estimate(self.messages, whole)
+        obeys = self.model.manners.functions and self.model.manners.choice == "named"
+        same = obeys and self.look is not None and room > 2 * USUAL_ANSWER
+        return whole if not last or (same and not self._compactions) else [self.submission]
 
     def _is_last_turn(self) -> bool:
         """Whether there is nothing left to do but submit."""
@@ -216,6 +227,8 @@ class Conversation(Generic[T]):
             evidence = await self.look(tool, arguments)
         except ValidationError as error:
             return f"not run: {_worded(error)}"
+        if isinstance(evidence, str):
+            return evidence
         shown, kept = one_evidence(evidence), f"{evidence.id} was kept"
         text = untrusted(kept, shown)
         brief = {name: part for name, part in shown.items() if name != "reading"}

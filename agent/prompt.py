@@ -6,7 +6,10 @@ share; then this incident; whatever is learnt later is only appended. Pure.
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic import Field
 
 from agent.digest import EVIDENCE_CHARACTERS, TABLES, all_evidence, bounded, inert, untrusted
 from agent.facts import UNITS, paths
@@ -16,6 +19,7 @@ from agent.model_reply import Message
 from agent.redaction import redact, redact_tree
 from agent.runbook import Library, Runbook
 from agent.runbook_library import BASELINE
+from tools.catalogue import Arguments
 from tools.reading import Evidence, printable
 
 RUNBOOK_CHARACTERS = 9_000
@@ -25,8 +29,8 @@ PATHS_CHARACTERS = 4_000
 LEAST_EVIDENCE_CHARACTERS = 600
 LONGEST_QUESTION = 1_000
 MOST_ALERTS, MOST_LABELS = 10, 20
+MOST_NAMED = 100
 READ_RUNBOOK = "read_runbook"
-
 RULES_OF_EVIDENCE = f"""\
 Rules of evidence. Code checks every one of them and refuses what does not hold.
 - Say only what evidence shows. Every number and every name from the server in a sentence is a
@@ -168,6 +172,31 @@ def whole(book: Runbook) -> str:
     ]
     text = _COMMENT.sub("", book.body).strip().removeprefix(f"# {book.front.title}").strip()
     return "\n".join([f"# Runbook {book.id}: {book.front.title}", *signals, text])
+
+
+class RunbookArguments(Arguments):
+    """Which runbook."""
+
+    id: str = Field(max_length=100, description="Of a runbook or of a cause.")
+
+
+@dataclass(frozen=True)
+class ReadRunbook:
+    """A page of the library; offered like a read-only tool."""
+
+    library: Library
+    name: str = READ_RUNBOOK
+    description: str = "A runbook, whole."
+    args: type[RunbookArguments] = RunbookArguments
+
+    def __call__(self, arguments: dict[str, Any]) -> str:
+        """The runbook, or which there are. Raises ValidationError."""
+        wanted = RunbookArguments.model_validate(arguments).id
+        for book in self.library.runbooks:
+            if wanted in (book.id, *(cause.id for cause in book.front.causes)):
+                return redact(whole(book))
+        known = ", ".join(book.id for book in self.library.runbooks[:MOST_NAMED])
+        return f"There is no runbook '{printable(wanted, 60)}'. There are: {known}"
 
 
 def correction_messages(

@@ -13,6 +13,7 @@ from agent.model import MOST_INCIDENTS, Model
 from agent.model_reply import Message
 from agent.prompt import (
     USUAL_CHARACTERS,
+    ReadRunbook,
     correction_messages,
     incident_message,
     system_message,
@@ -78,14 +79,21 @@ class OpenAIReasoner:
             first = _incident_message(case, library, told, share)
             return [system_message(library, titles=share > SMALL), first, *corrections]
 
+        pages = ReadRunbook(library)
+
+        async def look(tool: str, arguments: dict[str, Any]) -> Evidence | str:
+            if tool == pages.name:
+                return pages(arguments)
+            return await case.look(tool, arguments)
+
         draft = await Conversation(
             model=self._model,
             budget=budget,
             messages=opening(),
             submission=submit_function([*library.causes(), *UNCATALOGUED]),
             accept=self._accepted,
-            look=case.look,
-            tools=READS,
+            look=look,
+            tools={**READS, pages.name: pages},
             keep=case.ledger.keep,
             shorter=opening,
         ).run()

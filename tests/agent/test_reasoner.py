@@ -40,6 +40,10 @@ def data(message: dict[str, Any]) -> Any:
     return json.loads(message["content"].rpartition("\n")[2])
 
 
+def told_to_submit(request: dict[str, Any]) -> bool:
+    return request.get("tool_choice") == {"type": "function", "function": {"name": SUBMIT}}
+
+
 @respx.mock
 async def test_the_model_looks_and_submits(desk: Desk, reasoner: Make) -> None:
     route = respx.post(URL)
@@ -106,12 +110,38 @@ async def test_only_reads_are_offered_and_submission_is_strict(desk: Desk, reaso
     await reasoner().investigate(desk)
     first, last = requests()
     offered = [tool["function"]["name"] for tool in first["tools"]]
-    assert offered == [*READS, SUBMIT]
+    assert offered == [*READS, "read_runbook", SUBMIT]
     assert not {name.replace("|", "_") for name in WRITE_COMMANDS} & set(offered)
-    assert [tool["function"]["name"] for tool in last["tools"]] == [SUBMIT]
+    assert last["tools"] == first["tools"]  # a prompt cache compares them first
+    assert told_to_submit(last)
+    assert not told_to_submit(first)
     assert last["parallel_tool_calls"] is False
-    assert last["tool_choice"]["function"]["name"] == SUBMIT
-    assert last["tools"][0]["function"]["strict"] is True
+    assert last["tools"][-1]["function"]["strict"] is True
+
+
+@respx.mock
+async def test_an_endpoint_that_cannot_be_told_what_to_call_gets_one_function_at_last(
+    desk: Desk, reasoner: Make
+) -> None:
+    refusal = httpx.Response(400, json={"error": {"message": "tool_choice: only auto"}})
+    wrong = reply((SUBMIT, {"root_cause": 7}))
+    respx.post(URL).side_effect = [reply(text="I think I know."), refusal, wrong, reply(DONE)]
+    await reasoner(max_calls=3).investigate(desk)
+    assert [tool["function"]["name"] for tool in requests()[-1]["tools"]] == [SUBMIT]
+
+
+@respx.mock
+async def test_a_runbook_can_be_read_whole_and_is_no_evidence(desk: Desk, reasoner: Make) -> None:
+    wanted = [("read_runbook", {"id": name}) for name in ("noeviction-oom", "no-such")]
+    respx.post(URL).side_effect = [reply(*wanted, ("read_runbook", {})), reply(DONE)]
+    before = len(desk.evidence)
+    await reasoner().investigate(desk)
+    said = tool_messages(requests()[1])
+    assert "## Symptoms" in said["call_0"]
+    assert "hunter2" not in said["call_0"]
+    assert said["call_1"] == "There is no runbook 'no-such'. There are: memory-pressure"
+    assert "id: Field required" in said["call_2"]
+    assert len(desk.evidence) == before
 
 
 def test_schemas_are_valid_strict_and_without_surprises() -> None:
@@ -185,7 +215,7 @@ async def test_endless_tool_calls_meet_the_cap(desk: Desk, reasoner: Make) -> No
     assert len(desk.looks) <= 12
     assert all(map(every_call_is_answered, sent))
     assert "budget of looks is spent" in json.dumps(sent[-1])
-    assert [tool["function"]["name"] for tool in sent[-1]["tools"]] == [SUBMIT]
+    assert told_to_submit(sent[-1])
 
 
 @respx.mock
@@ -229,7 +259,7 @@ async def test_the_token_cap_stops_before_the_call(desk: Desk, reasoner: Make) -
 async def test_few_tokens_left_means_submit_now(desk: Desk, reasoner: Make) -> None:
     respx.post(URL).side_effect = [reply(("slowlog", {}), usage=(26_000, 0)), reply(DONE)]
     await reasoner().investigate(desk)
-    assert [tool["function"]["name"] for tool in requests()[1]["tools"]] == [SUBMIT]
+    assert told_to_submit(requests()[1])
 
 
 @respx.mock
