@@ -12,6 +12,7 @@ from agent.context import Context
 from agent.incident import Culprit, Diagnosis
 from agent.proposed_values import propose_value
 from agent.runbook import ProposedRemedy
+from agent.true_names import MARK, same_pool, true_prefix
 from tools.clients import ClientRow, Clients
 from tools.connection import CommandFailure
 from tools.keyspace import Keyspace
@@ -193,8 +194,8 @@ async def _kill_idle_clients(gap: Gap) -> list[Filled]:
     if found is None or gap.culprit.kind != "client":
         return []
     now = await read_clients(gap.findings.context.connection)
-    pool = [c for c in now if c.type == "normal" and gap.culprit.name in (pool_of(c), c.label)]
-    if not pool:
+    pool = [c for c in now if c.type == "normal" and same_pool(c, gap.culprit.name)]
+    if len({pool_of(client) for client in pool}) != 1:
         return []
     usual = statistics.median(client.idle_seconds for client in pool)
     floor = int(min(max(SHORTEST_IDLE, usual / 2), LONGEST_IDLE))
@@ -209,13 +210,17 @@ async def _script_flush(_: Gap) -> list[Filled]:
 
 async def _expire_prefix(gap: Gap) -> list[Filled]:
     prefix = gap.culprit.name
+    if MARK.search(prefix):
+        prefix = await true_prefix(gap.findings.context.connection, prefix)
     # An escape or an ellipsis means that the real bytes are not what is shown.
     if gap.culprit.kind != "prefix" or "\\" in prefix or "…" in prefix or prefix[:1] == "(":
         return []
     ttl, evidence = USUAL_TTL, []
     if (found := gap.findings.latest(Keyspace)) is not None:
         evidence = [found[1]]
-        similar = [p.median_ttl_seconds for p in found[0].prefixes if p.prefix.startswith(prefix)]
+        similar = [
+            p.median_ttl_seconds for p in found[0].prefixes if p.prefix.startswith(gap.culprit.name)
+        ]
         known = [median for median in similar if median]  # of the most frequent prefix first
         if known:
             ttl = max(SHORTEST_TTL, math.ceil(known[0]))

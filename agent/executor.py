@@ -5,7 +5,7 @@ write the intent ahead (with our CLIENT ID), write to the server, write the outc
 cut off between the last three is settled by reading the target, never by applying again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from agent.context import Context
 from agent.incident import Action, ActionStatus, TargetIdentity, fingerprint
 from agent.policy import decide
+from agent.redaction import redact
+from agent.true_names import as_far_as_found, with_true_names
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection, read_info
 from tools.remedies.catalogue import REMEDIES
@@ -90,6 +92,7 @@ async def _apply(work: Work, connection: Connection) -> Action:
     try:
         identity = await identify(connection)
         _must_be_the_same(action, identity)
+        work = replace(work, args=await with_true_names(work.args, connection))
         await _must_still_hold(work, connection)
         captured = await work.remedy.capture(connection, work.args)
         client_id = await connection.execute("CLIENT", "ID")
@@ -153,7 +156,8 @@ async def _ask_target(work: Work, connection: Connection, intent: dict[str, Any]
         await _disconnect(connection, intent["client_id"])
     elif identity.replication_id != intent["identity"]["replication_id"]:
         return "unknown"  # another server: what it shows says nothing about the write
-    return await work.remedy.settle(connection, work.args, intent["captured"])
+    args = await as_far_as_found(work.args, connection)
+    return await work.remedy.settle(connection, args, intent["captured"])
 
 
 async def _disconnect(connection: Connection, client_id: object) -> None:
@@ -199,12 +203,13 @@ async def _watch(work: Work, hold: float) -> Verification:
     connection = work.context.connection
     captured = _captured(work.action)
     left = hold
-    verification = await work.remedy.verify(connection, work.args, captured)
+    args = await as_far_as_found(work.args, connection)
+    verification = await work.remedy.verify(connection, args, captured)
     while left > 0:
         step = min(PROBE_SECONDS, left)
         await connection.wait(step)
         left -= step
-        verification = await work.remedy.verify(connection, work.args, captured)
+        verification = await work.remedy.verify(connection, args, captured)
     return verification
 
 
@@ -221,7 +226,8 @@ async def roll_back(context: Context, action: Action) -> Action:
         work = _work(context, action)
         connection = await context.open_for_remedies()
         action = await _prepare_undo(work, connection)
-        undone = await work.remedy.undo(connection, work.args, _captured(action))
+        args = await as_far_as_found(work.args, connection)
+        undone = await work.remedy.undo(connection, args, _captured(action))
     except (Stopped, CommandFailure) as failure:
         return await _save(
             context, action, status="rollback_failed", comment=f"not undone completely: {failure}"
@@ -316,6 +322,8 @@ async def _must_still_hold(work: Work, connection: Connection) -> None:
 
 async def _save(context: Context, action: Action, **changes: Any) -> Action:
     """Keep the action with these changes."""
+    if "comment" in changes:  # it may quote a name as the server has it
+        changes["comment"] = redact(changes["comment"])
     action = action.model_copy(update=changes)
     await context.journal.save_action(action)
     return action

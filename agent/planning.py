@@ -22,6 +22,7 @@ from agent.incident import (
 )
 from agent.policy import approvals_required
 from agent.prevention import render_prevention
+from agent.redaction import redact_tree
 from agent.runbook import ProposedRemedy, Runbook
 from tools.connection import CommandFailure
 from tools.reading import Evidence
@@ -90,7 +91,8 @@ async def _action(
         args = remedy.args.model_validate(filled.arguments)
     except ValidationError:
         return None
-    arguments = args.model_dump(mode="json", exclude_defaults=True)
+    # The look at the server is with the true names, what is kept and shown with redacted ones.
+    arguments = redact_tree(args.model_dump(mode="json", exclude_defaults=True))
     if is_harmful(findings.diagnosis.root_cause, proposed.kind, arguments):
         return None
     try:
@@ -117,6 +119,8 @@ def _previewed(
     preview: Preview,
     checks: Sequence[Check],
 ) -> Action:
+    preview = Preview.model_validate(redact_tree(preview.model_dump()))
+    checks = [Check.model_validate(redact_tree(check.model_dump())) for check in checks]
     return Action(
         id="A0",
         fingerprint="",

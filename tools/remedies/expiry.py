@@ -115,7 +115,7 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
         deadlines = Deadlines(
             base_ms=now + args.ttl_seconds * 1000,
             jitter_ms=int(args.ttl_seconds * args.jitter_share * 1000),
-            salt=f"{now}-{args.prefix}",
+            salt=str(now),  # it is shown with the outcome: no name in it
         )
         seen = await survey(connection, args.prefix)
         return {

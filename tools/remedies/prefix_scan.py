@@ -90,16 +90,23 @@ async def matching_pages(
     connection: Connection, prefix: str, count: int
 ) -> AsyncIterator[list[bytes]]:
     """All keys of the prefix, a SCAN page at a time (pages may be empty). Raises CommandFailure."""
-    pattern = escaped(prefix) + b"*"
     start = prefix.encode()
-    cursor = 0
-    for _ in range(MOST_PAGES):
-        reply = await connection.execute("SCAN", cursor, "MATCH", pattern, "COUNT", count)
-        cursor, keys = _page(reply)
+    async for keys in pages_like(connection, escaped(prefix) + b"*", count):
         # The server matched already; a key outside of the prefix must never pass, so once more.
         ours = [key for key in dict.fromkeys(keys) if key.startswith(start)]
         for first in range(0, max(len(ours), 1), LONGEST_PIPELINE // 2):
             yield ours[first : first + LONGEST_PIPELINE // 2]
+
+
+async def pages_like(
+    connection: Connection, pattern: bytes, count: int
+) -> AsyncIterator[list[bytes]]:
+    """All keys of a pattern, a SCAN page at a time (pages may be empty). Raises CommandFailure."""
+    cursor = 0
+    for _ in range(MOST_PAGES):
+        reply = await connection.execute("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+        cursor, keys = _page(reply)
+        yield keys
         if cursor == 0:
             return
 

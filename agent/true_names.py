@@ -1,0 +1,86 @@
+"""The true name behind a redacted one, found on the server itself, and kept nowhere.
+
+A plan shows `mail:[redacted e-mail]:`; the remedy needs the name as it is. It is looked for again
+each time, by what is shown: exactly one name that is redacted to it, or none.
+"""
+
+import re
+import time
+from typing import TypeVar
+
+from agent.redaction import redact
+from tools.catalogue import Arguments
+from tools.connection import CommandFailure, Connection
+from tools.reading import printable
+from tools.remedies.expiry import ExpirePrefixArguments
+from tools.remedies.idle_clients import pool_of
+from tools.remedies.prefix_scan import escaped, pages_like
+from tools.remedies.vitals import ClientLine, read_clients
+
+A = TypeVar("A", bound=Arguments)
+MARK = re.compile(r"\[redacted [a-z0-9 -]{1,40}\]")
+SECONDS = 30.0
+"""Longest search for a prefix."""
+PAGE = 1_000
+PAUSE_SHARE = 0.5
+
+
+async def with_true_names(args: A, connection: Connection) -> A:
+    """The arguments with the server's own names. Raises CommandFailure if they are not found."""
+    shown = str(getattr(args, "prefix", "") or getattr(args, "name", ""))
+    if not MARK.search(shown):
+        return args
+    if isinstance(args, ExpirePrefixArguments):
+        return args.model_copy(update={"prefix": await true_prefix(connection, shown)})
+    clients = await read_clients(connection)
+    wanted = {getattr(args, "id", None), *getattr(args, "ids", [])}
+    alike = {pool_of(one): one.id in wanted for one in clients if redact(pool_of(one)) == shown}
+    # Of those that were meant; when they are gone, of whoever came back under the name.
+    names = {name for name, meant in alike.items() if meant} or set(alike)
+    return args.model_copy(update={"name": _the_one(names, shown)})
+
+
+async def as_far_as_found(args: A, connection: Connection) -> A:
+    """For afterwards: clients that were disconnected are gone, and are judged by their ids."""
+    try:
+        return await with_true_names(args, connection)
+    except CommandFailure as failure:
+        if failure.kind != "absent" or isinstance(args, ExpirePrefixArguments):
+            raise
+        return args
+
+
+def same_pool(client: ClientLine, shown: str) -> bool:
+    """Whether evidence would call this client, or its pool, so."""
+    return shown in (redact(pool_of(client)), redact(client.label))
+
+
+async def true_prefix(connection: Connection, shown: str) -> str:
+    """The one prefix that is shown like this. Raises CommandFailure for none, or more than one."""
+    literal = MARK.split(shown)
+    pattern = b"*".join(escaped(part) for part in literal) + b"*"
+    like = re.compile(".{1,300}?".join(re.escape(part) for part in literal), re.DOTALL)
+    found: set[str] = set()
+    started = time.monotonic()
+    async for page in pages_like(connection, pattern, PAGE):
+        found |= {
+            match[0]
+            for key in page
+            if (match := like.match(key.decode("utf-8", "backslashreplace")))
+            and "\\" not in match[0]
+            and redact(printable(match[0])) == shown
+        }
+        if len(found) > 1:
+            break
+        if time.monotonic() - started > SECONDS:
+            raise CommandFailure(
+                "budget", f"the name behind {shown}", f"not all keys were seen in {SECONDS:.0f} s"
+            )
+    return _the_one(found, shown)
+
+
+def _the_one(names: set[str], shown: str) -> str:
+    if len(names) == 1:
+        return names.pop()
+    because = "no such name is left" if not names else "several names are redacted to it"
+    raise CommandFailure("absent", f"the name behind {shown}", because)
