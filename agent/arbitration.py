@@ -136,6 +136,10 @@ def _bounded(model: Diagnosis, rules: Diagnosis, standing: Standing) -> Diagnosi
         confidence=confidence,
         culprit=_culprit(model, standing),
         contributing=named[:MOST_CONTRIBUTING],
+        alternatives=[
+            other.model_copy(update={"confidence": min(other.confidence, confidence)})
+            for other in model.alternatives
+        ],
         escalate=model.escalate or confidence < ESCALATE_BELOW,
     )
 

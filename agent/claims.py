@@ -74,9 +74,15 @@ def check_claim(
     used = _PLACEHOLDER.findall(draft.text)
     plain = _PLACEHOLDER.sub(" ", draft.text)
     drafted = [fact.name for fact in draft.facts]
-    mismatches += [f"{{{name}}} has no fact" for name in dict.fromkeys(used) if name not in drafted]
     mismatches += [
-        f"the fact '{name}' is not used in the text" for name in drafted if name not in used
+        f"{{{printable(name, 60)}}} has no fact"
+        for name in dict.fromkeys(used)
+        if name not in drafted
+    ]
+    mismatches += [
+        f"the fact '{printable(name, 60)}' is not used in the text"
+        for name in drafted
+        if name not in used
     ]
     if "{" in plain or "}" in plain:
         mismatches.append("a brace in the text belongs to no {placeholder}")
@@ -164,6 +170,8 @@ def _cause_mismatches(draft: DiagnosisDraft, causes: dict[str, Cause]) -> list[s
         mismatches.append("no-incident has no culprit: kind none")
     if draft.hypothesis is not None and root != UNKNOWN:
         mismatches.append("a hypothesis goes only with root_cause 'unknown'")
+    if draft.hypothesis is not None and not draft.hypothesis.claims:
+        mismatches.append("a hypothesis needs at least one claim with facts from evidence")
     if not draft.claims and root not in UNCATALOGUED:
         mismatches.append("a cause needs at least one claim with facts from evidence")
     return mismatches

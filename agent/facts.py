@@ -127,7 +127,7 @@ def _hint(path: str, piece: Evidence) -> str:
     known = all_paths(piece.reading)
     alike = [one for one in known if one.rpartition(".")[2] == last] or known
     close = difflib.get_close_matches(wanted, alike[:MOST_COMPARED], 1, 0.5)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {printable(close[0], LONGEST_PATH)}?" if close else ""
 
 
 def _scalar(at: Any, path: str, piece: Evidence) -> Scalar:
@@ -190,6 +190,9 @@ def _refuse_mixture(draft: FactDraft, pieces: list[Evidence]) -> None:
     if len(servers) > 1:
         raise FactRefused(f"{servers[0]} and {servers[1]} are different servers")
     of = draft.of
+    places = {(piece.id, _place(path)) for piece, path in zip(pieces, of, strict=True)}
+    if len(places) < len(of):
+        raise FactRefused(f"a {draft.op} of the same path twice says nothing")
     if draft.op == "rate":
         if len({piece.id for piece in pieces}) > 1:
             raise FactRefused("the three paths of a rate belong to one piece of evidence")
@@ -198,6 +201,12 @@ def _refuse_mixture(draft: FactDraft, pieces: list[Evidence]) -> None:
         of = of[:2]
     if draft.op != "ratio" and (mixed := mixture(of)):
         raise FactRefused(f"{mixed[0]} and {mixed[1]} cannot be added or subtracted")
+
+
+def _place(path: str) -> tuple[str, ...]:
+    """The steps of a path, spelt in one way."""
+    steps = path.rpartition(":")[2].split(".")
+    return tuple(str(int(step)) if step.isdecimal() else step for step in steps)
 
 
 def _ratio(numbers: list[float | int]) -> float:

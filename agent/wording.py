@@ -185,10 +185,12 @@ def around(text: str, facts: Mapping[str, Fact]) -> Iterator[str]:
         yield f"'{printable(glued[0], 60)}': a placeholder stands by itself; code prints the unit"
     for name, unit in _UNIT_AFTER.findall(text):
         if not (unit in ("%", "percent") and _is_bare_percentage(facts.get(name))):
-            yield f"'{unit}' after {{{name}}}: give the fact its unit instead; code prints it"
+            shown = printable(name, 60)
+            yield f"'{unit}' after {{{shown}}}: give the fact its unit instead; code prints it"
     for name, rate in _RATE_AFTER.findall(text):
         said = " ".join(rate.split())
-        yield f"'{said}' after {{{name}}}: a rate is a fact of its own, and code prints it with /s"
+        shown = printable(name, 60)
+        yield f"'{said}' after {{{shown}}}: a rate is a fact of its own, and code prints it with /s"
 
 
 def _is_bare_percentage(fact: Fact | None) -> bool:

@@ -106,6 +106,8 @@ def test_a_winner_is_no_surer_than_the_evidence_allows() -> None:
     assert end.confidence == 0.2
     assert how_sure(0.2) in end.summary
     assert end.escalate
+    asserted = model("thp-or-swap", 1.0, alternatives=[near("single-bigkey", 0.9)])
+    assert arbitrate(rules, asserted, weak).alternatives == [near("single-bigkey", 0.2)]
     modest = arbitrate(rules, model("slow-pubsub-cob", 0.55), SUPPORTED)
     assert (modest.confidence, modest.escalate) == (0.55, False)
 

@@ -133,6 +133,7 @@ def test_no_digit_passes_without_a_fact(text: str) -> None:
         ("{used} <img src=x>", "a link or mark-up may not stand in a text"),
         ("{used} [ok](javascript:x)", "a link or mark-up may not stand in a text"),
         ("{used}, most of the limit", "'most of' in the text, but no share above one half"),
+        ("{used} and {\x1b[J}", "{\\x1b[J} has no fact"),
         ("{used}, the vast majority", "'vast majority' in the text"),
     ],
 )
@@ -143,6 +144,7 @@ def test_what_a_sentence_may_not_say_in_its_own_words(text: str, why: str) -> No
     )
     assert isinstance(result, list)
     assert any(why in each for each in result), result
+    assert all(each.isprintable() for each in result)
 
 
 @pytest.mark.parametrize(("whole", "holds"), [("E2:bytes_seen", False), ("limit", True)])
@@ -235,6 +237,10 @@ SUSPICION = HypothesisDraft(title="A new client", claims=[ClaimDraft(text="{used
             "no-incident has no culprit",
         ),
         ({"hypothesis": SUSPICION}, "only with root_cause 'unknown'"),
+        (
+            {"root_cause": "unknown", "hypothesis": HypothesisDraft(title="Ghosts")},
+            "a hypothesis needs at least one claim",
+        ),
         (
             {"alternatives": [Alternative(root_cause="x", confidence=0.1, why_not="no")]},
             "alternative 'x' is not in the catalogue",
