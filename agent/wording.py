@@ -14,15 +14,15 @@ from agent.units import dimension
 from tools.reading import printable
 
 TRIMMED = "\"'`“”‘’«»()[]<>,.;:!?…*–—"  # noqa: RUF001
-_QUOTES = "\"'`“”‘’«»"  # noqa: RUF001
 _TRIMMED_ENDS = TRIMMED.replace(":", "")
 TRADE_TERMS = frozenset(
-    {"p50", "p90", "p95", "p99", "p999", "p99.9", "ipv4", "ipv6", "utf-8", "resp2", "resp3"}
+    {"p50", "p90", "p95", "p99", "p999", "p99.9", "ipv4", "ipv6", "utf-8", "resp2", "resp3", "o(1"}
 )
 _ENGLISH = (
     "zero nought naught two three four five six seven eight nine ten eleven twelve thirteen "
     "fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
-    "seventy eighty ninety hundred thousand million billion trillion quadrillion dozen half quarter"
+    "seventy eighty ninety hundred thousand million billion trillion quadrillion zillion "
+    "gazillion umpteen eleventy dozen half quarter"
 )
 _MORE_ENGLISH = (
     "twos threes fours fives sixes sevens eights nines twenties thirties forties fifties sixties "
@@ -58,11 +58,15 @@ def _plainly(text: str) -> str:
 _WORDS = frozenset(_plainly(f"{_ENGLISH} {_MORE_ENGLISH} {_OTHERS}").split())
 _ONE_AFTER_ANOTHER = re.compile(f"(?:{'|'.join([*_ENGLISH.split(), 'one', 'and'])})+s?")
 _FOLD = re.compile(r"([a-z]+)fold")
-_ROMAN = re.compile(r"M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})")
+_ROMAN = re.compile(r"M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})|[IVX]+|[ivx]+")
 _NO_NUMERALS = frozenset(
-    ["XX", "VI", "CD", "CC", "DC", "MC", "MD", "MI", "DI", "CI", "LI", "CV", "DL", "XL", "MM"]
+    ["XX", "VI", "CD", "CC", "DC", "MC", "MD", "MI", "DI", "CI", "LI", "CV", "DL", "XL", "MM", "vi"]
 )
-"""Capitals of the trade that could be Roman numerals."""
+"""Letters of the trade that could be Roman numerals."""
+_LETTERS_AS_DIGITS = re.compile(r"[lI|]+[O]{2,}[lI|O]*")
+_OTHER_LATIN = frozenset("æøœłđßþð")
+_FILLERS = frozenset(["a", "and", "of", "one", "percent", "per", "cent", "pct"])
+_SHARE = re.compile(r"\d\s*(?:%|percent|pct)")
 _PHRASE = re.compile(
     r"\b(?:a|an|one|per|each|every|the) (?:third|fifth|sixth|seventh|eighth|ninth|tenth|hundredth"
     r"|thousandth|millionth) (?:of|part)\b|\b(?:one|a|per|every) third\b|\ba couple of\b"
@@ -71,7 +75,9 @@ _PHRASE = re.compile(
 _MARKUP = re.compile(r"[a-z]{2,20}://|<[a-z/!?]|\]\(|\b(?:javascript|data):", re.IGNORECASE)
 """What a page or a chat client would act upon."""
 _SPELLED = re.compile(r"\b(?:[a-z][ ._-]+){2,}[a-z]\b")
-_MOST = re.compile(r"\b(?:most of|mostly|(?:the|a|vast) majority|nearly all|almost all)\b")
+_MOST = re.compile(
+    r"\b(?:most of|mostly|(?:the|a|vast) majority|nearly all|almost all|bulk of|lion.s share)\b"
+)
 _NUMBER_LIKE = re.compile(
     r"[-+]?[a-z]{0,3}\d[\d,_]*(?:\.\d+)?(?:e[-+]?\d+)?(?:[/\u2044]\d+)?[a-z%]{0,4}|0x[\da-f]+"
 )
@@ -109,8 +115,12 @@ def _is_odd(letter: str) -> bool:
         return False
     kind = unicodedata.category(letter)
     if kind[0] == "L":
-        return letter not in "µμ" and "LATIN" not in unicodedata.name(letter, "")
+        return letter not in "µμ" and not _is_latin(_plainly(letter))
     return kind in ("Cc", "Cf", "Co", "Cn", "Cs", "So", "Me")
+
+
+def _is_latin(plain: str) -> bool:
+    return all(letter.isascii() or letter in _OTHER_LATIN for letter in plain)
 
 
 def without_names(text: str, names: Collection[str]) -> str:
@@ -123,20 +133,18 @@ def _is_name(word: str, names: Collection[str]) -> bool:
     name = next((one for one in (word.strip(_TRIMMED_ENDS), bare) if one in names), None)
     if name is None:
         return bare.lower() in TRADE_TERMS
-    return _is_quoted(word) or bool(_EVIDENCE.fullmatch(name)) or not reads_like_a_number(name)
-
-
-def _is_quoted(word: str) -> bool:
-    return word[0] in _QUOTES and word.rstrip(".,;:!?…)")[-1:] in tuple(_QUOTES) and len(word) > 2
+    return bool(_EVIDENCE.fullmatch(name)) or not reads_like_a_number(name)
 
 
 def reads_like_a_number(name: str) -> bool:
-    """Whether this name, without quotes, would be taken for a number: `12`, `x1000`, `millions`."""
+    """Whether this name would be taken for a number where it stands: `12`, `x1000`, `millions`."""
     parts = _plainly(name).split()
     if any(map(_NUMBER_LIKE.fullmatch, parts)) or any(_is_numeral(letter) for letter in name):
         return True
-    words = [_counts(word) for part in parts for word in re.findall(r"[a-z]+", part)]
-    return any(words) if len(parts) > 1 else bool(words) and all(words)
+    words = [word for part in parts for word in re.findall(r"[a-z]+", part)]
+    counted = any(map(_counts, words))
+    among_others = len(parts) == 1 and not all(_counts(one) or one in _FILLERS for one in words)
+    return bool(_SHARE.search(_plainly(name))) or (counted and not among_others)
 
 
 def _is_numeral(letter: str) -> bool:
@@ -165,7 +173,8 @@ def _states_a_number(word: str) -> bool:
     if len(bare) > 1 and bare not in _NO_NUMERALS and _ROMAN.fullmatch(bare):
         return True
     plain = re.sub(r"\bnon-?zero\b", "", _plainly(word))
-    return any(map(_counts, re.findall(r"[a-z]+", plain)))
+    parts = re.findall(r"[a-z]+", plain)
+    return any(map(_counts, [*parts, "".join(parts)])) or bool(_LETTERS_AS_DIGITS.fullmatch(bare))
 
 
 def _counts(word: str) -> bool:
