@@ -56,16 +56,19 @@ class DayCaps:
 
     def refusal(self, spent: Usage, most: Usage) -> str:
         """Why a call that may cost `most` is not made after `spent`; empty if it may be."""
-        after = spent.plus(most)
-        used = spent.input_tokens + spent.output_tokens
-        if after.llm_calls > self.calls:
+        used, next_call = (u.input_tokens + u.output_tokens for u in (spent, most))
+        paid, price = spent.dollars or 0.0, most.dollars or 0.0
+        if spent.llm_calls + most.llm_calls > self.calls:
             cap, rest = f"{self.calls:,} model calls", f"{spent.llm_calls:,} were made"
-        elif after.input_tokens + after.output_tokens > self.tokens:
-            cap, rest = f"{self.tokens:,} tokens", f"{used:,} are spent"
-        elif after.seconds > self.seconds:
-            cap, rest = f"{self.seconds:,.0f} s of the model", f"{spent.seconds:,.0f} s are spent"
-        elif self.dollars is not None and (after.dollars or 0.0) > self.dollars:
-            cap, rest = money(self.dollars), f"{money(spent.dollars or 0.0)} are spent"
+        elif used + next_call > self.tokens:
+            cap = f"{self.tokens:,} tokens"
+            rest = f"{used:,} are spent, the next call may take {next_call:,}"
+        elif spent.seconds + most.seconds > self.seconds:
+            cap = f"{self.seconds:,.0f} s of the model"
+            rest = f"{spent.seconds:,.0f} s are spent, the next call may take {most.seconds:,.0f} s"
+        elif self.dollars is not None and paid + price > self.dollars:
+            cap = money(self.dollars)
+            rest = f"{money(paid)} are spent, the next call may cost {money(price)}"
         else:
             return ""
         return f"the cap of {cap} a day is met ({rest}); {UNTIL}"

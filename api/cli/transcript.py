@@ -124,9 +124,13 @@ def rendered(kept: list[KeptExchange], *, full: bool) -> RenderableType:
     """The exchanges, 80 columns wide. All text is data: nothing in it moves a terminal."""
     parts: list[RenderableType] = []
     total = Usage()
+    before: dict[str, Any] | None = None
     for number, one in enumerate(kept, 1):
         total = total.plus(one.usage.model_copy(update={"seconds": one.seconds}))
-        parts += _exchange(number, one, full=full)
+        # The reply before comes back as a message of the next request.
+        new = [message for message in one.messages if message != before]
+        parts += _exchange(number, one.model_copy(update={"messages": new}), full=full)
+        before = one.reply
     parts.append(Rule(style="dim"))
     parts.append(Text(f"{len(kept)} calls, {_cost(total)}", style="dim"))
     if not full:

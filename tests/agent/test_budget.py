@@ -48,15 +48,18 @@ def test_without_a_price_of_the_cache_its_tokens_cost_what_others_do() -> None:
         ),
         (
             Usage(input_tokens=60_000, output_tokens=30_001),
-            f"the cap of 100,000 tokens a day is met (90,001 are spent){UNTIL}",
+            f"the cap of 100,000 tokens a day is met "
+            f"(90,001 are spent, the next call may take 10,000){UNTIL}",
         ),
         (
             Usage(seconds=270.5),
-            f"the cap of 300 s of the model a day is met (270 s are spent){UNTIL}",
+            f"the cap of 300 s of the model a day is met "
+            f"(270 s are spent, the next call may take 30 s){UNTIL}",
         ),
         (
             Usage(dollars=1.97),
-            f"the cap of $2.00 a day is met ($1.97 are spent){UNTIL}",
+            f"the cap of $2.00 a day is met "
+            f"($1.97 are spent, the next call may cost $0.036){UNTIL}",
         ),
     ],
 )

@@ -29,9 +29,10 @@ from agent.run import investigate
 from agent.runbook import Library
 from agent.runbook_library import load_library
 from api.cli import transcript as cli
-from api.store import exchanges
+from api.store import exchanges, incidents, leases
 from api.store.database import Database, database_url
 from api.store.exchanges import SqlLedger
+from api.store.journal import SqlJournal
 from api.store.migrate import migrate
 from evals.truth import INCIDENTS
 from tests.agent.desk import Desk
@@ -40,7 +41,6 @@ from tests.agent.endpoint import BASE, KEY, SUBMISSION, URL, reply
 from tests.api.serving import as_role
 from tests.api.test_exchanges import MOST, exchange
 from tests.api.test_incidents_api import journal_of, opened, service_of
-from tests.api.test_store import journal_of as journal_in
 from tools.connection import Connection
 from tools.reading import Evidence
 from tools.recording import RecordedConnection
@@ -112,7 +112,14 @@ async def worked(
     database: Database, library: Library, story: str
 ) -> tuple[Incident, list[KeptExchange], list[Evidence]]:
     """An incident with a model that behaves so; what is in the database afterwards."""
-    journal, model, rules = await journal_in(database), Model(SETTINGS), Overheard(library)
+    async with database.writing() as session:
+        opened = await incidents.open_incident(
+            session, title="t", target="cache", question="RedisMemoryHigh"
+        )
+    lease = await leases.acquire(database, "cache", opened.id, "me")
+    assert lease is not None
+    journal = SqlJournal(database, opened.id, 1, lease)
+    model, rules = Model(SETTINGS), Overheard(library)
     context = Context(
         target=Target("cache", "", memory_limit=1 << 40),
         connection=RecordedConnection(RECORDING),
@@ -149,7 +156,9 @@ async def test_a_replay_gives_the_same_diagnosis(
 
 
 @respx.mock
-async def test_a_replay_says_where_it_departs(database: Database, library: Library) -> None:
+async def test_a_replay_says_where_it_departs_and_what_is_different(
+    database: Database, library: Library
+) -> None:
     incident, kept, evidence = await worked(database, library, "looks, then submits")
     first, last = kept
     looked = next(piece for piece in evidence if piece.tool == "latency_histogram")
@@ -177,13 +186,6 @@ async def test_a_replay_says_where_it_departs(database: Database, library: Libra
     assert "first difference: submit_diagnosis" in await departed([fewer, last], evidence)
     with pytest.raises(ValueError, match=r"attempt 7 at .* asked no model"):
         await departed(kept, evidence, attempt=7)
-
-
-@respx.mock
-async def test_a_replay_names_what_is_different_in_the_diagnosis(
-    database: Database, library: Library
-) -> None:
-    incident, kept, evidence = await worked(database, library, "is corrected once")
     assert incident.diagnosis is not None
     then = incident.diagnosis.model_copy(update={"confidence": 0.01, "escalate": True})
     was = incident.model_copy(update={"diagnosis": then})
@@ -192,12 +194,10 @@ async def test_a_replay_names_what_is_different_in_the_diagnosis(
     assert not again.same
 
 
-@pytest.mark.parametrize("as_json", [False, True])
 @respx.mock
 async def test_the_command_replays_what_the_service_has(
     database: Database,
     library: Library,
-    as_json: bool,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -214,21 +214,22 @@ async def test_the_command_replays_what_the_service_has(
         items = [kept[at].model_dump(mode="json")]
         return {"items": items, "next_cursor": "1" if at == 0 else None}
 
+    async def printed(*, as_json: bool) -> str:
+        # A command has its own event loop.
+        await asyncio.to_thread(cli.replay, incident.id, as_json=as_json)
+        return capsys.readouterr().out
+
     monkeypatch.setattr(cli, "call", call)
     for name in ("REDIS_ONCALL_CONFIG", "OPENAI_MODEL"):
         monkeypatch.delenv(name, raising=False)
-    # A command has its own event loop.
-    await asyncio.to_thread(cli.replay, incident.id, as_json=as_json)
-    out = capsys.readouterr().out
-    if as_json:
-        said = json.loads(out)
-        assert said["same"] is True
-        assert said["diagnosis"] == json.loads(incident.model_dump_json())["diagnosis"]
-    else:
-        assert out.startswith("the same: 2 replies given again, diagnosis ")
+    said = await printed(as_json=False)
+    assert said.startswith("the same: 2 replies given again, diagnosis ")
+    document = json.loads(await printed(as_json=True))
+    assert document["same"] is True
+    assert document["diagnosis"] == json.loads(incident.model_dump_json())["diagnosis"]
     kept[1].tools.append("flush_everything")
     with pytest.raises(Exit):
-        await asyncio.to_thread(cli.replay, incident.id, as_json=as_json)
+        await printed(as_json=False)
     assert "flush_everything" in capsys.readouterr().out
 
 
@@ -330,3 +331,15 @@ def test_a_transcript_is_readable_in_80_columns_and_moves_no_terminal() -> None:
         assert {c for c in text if not c.isprintable()} == {"\n"}
         assert "3,000 tokens in (2,000 cached), 100 out, $0.0100" in text
         assert ("more lines" in text) != full
+
+
+def test_a_reply_that_comes_back_as_a_message_is_shown_once() -> None:
+    said = {"role": "assistant", "content": "I look first."}
+    both = [
+        KeptExchange(**exchange(reply=said).model_dump(), id=1),
+        KeptExchange(**exchange(messages=[said, {"role": "tool", "content": "E7"}]).model_dump(),
+                     id=2),
+    ]  # fmt: skip
+    out = io.StringIO()
+    Console(file=out, width=80).print(cli.rendered(both, full=False))
+    assert out.getvalue().count("I look first.") == 1
