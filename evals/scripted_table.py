@@ -3,19 +3,27 @@
 Made by `redis-oncall evals scripted --write-readme`, never by hand.
 """
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 from agent.budget import ModelSettings
+from agent.runbook import Library
+from agent.runbook_library import load_library
 from evals import report as reports
+from evals.every_answer import Answer, every_answer
 from evals.scripted import PREFIX, label
 from evals.suite import OPENAI, RULES, OnDone, run_suite
-from evals.truth import SUITES, incidents
+from evals.truth import SUITES, RecordedIncident, incidents
 
 README = Path(__file__).parent / "README.md"
 START, END = "<!-- scripted -->", "<!-- /scripted -->"
 COMPARED = ("right", "wrong", "accuser", "denier")
 """The scripts that submit something."""
+EVERY_ANSWER = """\
+Every answer there is, arbitrated (`every_answer.py`): each cause, `no-incident` and `unknown`, as
+surely as can be said, with and without a bystander as culprit:
+"""
 _MEASURES = ("top1", "culprit", "false_positive_rate", "evidence_precision")
 _COUNTS = ("harmful_proposed", "hallucinated_evidence", "failures")
 _HEAD = (
@@ -43,7 +51,25 @@ def measured(jobs: int | None = None, on_done: OnDone | None = None) -> str:
             report = run_suite(chosen, OPENAI, settings=settings, jobs=jobs, on_done=on_done)
             rows.append(_row(label(model), report))
         parts += [f"`evals/{suite}`, {len(chosen)} incidents:", reports.table(_HEAD, rows)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, every_answer_told()])
+
+
+def every_answer_told() -> str:
+    """How many of all answers that a model could give change ours, for each suite."""
+    library = load_library()
+    lines = []
+    for suite, folder in SUITES.items():
+        answers = asyncio.run(_all_answers(incidents(directory=folder), library))
+        changed = [one for one in answers if one.changed]
+        lines.append(
+            f"- `evals/{suite}`: of {len(answers):,} answers {len(changed)} change ours, "
+            f"{sum(one.right for one in changed)} of them to what is true."
+        )
+    return "\n".join([EVERY_ANSWER, *lines])
+
+
+async def _all_answers(chosen: list[RecordedIncident], library: Library) -> list[Answer]:
+    return [answer for one in chosen for answer in await every_answer(one, library)]
 
 
 def write(table: str, readme: Path = README) -> None:
