@@ -79,11 +79,11 @@ class OpenAIReasoner:
             first = _incident_message(case, library, told, share)
             return [system_message(library, titles=share > SMALL), first, *corrections]
 
-        pages = ReadRunbook(library)
+        pages, veil = ReadRunbook(library), self._model.veil
 
         async def look(tool: str, arguments: dict[str, Any]) -> Evidence | str:
-            if tool == pages.name:
-                return pages(arguments)
+            if tool == pages.name:  # a team's own runbook may name its keys
+                return veil.text(pages(arguments)) if veil else pages(arguments)
             return await case.look(tool, arguments)
 
         draft = await Conversation(

@@ -50,7 +50,6 @@ class Veil:
     def __init__(self, key: bytes | None = None) -> None:
         self._pseudonyms = Pseudonyms(key)
         self._hidden: dict[str, str] = {}
-        self._pattern: tuple[int, re.Pattern[str]] | None = None
 
     def name(self, name: str) -> str:
         """A name by its other one."""
@@ -70,11 +69,11 @@ class Veil:
 
     def text(self, text: str) -> str:
         """A sentence, with the names in it that evidence has shown."""
-        if self._pattern is None or self._pattern[0] != len(self._hidden):
-            known = sorted((n for n in self._hidden if len(n) >= _SHORTEST), key=len, reverse=True)
-            either = "|".join(map(_whole, known)) or r"(?!)"
-            self._pattern = (len(self._hidden), re.compile(either))
-        return self._pattern[1].sub(lambda found: self._hidden[found[0]], text)
+        there = [name for name in self._hidden if len(name) >= _SHORTEST and name in text]
+        if not there:
+            return text
+        either = "|".join(map(_whole, sorted(there, key=len, reverse=True)))
+        return re.sub(either, lambda found: self._hidden[found[0]], text)
 
     def said(self, text: str) -> str:
         """What a person or an alert said: also whatever looks like a name, known or not."""

@@ -60,24 +60,32 @@ def desk() -> Desk:
 @respx.mock
 async def test_no_true_name_is_sent_and_the_culprit_is_the_true_one(model: Model) -> None:
     case = desk()
+    books = library()
+    (book,) = books.runbooks
+    books.runbooks = [
+        book.model_copy(update={"body": "When billing-worker stalls, trim session: keys"})
+    ]
+    case.runbooks = books
 
     def obliging(request: Any) -> Any:
         name = hidden_prefix(json.loads(request.content))
         if len(requests()) == 0:
-            return reply(("stream_info", {"keys": [name + "7"]}))
+            return reply(
+                ("stream_info", {"keys": [name + "7"]}), ("read_runbook", {"id": "memory-pressure"})
+            )
         draft = {**SUBMISSION, "culprit": {"kind": "prefix", "name": name}}
         claim = {"text": f"'{name}' holds {{bytes}}.",
                  "facts": [fact("bytes", "E2", "prefixes.0.bytes", "bytes")]}  # fmt: skip
         return reply(("submit_diagnosis", {**draft, "claims": [claim]}))
 
     respx.post(URL).mock(side_effect=obliging)
-    draft = await OpenAIReasoner(model, library()).investigate(case)
+    draft = await OpenAIReasoner(model, books).investigate(case)
     assert case.looks == [("stream_info", {"keys": ["session:7"]})]
     diagnosis = check(draft, case.evidence, library())
     assert isinstance(diagnosis, Diagnosis), diagnosis
     assert diagnosis.culprit.name == "session:"
     assert "'session:' holds 60.0 MiB" in diagnosis.claims[0].text
-    again = await OpenAIReasoner(model, library()).investigate(
+    again = await OpenAIReasoner(model, books).investigate(
         case, draft, ["the culprit 'session:' is odd"]
     )
     assert again.culprit.name == "session:"

@@ -1,0 +1,65 @@
+"""Whatever is logged, by us or by a library, with whatever exception: no secret reaches stderr."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from api import logs
+
+SECRETS = ("hunter2XyZ9", "jane.doe@example.com", "4111111111111111")
+SAYINGS = (
+    "redis://app:hunter2XyZ9@cache:6379",
+    "AUTH app hunter2XyZ9",
+    "user:jane.doe@example.com:cart is gone",
+    "card:4111111111111111",
+    "Authorization: Bearer hunter2XyZ9hunter2XyZ9",
+)
+
+
+@pytest.fixture(autouse=True)
+def configured(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    logs.configure()
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+class Odd:
+    """Something that only its repr can show."""
+
+    def __repr__(self) -> str:
+        return f"<Odd {SAYINGS[0]}>"
+
+
+def raised(saying: str) -> Exception:
+    error = RuntimeError(f"while saying {saying}")
+    error.__cause__ = ConnectionError(saying)
+    return error
+
+
+@pytest.mark.parametrize("saying", SAYINGS)
+def test_our_lines_and_their_exceptions(saying: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log = structlog.get_logger("ours")
+    log.warning(saying, told=saying, many=[saying, (saying,)], each={saying: saying}, odd=Odd())
+    log.error("failed", exc_info=raised(saying), because=raised(saying), raw=saying.encode())
+    check(capsys.readouterr().err, lines=2)
+
+
+@pytest.mark.parametrize("saying", SAYINGS)
+def test_lines_of_libraries(saying: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("uvicorn.error")
+    log.warning("said %s", saying)
+    log.error("failed: %r", Odd(), exc_info=raised(saying))
+    log.error("%(said)s", {"said": saying}, extra={"request": Odd()})
+    check(capsys.readouterr().err, lines=3)
+
+
+def check(written: str, lines: int) -> None:
+    assert [secret for secret in SECRETS if secret in written] == []
+    events = [json.loads(line) for line in written.splitlines()]
+    assert len(events) == lines
+    assert "[redacted" in written
