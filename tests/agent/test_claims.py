@@ -147,6 +147,39 @@ def test_what_a_sentence_may_not_say_in_its_own_words(text: str, why: str) -> No
     assert all(each.isprintable() for each in result)
 
 
+SEEN = [
+    USED,
+    fact("limit", "E1", "value", "", "limit"),
+    fact("pressure", "E1", "value", "", "pressure"),
+    fact("policy", "E1", "value", "text", "maxmemory_policy"),
+    fact("prefix", "E2", "value", "text", "prefixes.0.prefix"),
+    fact("keys", "E2", "value", "", "prefixes.0.keys"),
+    fact("share", "E2", "ratio", "ratio", "prefixes.0.bytes", "bytes_seen"),
+    fact("forever", "E2", "value", "", "prefixes.0.without_ttl_share"),
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Memory is at {pressure} of its limit: {used} of {limit}.",
+        "{forever} of the keys under {prefix} have no TTL, so nothing ever removes them.",
+        "With the policy {policy} and {pressure} pressure, writes will soon fail with OOM errors.",
+        "One prefix, {prefix}, dominates: {share} of the sampled bytes.",
+        "Most of the sampled bytes ({share}) belong to keys that start with {prefix}.",
+        "Evidence E2 shows {keys} keys under {prefix}, an even share of which is hot.",
+        "Used memory ({used}) is within a few percent of the limit ({limit}).",
+        "The key `user:42:` is not large enough to explain {used}.",
+        "A single prefix holds {keys} of the keys; the second sample shows the same {used}.",
+        "The dataset is dominated by {prefix} (about {share} of the sampled bytes).",
+        "O(N) commands and p99 latency do not explain {used}, one of the clients might.",
+    ],
+)
+def test_what_a_careful_model_writes_passes(text: str) -> None:
+    claim = said(text, *(each for each in SEEN if f"{{{each.name}}}" in text))
+    assert isinstance(claim, Claim), claim
+
+
 @pytest.mark.parametrize(("whole", "holds"), [("E2:bytes_seen", False), ("limit", True)])
 def test_most_of_it_wants_a_share_above_one_half(whole: str, holds: bool) -> None:
     share = fact("share", "E1", "ratio", "ratio", "mem_aof", whole)
