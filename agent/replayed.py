@@ -72,7 +72,7 @@ async def replay(
     if not kept:
         raise ValueError(f"attempt {incident.attempt} at {incident.id} asked no model")
     model = ReplayedModel(settings, kept, _failure(incident.diagnosis))
-    journal = _Kept(incident, evidence, kept[0].evidence)
+    journal = _Kept(incident, _of_attempt(evidence, kept), kept[0].evidence)
     context = Context(
         target=Target(name=incident.target, url="", memory_limit=_memory_limit(evidence)),
         connection=_Nowhere(),
@@ -244,6 +244,13 @@ def _failed(kept: Exchange, budget: Budget) -> ReasonerUnavailable:
 
 async def _refuse() -> Connection:
     raise CommandFailure("not_allowed", "open for remedies", "a replay never writes")
+
+
+def _of_attempt(evidence: Sequence[Evidence], kept: Sequence[KeptExchange]) -> list[Evidence]:
+    """Without what earlier attempts saw, and what questions in chat looked at meanwhile."""
+    told = {name for one in kept for name in one.evidence}
+    newest = max((int(name[1:]) for name in told), default=0)
+    return [piece for piece in evidence if piece.id in told or int(piece.id[1:]) > newest]
 
 
 def _memory_limit(evidence: Sequence[Evidence]) -> int | None:

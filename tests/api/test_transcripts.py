@@ -176,6 +176,9 @@ async def test_a_replay_says_where_it_departs_and_what_is_different(
     other = looked.model_copy(update={"reading": {"not": "what it was"}})
     seen = [other if piece is looked else piece for piece in evidence]
     assert "exchange 2, message 4 (tool): character" in await departed(kept, seen)
+    # An earlier attempt, which saw another server, is of no account.
+    earlier = other.model_copy(update={"id": "E0"})
+    assert await departed(kept, [earlier, *evidence]) == ""
     without = [piece for piece in evidence if piece is not looked]
     assert await departed(kept, without) == "latency_histogram {} is looked at, which it was not"
     assert await departed([first], evidence) == "the model is asked once more than it was"
@@ -231,6 +234,26 @@ async def test_the_command_replays_what_the_service_has(
     with pytest.raises(Exit):
         await printed(as_json=False)
     assert "flush_everything" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("of", "path"),
+    [("inc-1", "/v1/incidents/inc-1"), ("thread-1", "/v1/chat/threads/thread-1")],
+)
+def test_the_command_shows_incidents_and_threads(
+    of: str, path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = KeptExchange(**exchange(failure="the quota is spent", reply=None).model_dump(), id=7)
+
+    def call(method: str, asked: str, **_: Any) -> Any:
+        assert (method, asked) == ("GET", f"{path}/transcript")
+        return {"items": [kept.model_dump(mode="json")], "next_cursor": None}
+
+    monkeypatch.setattr(cli, "call", call)
+    cli.show(of, as_json=True, full=False)
+    assert json.loads(capsys.readouterr().out)["items"][0]["id"] == 7
+    cli.show(of, as_json=False, full=False)
+    assert "no usable reply: the quota is spent" in capsys.readouterr().out
 
 
 SECRETS = ("hunter2", "4111111111111111", "sk-live0123456789abcdefghij", "eve@example.com")
