@@ -127,7 +127,10 @@ class Endpoint:
             raise TimeoutError from error
         except httpx2.HTTPError as error:
             raise broke_off() from error
-        except openai.OpenAIError as error:
+        except EndpointError:
+            raise
+        except Exception as error:
+            # A library's own failure must not cost the incident the diagnosis of the rules.
             raise EndpointError(f"the model's client failed: {type(error).__name__}") from error
 
     async def close(self) -> None:

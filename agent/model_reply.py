@@ -34,6 +34,7 @@ class ToolCall:
         try:
             value = json.loads(self.arguments or "{}")
             value = json.loads(value) if isinstance(value, str) else value  # some encode twice
+            value = json.loads(_plain(json.dumps(value, ensure_ascii=False)))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the arguments are not valid JSON: {error}") from error
         if not isinstance(value, dict):
@@ -81,10 +82,8 @@ def read_answer(reply: Any, estimate: int, functions: Collection[str] = ()) -> A
     """
     choice = _first(_in(reply, "choices"))
     message = _in(choice, "message")
-    said, thought = without_thoughts(text_of(_in(message, "content")))
-    reasoning = (
-        text_of(_in(message, "reasoning_content")) or text_of(_in(message, "reasoning")) or thought
-    )
+    said, thought = without_thoughts(_text(message, "content"))
+    reasoning = _text(message, "reasoning_content") or _text(message, "reasoning") or thought
     legacy = _in(message, "function_call")
     listed = _listed(_in(message, "tool_calls")) or ([{"function": legacy}] if legacy else [])
     calls = [call for number, raw in enumerate(listed) if (call := _tool_call(raw, number))]
@@ -101,7 +100,7 @@ def read_answer(reply: Any, estimate: int, functions: Collection[str] = ()) -> A
     cached = _counted(_in(_in(used, "prompt_tokens_details"), "cached_tokens"), 0)
     usage.cached_tokens = min(cached, usage.input_tokens)
     ended = _in(choice, "finish_reason")
-    refusal = text_of(_in(message, "refusal"))
+    refusal = _text(message, "refusal")
     if ended == "content_filter":
         refusal = refusal or "the endpoint's content filter held the reply back"
     return Answer(
@@ -122,8 +121,8 @@ def _tool_call(raw: Any, number: int) -> ToolCall | None:
         return None
     given, extra = _in(raw, "id"), _in(raw, "extra_content")
     return ToolCall(
-        given if isinstance(given, str) and given else f"call_{number}",
-        name,
+        _plain(given) if isinstance(given, str) and given else f"call_{number}",
+        _plain(name),
         _as_json(arguments) if arguments is not None else "{}",
         extra if isinstance(extra, dict) else None,
     )
@@ -139,7 +138,18 @@ def _as_sent(call: ToolCall) -> Message:
 
 
 def _as_json(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return _plain(arguments) if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _text(message: Any, name: str) -> str:
+    return _plain(text_of(_in(message, name)))
+
+
+def _plain(text: str) -> str:
+    """Text or JSON without what encoders and databases do not take: half characters, and NUL."""
+    for nul in ("\0", r"\u0000"):
+        text = text.replace(nul, "\ufffd")
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _in(at: Any, name: str) -> Any:

@@ -105,3 +105,32 @@ async def test_a_reply_that_contradicts_itself_is_no_answer(desk: Desk, reasoner
     assert (await reasoner().investigate(desk)).root_cause == SUBMISSION["root_cause"]
     assert "several submissions that differ: make one" in said_last()
     assert every_call_is_answered(requests()[-1])
+
+
+@respx.mock
+async def test_characters_that_are_none_do_no_harm(desk: Desk, reasoner: Make) -> None:
+    """Half a surrogate pair cannot be encoded, and PostgreSQL takes no NUL."""
+
+    def spoiled(response: httpx.Response) -> httpx.Response:
+        return httpx.Response(200, content=response.content.replace(b"BAD", rb"\ud800 \u0000"))
+
+    submission = json.dumps(SUBMISSION | {"culprit": {"kind": "prefix", "name": "BAD:"}})
+    respx.post(URL).side_effect = [
+        spoiled(reply(("slowlog", {}), ("BAD", {}), text="I see BAD")),
+        reply((SUBMIT, submission.replace("BAD", r"\ud800 \u0000"))),
+        reply(DONE),
+    ]
+    draft = await reasoner().investigate(desk)
+    assert draft.root_cause == SUBMISSION["root_cause"]
+    draft.model_dump_json().encode()
+    for request in respx.calls:
+        assert "\0" not in json.dumps(json.loads(request.request.content), ensure_ascii=False)
+
+
+@respx.mock
+async def test_a_client_that_breaks_costs_no_incident_its_diagnosis(
+    desk: Desk, reasoner: Make
+) -> None:
+    respx.post(URL).mock(side_effect=KeyError("a bug of a library"))
+    with pytest.raises(ReasonerUnavailable, match="the model's client failed: KeyError"):
+        await reasoner().investigate(desk)
