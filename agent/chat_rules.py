@@ -41,15 +41,6 @@ from tools.reading import Evidence
 MOST_PASSAGES = 2
 _ASKS_A_VALUE = re.compile(r"^\W*(how (many|much|big|large|is|are)|is|are|any|who|which) ")
 
-_BY_CODE: dict[Intent, Callable[[Question], Awaitable[Said]]] = {
-    "abilities": abilities,
-    "all": all_incidents,
-    "approve": how_to_approve,
-    "targets": targets,
-    **RECORD,
-}
-"""Questions about the record: told by code from the record, with a model as without."""
-
 
 async def by_code(question: Question) -> Said | None:
     """The answer, where code alone may give it: refusals, the record, what a name means."""
@@ -92,10 +83,7 @@ async def _adopted(question: Question) -> str:
 
 
 async def by_rules(question: Question) -> Said:
-    """An answer without a model."""
-    said = await by_code(question)
-    if said is not None:
-        return said
+    """An answer without a model, where code had none."""
     parts = parts_of(question.message)
     if len(parts) == 1:
         return await _by_intent(question, _followed(question, intent_of(question.message)))
@@ -112,8 +100,6 @@ async def by_rules(question: Question) -> Said:
 async def _by_intent(question: Question, intent: Intent) -> Said:
     if intent == "help":
         return Said([f"I read and explain; I change nothing. {CAN_ASK}"])
-    if intent == "changed":
-        return await _changed(question)
     if question.general or intent == "advice":
         return await _from_runbooks(question, intent)
     if intent == "config":
@@ -308,6 +294,17 @@ def _told(since: str, found: Changes) -> Said:
     if same:
         plain.append(f"{'Unchanged' if found.claims else f'{since}, unchanged'}: {same}.")
     return Said(plain, found.claims)
+
+
+_BY_CODE: dict[Intent, Callable[[Question], Awaitable[Said]]] = {
+    "abilities": abilities,
+    "all": all_incidents,
+    "approve": how_to_approve,
+    "changed": _changed,
+    "targets": targets,
+    **RECORD,
+}
+"""Questions about the record: told by code from the record, with a model as without."""
 
 
 async def _from_runbooks(question: Question, intent: Intent) -> Said:

@@ -4,19 +4,23 @@ Functions like the read-only tools. What they yield has the form of evidence, so
 an incident rests on paths into it and passes the same check.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from agent.chat_question import Question
+from agent.digest import LONGEST_TEXT
 from agent.incident import Incident
 from agent.redaction import redact_tree
+from agent.runbook_search import Passage
 from tools.catalogue import Arguments
 from tools.reading import Evidence, printable
 
-MOST_SECTIONS = 4
-LONGEST_SECTION = 1_500
+MOST_SECTIONS = 3
+MOST_LINES = 5
+"""Of a section, from the most telling on: few enough that a digest keeps them all."""
 MOST_LISTED = 20
 MOST_ACTIONS = 10
 
@@ -103,7 +107,7 @@ async def _read(question: Question, args: BaseModel) -> tuple[dict[str, Any], st
     if isinstance(args, SearchArguments):
         found = question.search.find(args.query, MOST_SECTIONS)
         sections = [
-            {"runbook": p.runbook, "section": p.section, "text": p.text[:LONGEST_SECTION]}
+            {"runbook": p.runbook, "section": p.section, "text": _lines(question, p, args.query)}
             for p in found
         ]
         return {"sections": sections}, f"{len(sections)} sections of runbooks", ""
@@ -117,6 +121,20 @@ async def _read(question: Question, args: BaseModel) -> tuple[dict[str, Any], st
         because = "there is no such incident"
         return {"not_measured": "incident", "because": because}, because, ""
     return whole(incident, question), incident.title, incident.id
+
+
+def _lines(question: Question, passage: Passage, query: str) -> list[str]:
+    """Sentence by sentence: a digest cuts long texts, and what is cut cannot be quoted."""
+    units = question.search.telling(passage, query)
+    lines = [
+        line
+        for unit in units
+        for line in ([unit] if len(unit) <= LONGEST_TEXT else _SENTENCE.split(unit))
+    ]
+    return lines[:MOST_LINES]
+
+
+_SENTENCE = re.compile(r"(?<=[.:;]) ")
 
 
 def _row(incident: Incident, question: Question) -> dict[str, Any]:

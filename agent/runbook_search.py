@@ -98,20 +98,24 @@ class RunbookSearch:
 
     def quote(self, passage: Passage, query: str) -> str:
         """The consecutive units of a passage that say most about the query, up to a bound."""
+        telling = self.telling(passage, query)
+        quoted = ""
+        for unit in telling:
+            longer = f"{quoted} {unit}".strip()
+            if len(longer) > LONGEST_QUOTE:
+                break
+            quoted = longer
+        return quoted or _cut(telling[0])
+
+    def telling(self, passage: Passage, query: str) -> tuple[str, ...]:
+        """The units of a passage from the one on that says most about the query."""
         stems = {_stem(word) for word in self._words(query)}
         scores = [
             len(stems & {_stem(word) for word in _WORD.findall(unit.lower())})
             - 0.5 * unit.startswith(("redis-cli", "valkey-cli"))
             for unit in passage.units
         ]
-        start = scores.index(max(scores))
-        quoted = ""
-        for unit in passage.units[start:]:
-            longer = f"{quoted} {unit}".strip()
-            if len(longer) > LONGEST_QUOTE:
-                break
-            quoted = longer
-        return quoted or _cut(passage.units[start])
+        return passage.units[scores.index(max(scores)) :]
 
     def holds(self, runbook: str, section: str, quote: str) -> bool:
         """Whether this stands, word for word, in that section of that runbook."""

@@ -13,6 +13,7 @@ from agent.chat_model import SUBMIT_ANSWER
 from agent.memory_journal import MemoryLedger
 from agent.model import Model
 from agent.runbook_library import load_library
+from agent.runbook_search import index_of
 from tests.agent.chatting import Kept, ask, solved
 from tests.agent.desk import Desk, library
 from tests.agent.endpoint import BASE, URL, fact, reply, requests, tool_messages
@@ -98,6 +99,20 @@ async def test_a_general_question_is_answered_by_quotations(model: Model) -> Non
     assert "blocks every client" in found
     offered = [tool["function"]["name"] for tool in requests()[0]["tools"]]
     assert offered == ["search_runbooks", "list_incidents", "get_incident", SUBMIT_ANSWER]
+
+
+@pytest.mark.parametrize("query", ["memory fragmentation", "backlog too small", "eviction cache"])
+@respx.mock
+async def test_whatever_the_search_returns_can_be_quoted(model: Model, query: str) -> None:
+    """As the model sees it, cut and escaped: every line stands in its section word for word."""
+    respx.post(URL).side_effect = [reply(("search_runbooks", {"query": query})), submits()]
+    await ask("well, tell me", incident=None, evidence=[], model=model, library=LIBRARY)
+    (seen,) = tool_messages(requests()[1]).values()
+    ((_, rows),) = json.loads(seen.partition("\n")[2])["reading"].items()
+    lines = [(book, section, line) for book, section, text in rows.values() for line in text]
+    assert len(lines) >= 3
+    for book, section, line in lines:
+        assert len(line) < 12 or index_of(LIBRARY).holds(book, section, line)
 
 
 @respx.mock

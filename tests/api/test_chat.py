@@ -12,17 +12,21 @@ from httpx2 import AsyncClient
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from agent.chat import LONGEST_MESSAGE, MOST_TURNS
 from agent.chat_model import SUBMIT_ANSWER
+from agent.chat_question import LONGEST_ANSWER
 from agent.incident import Action, Culprit, Diagnosis, Plan
-from api import chat
+from api import chat, looks
 from api.app import create_app
 from api.settings import Settings
 from api.store import threads
+from api.store.audit import Person
 from api.store.tables import ExchangeRow, MessageRow
 from evals import servers
 from tests.agent.endpoint import BASE, URL, fact, reply, requests
 from tests.api.serving import as_role, serving
 from tests.api.test_incidents_api import journal_of, move, opened, service_of
+from tests.test_house_rules import ROOT
 
 DIAGNOSIS = Diagnosis(
     root_cause="single-bigkey", title="One key holds most of the memory",
@@ -224,6 +228,42 @@ async def test_what_fails_in_a_stream_is_an_event(
     assert plain.status_code == 503
     assert plain.headers["retry-after"]
     assert (await asked.get("/v1/chat/threads")).json()["items"] == []
+
+
+async def test_whoever_goes_away_makes_room(
+    asked: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = asyncio.Event()
+
+    async def endless(*_: Any, progress: Any, **__: Any) -> Any:
+        await progress("thinking")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    monkeypatch.setattr(chat, "answer", endless)
+    person, body = Person("ada", "admin"), chat.ChatMessage(message="?", stream=True)
+    stream = chat._stream(await chat._about(service_of(asked), None, person, body))
+    assert (await anext(stream)).event == "progress"
+    assert chat._answering == {"ada": 1}
+    await stream.aclose()  # type: ignore[attr-defined]
+    await asyncio.wait_for(stopped.wait(), 60)
+    await asyncio.sleep(0)
+    assert not chat._answering
+    assert (await asked.get("/v1/chat/threads")).json()["items"] == []
+
+
+def test_the_documented_bounds_are_those_of_the_code() -> None:
+    text = " ".join((ROOT / "api/README.md").read_text(encoding="utf-8").split())
+    for said in (
+        f"a message has at most {LONGEST_MESSAGE:,} characters and an answer {LONGEST_ANSWER:,}",
+        f"a question takes at most {looks.MOST_LOOKS} looks of {looks.LOOK_SECONDS:.0f} s and "
+        f"{chat.ANSWER_SECONDS:.0f} s in all, and knows the last {MOST_TURNS} turns",
+        f"{chat.MOST_OF_ONE_PERSON} questions of a person and {chat.MOST_AT_ONCE} in all",
+        f"the newest {threads.MOST_KEPT:,} turns of each person",
+    ):
+        assert said in text
 
 
 async def test_what_cannot_be_asked_is_a_problem_also_for_a_stream(client: AsyncClient) -> None:
