@@ -14,6 +14,7 @@ from agent.digest import bounded
 from agent.facts import index, resolve
 from agent.functions import SUBMIT, read_functions, submit_function
 from agent.incident import Alert, Claim, RunbookMatch
+from agent.model_reply import CHARACTERS_PER_TOKEN
 from agent.prompt import (
     EXAMPLE_CLAIM,
     EXAMPLE_PRINTED,
@@ -37,6 +38,8 @@ from tests.agent.test_digest import assert_true, shown_paths
 from tools.reads import READS
 
 LIBRARY = load_library()
+MOST_TOKENS = 12_000
+"""In a call, by our own pessimistic count."""
 
 
 def alerted(name: str) -> Any:
@@ -187,7 +190,11 @@ async def test_what_the_prompt_shows_of_a_recorded_incident_is_true(
     for tool, each in READS.items():
         if not any(field.is_required() for field in each.args.model_fields.values()):
             await case.look(tool, {})
-    content = incident_message(case.incident, Library(runbooks=[]), case.evidence, [])["content"]
+    runbooks = match(LIBRARY, case.incident.alerts)
+    case.incident.runbooks = runbooks
+    content = incident_message(case.incident, matching(case.incident), case.evidence, [])["content"]
+    stable = [system_message(LIBRARY)["content"], json.dumps(read_functions(READS))]
+    assert len("".join([content, *stable])) < CHARACTERS_PER_TOKEN * MOST_TOKENS
     known = index(case.evidence)
     checked = 0
     for each in json.loads(content.rpartition("\n")[2])["evidence"]:
