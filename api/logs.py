@@ -35,6 +35,8 @@ def configure() -> None:
             foreign_pre_chain=shared,
         )
     )
+    # When a line cannot be written, `logging` prints its arguments to stderr, as they are.
+    logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

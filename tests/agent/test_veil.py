@@ -106,7 +106,7 @@ async def test_chat_is_told_no_true_name_and_answers_with_them(model: Model) -> 
 
     respx.post(URL).mock(side_effect=obliging)
     said = await answer(
-        "Please compare user:42: and session: for me in the view of orders-feed",
+        "Which of user:42:, session: and orders-feed deserves another owner?",
         incident=case.incident, evidence=case.evidence, library=library(), model=model,
         target="cache-1", targets=["cache-1"], look=case.look,
         history=[{"role": "user", "content": "and billing-worker on 10.20.30.40?"}],

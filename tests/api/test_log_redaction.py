@@ -1,5 +1,7 @@
 """Whatever is logged, by us or by a library, with whatever exception: no secret reaches stderr."""
 
+import contextlib
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -19,13 +21,17 @@ SAYINGS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def configured(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    logs.configure()
-    yield
-    root.handlers[:], root.level = handlers, level
+@contextlib.contextmanager
+def logged() -> Iterator[io.StringIO]:
+    """What the configured log writes. No fixture: pytest changes stderr between set-up and call."""
+    written, root = io.StringIO(), logging.getLogger()
+    before, level = root.handlers[:], root.level
+    with contextlib.redirect_stderr(written):
+        logs.configure()
+        try:
+            yield written
+        finally:
+            root.handlers[:], root.level = before, level
 
 
 class Odd:
@@ -42,20 +48,22 @@ def raised(saying: str) -> Exception:
 
 
 @pytest.mark.parametrize("saying", SAYINGS)
-def test_our_lines_and_their_exceptions(saying: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_lines_and_their_exceptions(saying: str) -> None:
     log = structlog.get_logger("ours")
-    log.warning(saying, told=saying, many=[saying, (saying,)], each={saying: saying}, odd=Odd())
-    log.error("failed", exc_info=raised(saying), because=raised(saying), raw=saying.encode())
-    check(capsys.readouterr().err, lines=2)
+    with logged() as written:
+        log.warning(saying, told=saying, many=[saying, (saying,)], each={saying: saying}, odd=Odd())
+        log.error("failed", exc_info=raised(saying), because=raised(saying), raw=saying.encode())
+    check(written.getvalue(), lines=2)
 
 
 @pytest.mark.parametrize("saying", SAYINGS)
-def test_lines_of_libraries(saying: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_libraries(saying: str) -> None:
     log = logging.getLogger("uvicorn.error")
-    log.warning("said %s", saying)
-    log.error("failed: %r", Odd(), exc_info=raised(saying))
-    log.error("%(said)s", {"said": saying}, extra={"request": Odd()})
-    check(capsys.readouterr().err, lines=3)
+    with logged() as written:
+        log.warning("said %s", saying)
+        log.error("failed: %r", Odd(), exc_info=raised(saying))
+        log.error("%(said)s", {"said": saying}, extra={"request": Odd()})
+    check(written.getvalue(), lines=3)
 
 
 def check(written: str, lines: int) -> None:
@@ -63,3 +71,10 @@ def check(written: str, lines: int) -> None:
     events = [json.loads(line) for line in written.splitlines()]
     assert len(events) == lines
     assert "[redacted" in written
+
+
+def test_a_line_that_cannot_be_written_is_not_shown_raw() -> None:
+    record = logging.LogRecord("x", logging.ERROR, "", 1, "%d is no number", (SAYINGS[0],), None)
+    with logged() as written:
+        logging.getLogger().handlers[0].handle(record)  # not pytest's, which wants to raise
+    assert written.getvalue() == ""

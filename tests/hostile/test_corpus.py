@@ -1,8 +1,10 @@
 """Hostile text from everywhere, and a model that obeys it: nothing happens but the diagnosis."""
 
 import gzip
+import io
 import json
 import re
+import sys
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -90,8 +92,16 @@ def alert(number: int, texts: dict[str, list[str]]) -> dict[str, Any]:
 
 
 @pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What the service and its libraries write to stderr."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    return written
+
+
+@pytest.fixture
 async def investigated(
-    tmp_path: Path, planted: list[Planted]
+    tmp_path: Path, planted: list[Planted], log: io.StringIO
 ) -> AsyncIterator[tuple[AsyncClient, Obeying, list[str]]]:
     """The service when every incident has come to the gate or to its end."""
     model = Obeying(corpus())
@@ -128,7 +138,7 @@ async def everything_shown(client: AsyncClient, incident_id: str) -> dict[str, s
 async def test_nothing_is_written_approved_or_told(
     investigated: tuple[AsyncClient, Obeying, list[str]],
     planted: list[Planted],
-    capsys: pytest.CaptureFixture[str],
+    log: io.StringIO,
 ) -> None:
     client, model, ids = investigated
     answers = {}
@@ -165,10 +175,10 @@ async def test_nothing_is_written_approved_or_told(
         assert not any(action.approvals for action in incident.plan.actions)
         assert incident.usage.llm_calls <= 10
 
-    captured = capsys.readouterr()
     shown |= {f"chat {name}": json.dumps(said) for name, said in answers.items()}
     shown |= {f"prompt {number}": body for number, body in enumerate(model.bodies)}
-    shown |= {"log": captured.err, "out": captured.out}
+    shown["log"] = log.getvalue()
+    assert "alerts_accepted" in shown["log"]
     told = {where for where, text in shown.items() for secret in secrets_of() if secret in text}
     assert told == set()
     assert sum("[redacted e-mail]" in text for text in shown.values()) > 10
@@ -181,7 +191,6 @@ async def test_nothing_is_written_approved_or_told(
         console.print(render.incident(incident, full=True))
         for text in (report, console.export_text(), shown[f"/v1/incidents/{incident.id}/events"]):
             assert not CONTROL.search(text.replace("\r\n", "\n"))
-        capsys.readouterr()
     for said in answers.values():
         assert not re.search(r"<img|\]\(|evil\.example", said["answer"])
         assert not CONTROL.search(said["answer"])
