@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
@@ -151,8 +153,6 @@ class Endpoint:
             return self._client
 
     def _connect(self) -> "AsyncOpenAI":
-        import ssl
-
         import httpx2
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit
 
@@ -163,7 +163,6 @@ class Endpoint:
                for name, value in at.headers.items()}  # fmt: skip
         if at.azure and "Authorization" not in own:
             self._omitted = {"Authorization": Omit()}
-        ca_file = settings.ca_file
         client = AsyncOpenAI(
             api_key=key,
             base_url=at.base_url,
@@ -176,13 +175,23 @@ class Endpoint:
                 # The prompt, the key and a gateway's headers go where they were sent, or nowhere.
                 follow_redirects=False,
                 proxy=settings.proxy or None,
-                verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
+                verify=_trusted(settings.ca_file),
                 timeout=httpx2.Timeout(settings.seconds_per_call, connect=CONNECT_SECONDS),
             ),
         )
         # The library fills these from the environment.
         client.organization = client.project = None
         return client
+
+
+@cache
+def _trusted(ca_file: str) -> ssl.SSLContext:
+    """The authorities of this file, else the usual ones; loaded once."""
+    import httpx2
+
+    if ca_file:
+        return ssl.create_default_context(cafile=ca_file)
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 def _without(secret: str, body: Any) -> Any:

@@ -1,5 +1,6 @@
 """Where requests go and what they carry, for the usual styles of addresses."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -180,8 +181,17 @@ async def test_certificates_that_cannot_be_read_are_no_crash(tmp_path: Path) -> 
         await model.ask(HELLO, [], Budget(model.settings))
 
 
-async def test_tls_to_a_port_without_tls_cannot_be_reached(gateway: Any) -> None:
-    model = Model(ModelSettings("m", KEY, gateway.url.replace("http://", "https://")))
+async def test_tls_to_a_port_without_tls_cannot_be_reached() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    model = Model(ModelSettings("m", KEY, f"https://127.0.0.1:{port}/v1"))
     with pytest.raises(ReasonerUnavailable, match="cannot be reached"):
         await model.ask(HELLO, [], Budget(model.settings))
     await model.close()
+    server.close()
+    await server.wait_closed()
