@@ -71,7 +71,9 @@ class CaseFile:
     async def _look(self, tool: str, args: dict[str, Any]) -> Evidence:
         connection = self._context.connection
         taken_at = connection.now()
-        reading = redacted(await self._read(tool, args))
+        seen = await self._read(tool, self._context.names.true(args))
+        self._context.names.learn(seen.model_dump(mode="json"))
+        reading = redacted(seen)
         evidence = await self._context.journal.add_evidence(
             tool,
             args,

@@ -18,6 +18,7 @@ from agent.incident import (
 )
 from agent.policy import BUILT_IN, Policy
 from agent.runbook import Library
+from agent.true_names import SeenNames
 from tools.connection import Connection
 from tools.reading import Evidence
 
@@ -153,3 +154,5 @@ class Context:
     """The `openai` reasoner, if a model is configured."""
     policy: Policy = BUILT_IN
     """Who may approve what."""
+    names: SeenNames = field(default_factory=SeenNames, repr=False)
+    """What the run has shown redacted, by its true name."""

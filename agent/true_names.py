@@ -6,7 +6,7 @@ each time, by what is shown: exactly one name that is redacted to it, or none.
 
 import re
 import time
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agent.redaction import redact
 from tools.catalogue import Arguments
@@ -22,7 +22,33 @@ MARK = re.compile(r"\[redacted [a-z0-9 -]{1,40}\]")
 SECONDS = 30.0
 """Longest search for a prefix."""
 PAGE = 1_000
-PAUSE_SHARE = 0.5
+MOST_SEEN = 10_000
+
+
+class SeenNames:
+    """The true names behind what one run has shown so far: in memory, for its further looks."""
+
+    def __init__(self) -> None:
+        self._true: dict[str, set[str]] = {}
+
+    def learn(self, value: Any) -> None:
+        """Remember the names in a reading, as JSON, that are shown otherwise."""
+        if isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                self.learn(part)
+        elif isinstance(value, str) and len(self._true) < MOST_SEEN:
+            shown = redact(value)
+            if shown != value:
+                self._true.setdefault(shown, set()).add(value)
+
+    def true(self, value: Any) -> Any:
+        """Arguments with the names as the server has them, where only one can be meant."""
+        if isinstance(value, dict):
+            return {name: self.true(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [self.true(part) for part in value]
+        known = self._true.get(value, set()) if isinstance(value, str) else set()
+        return next(iter(known)) if len(known) == 1 else value
 
 
 async def with_true_names(args: A, connection: Connection) -> A:

@@ -7,8 +7,10 @@ import pytest
 import redis
 
 from agent import executor
+from agent.case import CaseFile
 from agent.redaction import redact
-from agent.true_names import true_prefix
+from agent.runbook import Library
+from agent.true_names import SeenNames, true_prefix
 from evals.servers import BUILDS, Server
 from tests.agent.operating import Desk
 from tests.agent.test_planning import LOOKS, Case, carry_out, diagnosis
@@ -140,3 +142,27 @@ async def test_the_name_is_found_by_what_is_shown(
 async def test_a_name_that_is_gone_is_not_found(reading: Connection) -> None:
     with pytest.raises(CommandFailure, match="no such name is left"):
         await true_prefix(reading, SHOWN)
+
+
+async def test_a_look_at_what_was_shown_redacted_sees_it(
+    server: Server, client: "redis.Redis"
+) -> None:
+    client.xadd("feed:jane.doe@example.com", {"a": 1})
+    client.xadd("feed:jane.doe@example.com", {"a": 2})
+    desk = Desk(server)
+    context = await desk.context()
+    case = CaseFile(context, await desk.journal.incident(), Library(runbooks=[]), [])
+    first = await case.look("stream_info", {"seconds": 0})
+    (shown,) = [row["key"] for row in first.reading["streams"]]
+    assert shown == "feed:[redacted e-mail]"
+    again = await case.look("stream_info", {"keys": [shown], "seconds": 0})
+    assert [row["length"] for row in again.reading["streams"]] == [2]
+    assert "jane" not in again.model_dump_json()
+    assert desk.reading is not None
+    await desk.reading.close()
+
+
+def test_of_several_names_shown_alike_none_is_guessed() -> None:
+    seen = SeenNames()
+    seen.learn({"rows": [{"key": f"{JANE}1"}, {"key": f"{JOHN}1"}, {"key": f"{JOHN}2"}]})
+    assert seen.true({"keys": [f"{SHOWN}1", f"{SHOWN}2"]}) == {"keys": [f"{SHOWN}1", f"{JOHN}2"]}

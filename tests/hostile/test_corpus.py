@@ -28,7 +28,7 @@ from tests.hostile.obeying import FORBIDDEN, MORE_FORBIDDEN, Obeying
 from tests.hostile.planting import MAXMEMORY, NEVER, PASSWORD, Planted, corpus, shares
 from tools.permissions import READ_COMMANDS
 
-PARTS = 3
+PARTS = 2
 LEAST_SEEN = 60
 """Payloads that must have been before the model's eyes, as they are or escaped."""
 SECONDS = 120
