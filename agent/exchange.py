@@ -39,6 +39,8 @@ class Exchange(Words):
     """Names of the functions that were offered."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The other parameters of the request, such as `tool_choice`."""
+    window: int = 0
+    """Tokens of the endpoint's context window, as far as it was known; else 0."""
     manners: dict[str, Any] = Field(default_factory=dict)
     """How the endpoint had taught us to ask it, as `agent/endpoint_quirks.py` has it."""
     reply: dict[str, Any] | None = None

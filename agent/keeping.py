@@ -26,6 +26,8 @@ class Asked:
     question: Question
     estimate: int = 0
     """Tokens of the question, pessimistically."""
+    window: int = 0
+    """Tokens of the endpoint's context window; 0: not known."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     manners: Manners = field(default_factory=Manners)
     unanswered: int = 0
@@ -65,6 +67,7 @@ class Transcript:
             messages=redact_tree(messages[earlier:]),
             tools=[str(tool["function"]["name"]) for tool in asked.question.tools],
             options=redact_tree(options),
+            window=asked.window,
             manners=asdict(asked.manners) | {"refused": sorted(asked.manners.refused)},
             reply=redact_tree(came.as_came()) if came else None,
             failure=failure,

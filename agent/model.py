@@ -90,6 +90,7 @@ class Model:
                 self.settings.model, messages, tools, must_call, room, options=self.settings.options
             ),
             estimate,
+            self._window,
         )
         started = time.monotonic()
         try:

@@ -125,7 +125,8 @@ class ReplayedModel(Model):
     ) -> Answer:
         """The next kept reply. Raises Departed if it was given to another request."""
         estimate = budget.estimate(messages, tools)
-        await budget.reserve(estimate)
+        self._window = next((one.window for one in self._kept[self.given :]), self._window)
+        await self._room(budget, estimate)
         if self.given == len(self._kept):
             if self._ended_because:
                 raise ReasonerUnavailable(self._ended_because)
