@@ -2,7 +2,8 @@
 
 A day is a UTC day, and is counted over every process that shares a database, chat included. What
 a call may cost at most is set aside before it, by our own pessimistic count of its tokens: a cap
-is exceeded only by what an endpoint counts beyond that, for the calls under way at that moment.
+is exceeded only by what an endpoint counts beyond that, and by tries that it read and did not
+answer, for the calls under way at that moment.
 """
 
 import re
