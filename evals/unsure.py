@@ -6,9 +6,14 @@ how sure, and whether it is right. `python -m evals.unsure` writes the table (`u
 `agent.arbitration.UNSURE_BELOW` is read off it, and a test holds it to that; the held-back third
 is counted apart, and only confirms.
 
-Two verdicts are left out: `unknown`, which is no answer, and `no-incident`, whose confidence says
-little of this kind: whatever it was, one in six was wrong where the look was missing that shows the
-harm. There a model that is sure and differs brings a person (`agent.arbitration.is_disputed`).
+The same answers tell what the worst model could do: whatever cause it names, in every one of them,
+as surely as can be said (`any_cause`: how often it would take the place of a right answer, and how
+often a true cause that of a wrong one).
+
+From the bins two verdicts are left out: `unknown`, which is no answer, and `no-incident`, whose
+confidence says little of this kind: whatever it was, one in six was wrong, mostly where the look
+that shows the harm was missing. There a model that is sure and differs brings a person
+(`agent.arbitration.is_disputed`).
 """
 
 import asyncio
@@ -19,12 +24,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from agent.arbitration import arbitrate
 from agent.claims import NO_INCIDENT, UNKNOWN
-from agent.incident import DiagnosisDraft, Incident
+from agent.incident import Diagnosis, Incident
 from agent.rules import conclude, rank, said
 from agent.runbook import Library
 from agent.runbook_library import load_library
 from agent.signals import detect
+from agent.standing import standing_of
 from evals.run import diagnose
 from evals.truth import RecordedIncident, Truth, incidents
 from tools.reading import Evidence, NotMeasured
@@ -47,6 +54,10 @@ class Answer:
     cause: str
     confidence: float
     right: bool
+    harmful: tuple[str, ...] = ()
+    """Wrong causes that would take the place of this right answer if a sure model named them."""
+    helpful: tuple[str, ...] = ()
+    """Right causes that would take the place of this wrong answer."""
 
 
 async def answers(recorded: RecordedIncident, library: Library) -> list[Answer]:
@@ -64,16 +75,41 @@ def _answer(
     library: Library,
 ) -> Answer:
     left = [_refused(piece) if piece.tool == without else piece for piece in evidence]
-    draft = judged(incident, left, library)
-    right = draft.root_cause in _right(recorded.truth)
-    return Answer(recorded.id, without, draft.root_cause, draft.confidence, right)
+    signals = detect(left)
+    ranked = rank(signals, library, said(incident))
+    draft = conclude(signals, ranked, {one.tool: "NOPERM" for one in left if not one.measured})
+    rules = _diagnosis(draft.model_dump(), library)
+    true = _right(recorded.truth)
+    taken = [
+        cause
+        for cause in library.causes()
+        if cause != rules.root_cause
+        and arbitrate(
+            rules,
+            _diagnosis({"root_cause": cause, "confidence": 1.0, "reasoner": "openai:any"}, library),
+            standing_of(cause, rules.root_cause, signals, ranked, library),
+        ).root_cause
+        == cause
+    ]
+    right = rules.root_cause in true
+    return Answer(
+        recorded.id,
+        without,
+        rules.root_cause,
+        rules.confidence,
+        right,
+        harmful=tuple(cause for cause in taken if right and cause not in true),
+        helpful=tuple(cause for cause in taken if not right and cause in true),
+    )
 
 
-def judged(incident: Incident, evidence: Sequence[Evidence], library: Library) -> DiagnosisDraft:
-    """What the rules conclude from this evidence alone, without looking further."""
-    signals = detect(evidence)
-    refused = {piece.tool: "NOPERM" for piece in evidence if not piece.measured}
-    return conclude(signals, rank(signals, library, said(incident)), refused)
+def _diagnosis(draft: dict[str, Any], library: Library) -> Diagnosis:
+    """As far as arbitration looks at one."""
+    cause = library.causes().get(draft["root_cause"])
+    healthy = draft["root_cause"] == NO_INCIDENT or (cause and cause.kind == "not_incident")
+    words = {"title": draft["root_cause"], "summary": "", "is_incident": not healthy}
+    known = {name: value for name, value in draft.items() if name not in ("claims", "hypothesis")}
+    return Diagnosis.model_validate(known | words)
 
 
 def _right(truth: Truth) -> set[str]:
@@ -101,6 +137,12 @@ def table(given: Sequence[Answer], held_back: Collection[str] = ()) -> dict[str,
         "bins": list(_bins([one for one in named if one.incident not in held_back])),
         "held_back": list(_bins([one for one in named if one.incident in held_back])),
         "no_incident": {"n": len(healthy), "wrong": sum(not one.right for one in healthy)},
+        "any_cause": {
+            "answers": len(given),
+            "helped": sum(bool(one.helpful) for one in given),
+            "incidents_helped": len({one.incident for one in given if one.helpful}),
+            "harmed": [[one.incident, one.without, *one.harmful] for one in given if one.harmful],
+        },
         "unsure": unsure,
     }
 

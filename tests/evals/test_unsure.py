@@ -44,6 +44,25 @@ async def test_the_table_is_what_the_rules_say_today(chosen: int) -> None:
     assert again["unsure"] == {wrong: KEPT["unsure"][wrong]}
 
 
+def test_the_worst_model_can_do_next_to_nothing() -> None:
+    """Whatever it names, of every incident, with every look refused in turn."""
+    told = KEPT["any_cause"]
+    assert told["answers"] > 3_900
+    assert len(told["harmed"]) <= 2
+    assert told["incidents_helped"] >= 25
+
+
+async def test_how_it_harms_is_what_arbitration_does_today() -> None:
+    name, without, *_ = KEPT["any_cause"]["harmed"][0]
+    (recorded,) = incidents(name)
+    again = await answers(recorded, load_library())
+    rows = [row for row in KEPT["any_cause"]["harmed"] if row[0] == name]
+    assert table(again)["any_cause"]["harmed"] == rows
+    # Nobody could tell: what would rule the cause out is what could not be looked at.
+    (blind,) = [one for one in again if one.without == without]
+    assert (blind.cause, blind.right) == ("unknown", True)
+
+
 def test_a_threshold_is_where_wrong_answers_become_rare() -> None:
     def given(confidence: float, wrong: int, right: int) -> list[Answer]:
         outcomes = [False] * wrong + [True] * right
