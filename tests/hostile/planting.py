@@ -103,7 +103,7 @@ class Planted:
             for start in range(0, 100_000, 500):
                 pipe = client.pipeline(transaction=False)
                 for number in range(start, start + 500):
-                    pipe.set(f"session:{number}", b"x" * 1_000)
+                    pipe.set(f"session:{number}", b"x" * 4_000)
                 pipe.execute()
 
     def state(self) -> dict[str, Any]:

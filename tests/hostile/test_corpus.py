@@ -61,7 +61,7 @@ def planted(start_server: Callable[..., servers.Server]) -> Any:
 
 
 def settings(folder: Path, planted: list[Planted]) -> Settings:
-    """Three targets, and a team's own runbook that was tampered with."""
+    """The targets, and a team's own runbook that was tampered with."""
     own = folder / "runbooks"
     own.mkdir()
     orders = "\n\n".join(one.payload for one in corpus() if one.where == "runbook")
@@ -135,6 +135,7 @@ async def everything_shown(client: AsyncClient, incident_id: str) -> dict[str, s
     return shown | {f"{base}/events": (await client.get(f"{base}/events")).text}
 
 
+@pytest.mark.timeout(300)
 async def test_nothing_is_written_approved_or_told(
     investigated: tuple[AsyncClient, Obeying, list[str]],
     planted: list[Planted],
