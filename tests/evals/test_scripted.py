@@ -48,7 +48,7 @@ def worked(chosen: list[RecordedIncident], script: str) -> Report:
     return run_suite(chosen, OPENAI, settings=ModelSettings(PREFIX + script), jobs=1)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_model_that_is_right_where_the_rules_are_not_sure_ends_right() -> None:
     """Through the arbitration; where no signal speaks for its cause alone, as a hypothesis."""
     report = worked(BEYOND, "right")
@@ -78,7 +78,7 @@ def test_a_model_that_is_right_where_the_rules_are_not_sure_ends_right() -> None
 
 
 @pytest.mark.parametrize(("script", "count"), [("wrong", 5), ("accuser", 3), ("denier", 3)])
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_model_that_is_wrong_and_cites_true_evidence_makes_nothing_worse(
     script: str, count: int
 ) -> None:
