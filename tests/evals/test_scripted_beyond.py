@@ -11,6 +11,7 @@ from agent.causes import CATALOGUED
 from api.cli.main import app
 from evals import scripted_table
 from evals.record import takes
+from evals.scripted import label
 from evals.truth import SUITES, RecordedIncident, incidents
 from tools import recording_file
 
@@ -78,3 +79,13 @@ def test_the_table_stands_between_its_markers(tmp_path: Path) -> None:
     page.write_text("no markers")
     with pytest.raises(ValueError, match=r"has no <!-- scripted --> … <!-- /scripted -->"):
         scripted_table.write("| new |", page)
+
+
+def test_the_readme_shows_every_script_on_both_suites() -> None:
+    """Renew with: redis-oncall evals scripted --write-readme."""
+    text = scripted_table.README.read_text("utf-8")
+    shown = text.partition(scripted_table.START)[2].partition(scripted_table.END)[0]
+    for name, folder in SUITES.items():
+        assert f"`evals/{name}`, {len(incidents(directory=folder))} incidents:" in shown
+    for script in scripted_table.COMPARED:
+        assert shown.count(f"| {label(f'scripted:{script}')} |") == len(SUITES)
