@@ -280,8 +280,9 @@ def list_threads(*, as_json: bool) -> None:
         typer.echo("no threads", err=True)
     for item in listed["items"]:
         about = item["incident_id"] or item["target"] or "Redis"
-        line = f"{item['id']}  {item['at'][:16]}  {item['turns']:>3}  {about}: {item['title']}"
-        _dim(render.console(), line)
+        turns = f"{item['turns']} turn{'' if item['turns'] == 1 else 's'}"
+        typer.echo(f"{item['id']}  {item['at'][:16]}  {turns}, about {printable(about)}")
+        _dim(render.console(), f"  {item['title']}")
 
 
 def _last_thread() -> str:

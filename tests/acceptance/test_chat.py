@@ -1,5 +1,6 @@
 """`redis-oncall chat` as its user runs it: one question, a pipe, a terminal; service or none."""
 
+import fcntl
 import json
 import os
 import pty
@@ -7,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +123,12 @@ def opened(service: Service) -> str:
     return incident
 
 
+def _of_its_own() -> None:
+    """The terminal's Ctrl-C reaches the program, also where whoever runs the tests ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """The program on a pseudo-terminal, 80 columns wide."""
 
@@ -130,6 +138,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "chat", *arguments],
             cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            preexec_fn=_of_its_own,
             env=kept | {"TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"} | environment,
         )  # fmt: skip
         os.close(theirs)
