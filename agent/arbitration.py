@@ -3,7 +3,7 @@
 from typing import Any
 
 from agent.claims import UNKNOWN, how_sure, summary_of
-from agent.incident import Alternative, Claim, Culprit, Diagnosis, Hypothesis, Overruled
+from agent.incident import Alternative, Culprit, Diagnosis, Hypothesis, Overruled
 from agent.rules import ESCALATE_BELOW
 from agent.standing import Standing
 
@@ -17,7 +17,6 @@ TIE_WITHIN = 0.05
 """The runner-up is this close to the rules' cause: they did not decide."""
 DISAGREEMENT = 0.7
 """What is left of the rules' confidence when a sure model names another cause."""
-MOST_CLAIMS = 12
 MOST_CONTRIBUTING = 8
 MODEL_FAILED = "openai"
 BOTH_SURE = "the rules and the model are both sure and differ; a person should compare them"
@@ -75,13 +74,13 @@ def _same(rules: Diagnosis, model: Diagnosis) -> bool:
 
 
 def _agreed(rules: Diagnosis, model: Diagnosis, standing: Standing) -> Diagnosis:
-    """The rules' diagnosis and calibrated confidence, with what the model found besides."""
-    # What speaks for another kind of "nothing to do" says nothing of this one.
-    besides = model.claims if model.root_cause == rules.root_cause else []
-    claims: dict[str, Claim] = {claim.text: claim for claim in [*rules.claims, *besides]}
+    """The rules' diagnosis and calibrated confidence; a culprit if they named none.
+
+    The model's claims stay in its transcript: true numbers that tell nothing made the evidence of
+    the suite worse (98.7 % to 88.3 % with the scripted model `right`).
+    """
     return _retold(
         rules,
-        claims=list(claims.values())[:MOST_CLAIMS],
         culprit=_culprit(model, standing) if rules.culprit.kind == "none" else rules.culprit,
         hypothesis=rules.hypothesis or model.hypothesis,
         not_measured=_both(rules.not_measured, model.not_measured),
