@@ -197,9 +197,9 @@ def _shared_out(
 ) -> dict[str, Result]:
     """Results by incident; those of a process that died are missing."""
     done: dict[str, Result] = {}
-    with _pool(processes) as pool:
+    with _pool(processes, library, answer) as pool:
         with _interrupts_held():  # the processes inherit it: only we are interrupted
-            started = {pool.submit(_in_process, one, library, answer): one for one in chosen}
+            started = {pool.submit(_in_process, one): one for one in chosen}
         for future in as_completed(started):
             if (result := _result_of(future, started[future])) is not None:
                 done[result.id] = result
@@ -217,9 +217,15 @@ def _result_of(future: "Future[Result]", one: RecordedIncident) -> Result | None
 
 
 @contextmanager
-def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes: no lock of ours and no seed of hashing is inherited."""
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+def _pool(processes: int, library: Library, answer: Answer) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes: no lock of ours and no seed of hashing is inherited.
+
+    Each is given library and answer once. With every task they would fill the pipe to the
+    processes, and a full pipe that nobody reads any more holds an interrupted Python 3.11 forever
+    (https://github.com/python/cpython/issues/94777).
+    """
+    fresh = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, fresh, initializer=_given, initargs=(library, answer))
     try:
         yield pool
     except BaseException:
@@ -240,5 +246,17 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _in_process(one: RecordedIncident, library: Library, answer: Answer) -> Result:
+_in_hand: tuple[Library, Answer] | None = None
+"""What this process was given to work with."""
+
+
+def _given(library: Library, answer: Answer) -> None:
+    global _in_hand
+    _in_hand = library, answer
+
+
+def _in_process(one: RecordedIncident) -> Result:
+    if _in_hand is None:
+        raise RuntimeError("this process was given no library")
+    library, answer = _in_hand
     return asyncio.run(guarded(one, answer(one, library)))
