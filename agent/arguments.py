@@ -67,8 +67,13 @@ class Findings:
         return self.diagnosis.culprit
 
     def latest(self, cls: type[R]) -> tuple[R, str] | None:
-        """The newest reading of this type that could be taken, and its id."""
-        for piece in reversed(self.evidence):
+        """The newest reading of this type that could be taken, and its id.
+
+        A look as the rules take it first: a model may have looked at less, or further ahead, and
+        its choice is not to size what is bought or how long keys live.
+        """
+        usual = [piece for piece in self.evidence if not piece.args.keys() - {"memory_limit"}]
+        for piece in [*reversed(usual), *reversed(self.evidence)]:
             tool = READS.get(piece.tool)
             if not piece.measured or tool is None or tool.reading is not cls:
                 continue

@@ -5,6 +5,7 @@ a model, the rest is answered by the same read-only tools and evidence check as 
 one, or when it fails, by rules over evidence and by search in the runbooks.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from agent.chat_model import by_model
@@ -19,6 +20,7 @@ from agent.model import Model
 from agent.runbook import Library
 from tools.reading import Evidence
 
+log = logging.getLogger(__name__)
 LONGEST_MESSAGE = 2_000
 MOST_TURNS = 6
 """Earlier questions of a thread that an answer takes into account."""
@@ -67,6 +69,11 @@ async def answer(
             said, reasoner = await by_model(question, model, ledger or MemoryLedger()), model.name
         except ReasonerUnavailable as unavailable:
             note = f"\n(Answered by the rules: {unavailable}.)"
+        except Exception as error:
+            # Whatever a reply broke in us: the rules have an answer.
+            log.exception("the model's answer failed")
+            because = f"a fault of ours with the model, {type(error).__name__}; see the log"
+            note = f"\n(Answered by the rules: {because}.)"
     if said is None:
         said = await by_rules(question)
     return ChatAnswer(

@@ -33,6 +33,8 @@ from tools.reads import READS
 MOST_HISTORY = 12
 """Messages of the thread that are shown, questions and answers."""
 LONGEST_TURN = 800
+LONGEST_SECONDS = 75.0
+"""Of one question, whatever an incident may take: somebody waits, and the rules want time, too."""
 MOST_QUOTES = 4
 SUBMIT_ANSWER = "submit_answer"
 _ACTED = re.compile(
@@ -83,7 +85,8 @@ class Submission(Words):
 async def by_model(question: Question, model: Model, ledger: Ledger) -> Said:
     """What the model found. Raises ReasonerUnavailable, also if it found nothing to say."""
     await question.tell(f"asking {model.name}")
-    budget = Budget(model.settings, ledger=ledger)
+    seconds = min(model.settings.seconds_per_incident, LONGEST_SECONDS)
+    budget = Budget(replace(model.settings, seconds_per_incident=seconds), ledger=ledger)
     tools: dict[str, Described] = {**(READS if question.look is not None else {}), **CONSULT}
 
     veil = model.veil
@@ -93,7 +96,11 @@ async def by_model(question: Question, model: Model, ledger: Ledger) -> Said:
         wanted = arguments if veil is None else veil.reveal(arguments)
         seen = consult if tool in CONSULT else None
         piece = await (seen(question, tool, wanted) if seen else question.seen(tool, wanted))
-        return piece if veil is None else veil.evidence(piece)
+        if veil is None:
+            return piece
+        for shown_once in await question.records.evidence(piece.id) if seen else []:
+            veil.evidence(shown_once)  # the names in an incident's sentences are known from it
+        return veil.evidence(piece)
 
     def accept(arguments: dict[str, Any]) -> tuple[Submission, Said]:
         if veil is None:

@@ -13,7 +13,7 @@ from agent.budget import Budget
 from agent.context import ReasonerUnavailable
 from agent.digest import one_evidence, untrusted
 from agent.exchange import Purpose
-from agent.functions import Described, FunctionSchema, read_functions
+from agent.functions import Described, FunctionSchema, offered, read_functions
 from agent.json_in_text import objects_in
 from agent.keeping import Keep, Transcript
 from agent.model import Model
@@ -202,7 +202,7 @@ class Conversation(Generic[T]):
             if call.name not in self.tools or len(runnable) >= room:
                 continue
             try:
-                runnable[at] = (call.name, call.parsed())
+                runnable[at] = (call.name, offered(call.parsed()))
             except ValueError:
                 continue
         return runnable if self.look is not None else {}

@@ -50,6 +50,15 @@ def read_functions(tools: Mapping[str, Described]) -> list[FunctionSchema]:
     ]
 
 
+def offered(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call without those that are not the model's to set.
+
+    That they are not offered keeps nobody from naming them: a limit that was made up would come
+    back as evidence, and a path would be opened.
+    """
+    return {name: value for name, value in arguments.items() if name not in _NOT_OFFERED}
+
+
 def function(name: str, description: str, parameters: dict[str, Any]) -> FunctionSchema:
     """A function whose arguments need not fit the schema: they are checked when it is called."""
     return {

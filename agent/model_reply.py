@@ -14,6 +14,12 @@ CHARACTERS_PER_TOKEN = 3.0
 """Pessimistic, so that an estimate errs towards stopping early."""
 LONGEST_ARGUMENTS = 20_000
 LONGEST_REASONING = 20_000
+LONGEST_TEXT = 100_000
+LONGEST_NAME = 200
+"""Of a function and of a call's id."""
+MOST_CALLS = 64
+MOST_TOKENS = 100_000_000
+"""Of one call: what an endpoint reports beyond that is no count, and no database keeps it."""
 _CUT = ("length", "max_tokens", "model_length")
 
 
@@ -86,7 +92,9 @@ def read_answer(reply: Any, estimate: int, functions: Collection[str] = ()) -> A
     reasoning = _text(message, "reasoning_content") or _text(message, "reasoning") or thought
     legacy = _in(message, "function_call")
     listed = _listed(_in(message, "tool_calls")) or ([{"function": legacy}] if legacy else [])
-    calls = [call for number, raw in enumerate(listed) if (call := _tool_call(raw, number))]
+    calls = [
+        call for number, raw in enumerate(listed[:MOST_CALLS]) if (call := _tool_call(raw, number))
+    ]
     written = [] if calls else calls_in(said, functions)
     for number, (name, arguments) in enumerate(written):
         calls.append(ToolCall(f"call_{number}", name, _as_json(arguments)))
@@ -104,7 +112,7 @@ def read_answer(reply: Any, estimate: int, functions: Collection[str] = ()) -> A
     if ended == "content_filter":
         refusal = refusal or "the endpoint's content filter held the reply back"
     return Answer(
-        text=said,
+        text=said[:LONGEST_TEXT],
         calls=calls,
         usage=usage,
         cut=ended in _CUT,
@@ -121,8 +129,8 @@ def _tool_call(raw: Any, number: int) -> ToolCall | None:
         return None
     given, extra = _in(raw, "id"), _in(raw, "extra_content")
     return ToolCall(
-        _plain(given) if isinstance(given, str) and given else f"call_{number}",
-        _plain(name),
+        _plain(given)[:LONGEST_NAME] if isinstance(given, str) and given else f"call_{number}",
+        _plain(name)[:LONGEST_NAME],
         _as_json(arguments) if arguments is not None else "{}",
         extra if isinstance(extra, dict) else None,
     )
@@ -166,7 +174,7 @@ def _first(value: Any) -> Any:
 
 def _counted(value: Any, estimate: int) -> int:
     """Tokens as reported; an endpoint that reports none does not make them free."""
-    real = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    real = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS
     return int(value) if real else estimate
 
 

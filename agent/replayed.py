@@ -37,8 +37,11 @@ AROUND = 60
 """Characters shown of what differs, on each side."""
 
 
-class Departed(Exception):
-    """The conversation is not the one that was kept; the text says where and how."""
+class Departed(BaseException):
+    """The conversation is not the one that was kept; the text says where and how.
+
+    No Exception: those that a model's reply causes leave the diagnosis to the rules.
+    """
 
 
 @dataclass(frozen=True)

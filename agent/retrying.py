@@ -145,7 +145,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
         return max(0.0, seconds) if seconds == seconds else 0.0  # not a number
     try:
         at = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # the last: a time zone of many digits
         return 0.0
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max(0.0, (at - datetime.now(UTC)).total_seconds())

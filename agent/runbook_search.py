@@ -28,6 +28,7 @@ CLOSE = 0.86
 """How alike a misspelt word and one of the runbooks have to be."""
 _WORD = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 _SPACES = re.compile(r"\s+")
+_SENTENCE_END = re.compile(r"(?<=[.:;!?])\s")
 _COMMENT = re.compile(r"<!--.*?-->")
 _STOP = """
     a about all am an and any are as ask at be been best but by can could did do does doing for from
@@ -118,10 +119,13 @@ class RunbookSearch:
         return passage.units[scores.index(max(scores)) :]
 
     def holds(self, runbook: str, section: str, quote: str) -> bool:
-        """Whether this stands, word for word, in that section of that runbook."""
+        """Whether this stands, word for word, in that section of that runbook.
+
+        Whole sentences, items and lines only: half of "do not run this" says the opposite.
+        """
         wanted = _flat(quote)
         return len(wanted) >= LEAST_QUOTE and any(
-            wanted in _flat(" ".join(each.units))
+            _stands_whole(wanted, each.units)
             for each in self.passages
             if each.runbook == runbook and _same_section(each.section, section)
         )
@@ -187,6 +191,28 @@ def _stem(word: str) -> str:
 
 def _flat(text: str) -> str:
     return _SPACES.sub(" ", text.replace("`", "").replace("*", "")).strip().casefold()
+
+
+def _stands_whole(wanted: str, units: tuple[str, ...]) -> bool:
+    """Whether these words stand in the units, from the start of a sentence to the end of one."""
+    flat = [_flat(unit) for unit in units]
+    whole = " ".join(flat)
+    edges = {0, len(whole)} | {found.end() for found in _SENTENCE_END.finditer(whole)}
+    at = 0
+    for unit in flat:  # a unit need not end with a full stop
+        edges |= {at, at + len(unit)}
+        at += len(unit) + 1
+    return any(
+        start in edges and ({start + len(wanted), start + len(wanted) + 1} & edges)
+        for start in _places(wanted, whole)
+    )
+
+
+def _places(wanted: str, text: str) -> Iterator[int]:
+    at = text.find(wanted)
+    while at >= 0:
+        yield at
+        at = text.find(wanted, at + 1)
 
 
 def _same_section(known: str, given: str) -> bool:

@@ -5,6 +5,7 @@ step needs. A finished step may run again after a crash, so every step is repeat
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
@@ -27,6 +28,7 @@ from agent.standing import standing_of
 from agent.thresholds import crossings
 from tools.reading import Evidence
 
+log = logging.getLogger(__name__)
 MOST_CORRECTIONS = 2
 """How often a submission that fails the evidence check goes back to the model."""
 MOST_SHOWN = 5
@@ -107,6 +109,11 @@ async def investigate(state: State, runtime: On) -> Update:
             update |= {"model_draft": draft.model_dump(mode="json"), "model_failure": ""}
         except ReasonerUnavailable as unavailable:
             update |= {"model_draft": None, "model_failure": str(unavailable)}
+        except Exception as error:
+            # Whatever a reply broke in us: the rules have an answer. Where it was the journal that
+            # failed, or the lease that was lost, the next write says so.
+            log.exception("the model's reasoner failed")
+            update |= {"model_draft": None, "model_failure": f"a fault of ours, {_named(error)}"}
     await context.journal.add_usage(Usage(seconds=time.monotonic() - started))
     return update
 
@@ -124,7 +131,7 @@ async def verify_claims(state: State, runtime: On) -> Update:
     model: Diagnosis | None = None
     failure = state.get("model_failure", "")
     if draft := state.get("model_draft"):
-        checked = check(DiagnosisDraft.model_validate(draft), evidence, context.library)
+        checked = _model_checked(draft, evidence, context.library)
         if isinstance(checked, Diagnosis):
             model = checked
         elif state["corrections"] < MOST_CORRECTIONS:
@@ -156,6 +163,21 @@ def _rules_checked(
     if isinstance(checked, Diagnosis) or draft.culprit.kind != "config":
         return checked
     return check(draft.model_copy(update={"culprit": Culprit()}), evidence, library)
+
+
+def _model_checked(
+    draft: dict[str, Any], evidence: Sequence[Evidence], library: Library
+) -> Diagnosis | list[str]:
+    """The model's diagnosis, or what does not hold; also of a draft that breaks the check."""
+    try:
+        return check(DiagnosisDraft.model_validate(draft), evidence, library)
+    except Exception as error:
+        log.exception("the evidence check failed")
+        return [f"the evidence check could not be made: a fault of ours, {_named(error)}"]
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}; see the log"
 
 
 def does_evidence_hold(state: State) -> Literal["investigate", "propose"]:

@@ -57,7 +57,8 @@ class Veil:
             return name
         if name not in self._hidden:
             if len(self._hidden) >= MOST_NAMES:
-                self._hidden.clear()
+                # The oldest alone: those of this case are still to be found in its sentences.
+                del self._hidden[next(iter(self._hidden))]
             self._hidden[name] = "".join(
                 part if _REDACTED.fullmatch(part) else self._other(part)
                 for part in _REDACTED.split(name)
@@ -135,6 +136,8 @@ class Veil:
             return value
         if field in NAMES and not plain:
             return self.name(value)
+        if not own and field == "title":  # what an alert was called: its names are in no evidence
+            return self.said(value)
         return self.text(value) if field in PROSE or not own else value
 
     def incident(self, incident: Incident) -> Incident:

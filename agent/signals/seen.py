@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent.incident import ClaimDraft, Culprit, FactDraft, FactOperation
 from tools.catalogue import Tool
-from tools.keyspace import BigKeys
+from tools.keyspace import BigKeys, Keyspace
 from tools.reading import Evidence, Measured, NotMeasured, Reading
 from tools.reads import READS
 from tools.streams import Streams
@@ -138,6 +138,8 @@ def _tells_more(earlier: Reading, later: Reading) -> bool:
     """A narrower second look (one prefix, one name) must not hide the first."""
     if isinstance(earlier, BigKeys) and isinstance(later, BigKeys):
         return earlier.keys_seen > later.keys_seen
+    if isinstance(earlier, Keyspace) and isinstance(later, Keyspace):
+        return earlier.sampled > later.sampled
     if isinstance(earlier, Streams) and isinstance(later, Streams):
         return bool(earlier.streams) and not later.streams
     return False

@@ -214,6 +214,11 @@ def test_that_nothing_has_to_be_done_is_agreement(rules: str, other: str) -> Non
     assert (end.root_cause, end.confidence, end.overruled) == (rules, VERY_SURE, None)
 
 
+def test_nobody_is_guilty_of_nothing() -> None:
+    end = arbitrate(says("no-incident", VERY_SURE), model("cache-full-by-design"), SUPPORTED)
+    assert end.culprit == Culprit()
+
+
 def test_naming_the_condition_is_no_disagreement_about_the_cause() -> None:
     rules = says("single-bigkey", VERY_SURE, contributing=["noeviction-oom"])
     end = arbitrate(rules, model("noeviction-oom"), SUPPORTED)

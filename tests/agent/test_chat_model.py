@@ -1,5 +1,6 @@
 """Chat with a model: what it writes is checked, quoted or not shown."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -196,3 +197,38 @@ async def test_every_exchange_is_kept_as_one_of_chat(model: Model) -> None:
     ledger = MemoryLedger()
     await ask("how is memory?", model=model, ledger=ledger, library=library())
     assert [(one.purpose, one.usage.llm_calls) for one in ledger.exchanges] == [("chat", 1)]
+
+
+@respx.mock
+async def test_what_a_reply_breaks_in_us_leaves_the_answer_to_the_rules(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise OverflowError("int too large to convert to float")
+
+    monkeypatch.setattr("agent.chat_model.check_claim", breaks)
+    respx.post(URL).mock(return_value=GOOD)
+    said = await ask("how is memory?", model=model)
+    assert said.reasoner == "rules"
+    assert "96.0 MiB are used" in said.answer
+    assert "a fault of ours with the model, OverflowError" in said.answer
+
+
+@respx.mock
+async def test_a_question_leaves_the_rules_time_whatever_an_incident_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent.chat_model.LONGEST_SECONDS", 0.05)
+    slow = Model(ModelSettings("test", "", BASE, seconds_per_incident=600.0))
+
+    async def hung(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(600)
+        raise AssertionError
+
+    respx.post(URL).mock(side_effect=hung)
+    try:
+        said = await ask("how is memory?", model=slow)
+    finally:
+        await slow.close()
+    assert said.reasoner == "rules"
+    assert "did not answer within" in said.answer

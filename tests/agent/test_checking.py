@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import pytest
+
+from agent import steps
 from agent.arbitration import BOTH_SURE
 from agent.claims import check
 from agent.context import Case, ReasonerUnavailable
@@ -34,12 +37,15 @@ def says(cause: str, text: str, path: str = "used_memory", **given: Any) -> dict
     return {"root_cause": cause, "confidence": SURE, "claims": claims} | given
 
 
+Answer = dict[str, Any] | str | Exception
+
+
 class Scripted:
     """A model that submits one answer after another and keeps what it was told."""
 
     name = "openai:scripted"
 
-    def __init__(self, *answers: dict[str, Any] | str) -> None:
+    def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
         self.told: list[tuple[DiagnosisDraft | None, list[str]]] = []
         self.checked: list[Diagnosis | list[str]] = []
@@ -51,6 +57,8 @@ class Scripted:
         answer = self.answers[min(len(self.told), len(self.answers)) - 1]
         if isinstance(answer, str):
             raise ReasonerUnavailable(answer)
+        if isinstance(answer, Exception):
+            raise answer
         memory = next(piece.id for piece in case.evidence if piece.tool == "memory_info")
         named = _replaced(answer, memory)
         draft = DiagnosisDraft.model_validate({**named, "reasoner": self.name})
@@ -66,7 +74,7 @@ def _replaced(answer: dict[str, Any], evidence: str) -> dict[str, Any]:
     return {**answer, "claims": claims}
 
 
-async def worked(root_cause: str, *answers: dict[str, Any] | str) -> tuple[Incident, Scripted]:
+async def worked(root_cause: str, *answers: Answer) -> tuple[Incident, Scripted]:
     model = Scripted(*answers)
     context = opened(recorded(root_cause), books(), model)
     return await investigate(context, await context.journal.incident()), model
@@ -139,3 +147,29 @@ async def test_an_incident_that_only_the_model_sees_goes_to_a_person() -> None:
     assert "a person decides" in incident.ended_because
     agreed, _ = await worked("cache-full-by-design", says("no-incident", "{used} are used."))
     assert agreed.status == "resolved"
+
+
+async def test_what_a_reply_breaks_in_us_leaves_the_rules() -> None:
+    """The sweeper would try again five times, and then no one had a diagnosis."""
+    incident, _ = await worked("missing-ttl-prefix-leak", RecursionError("too deep"))
+    assert incident.diagnosis is not None
+    assert incident.diagnosis.root_cause == "missing-ttl-prefix-leak"
+    assert incident.diagnosis.overruled is not None
+    assert "a fault of ours, RecursionError" in incident.diagnosis.overruled.reason
+
+
+async def test_a_draft_that_breaks_the_check_leaves_the_rules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def breaks(draft: DiagnosisDraft, *rest: Any) -> Diagnosis | list[str]:
+        if draft.reasoner == "rules":
+            return check(draft, *rest)
+        raise OverflowError("int too large to convert to float")
+
+    monkeypatch.setattr(steps, "check", breaks)
+    incident, model = await worked("missing-ttl-prefix-leak", RIGHT)
+    assert len(model.told) == 1 + MOST_CORRECTIONS
+    assert incident.diagnosis is not None
+    assert incident.diagnosis.root_cause == "missing-ttl-prefix-leak"
+    assert incident.diagnosis.overruled is not None
+    assert "a fault of ours, OverflowError" in incident.diagnosis.overruled.reason

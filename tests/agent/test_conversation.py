@@ -134,3 +134,31 @@ async def test_a_client_that_breaks_costs_no_incident_its_diagnosis(
     respx.post(URL).mock(side_effect=KeyError("a bug of a library"))
     with pytest.raises(ReasonerUnavailable, match="the model's client failed: KeyError"):
         await reasoner().investigate(desk)
+
+
+@respx.mock
+async def test_what_is_not_offered_cannot_be_set_by_naming_it(desk: Desk, reasoner: Make) -> None:
+    """A limit that was made up would come back as evidence, and a path would be opened."""
+    made_up = {"memory_limit": 1, "catalogue": "/etc/sizes.yaml", "horizon_days": 7}
+    respx.post(URL).side_effect = [reply(("instance_resize", made_up)), reply(DONE)]
+    await reasoner().investigate(desk)
+    assert desk.looks == [("instance_resize", {"horizon_days": 7})]
+
+
+@respx.mock
+async def test_a_reply_without_bounds_is_cut(desk: Desk, reasoner: Make) -> None:
+    flood = reply(*[("x" * 300, {})] * 2_000, text="y" * 500_000)
+    respx.post(URL).side_effect = [flood, reply(DONE)]
+    mind = reasoner(max_tokens=10_000_000)
+    assert (await mind.investigate(desk)).root_cause == SUBMISSION["root_cause"]
+    assert len(json.dumps(requests()[-1]["messages"])) < 300_000
+    assert every_call_is_answered(requests()[-1])
+
+
+@respx.mock
+async def test_a_count_of_tokens_that_is_none_is_estimated(desk: Desk, reasoner: Make) -> None:
+    """No database has a column for it, and no budget survives it."""
+    absurd = json.loads(reply(DONE).content) | {"usage": {"prompt_tokens": 10**30}}
+    respx.post(URL).mock(return_value=httpx.Response(200, json=absurd))
+    await reasoner().investigate(desk)
+    assert 0 < desk.usage[0].input_tokens < 100_000

@@ -34,6 +34,7 @@ SOON = format_datetime(datetime.now(UTC) + timedelta(hours=1))
         ({"retry-after": "nan"}, 0, 0),
         ({"retry-after": "soon"}, 0, 0),
         ({"retry-after": "Mon, 99 Foo"}, 0, 0),
+        ({"retry-after": f"Mon, 01 Jan 2001 00:00:00 +{9 * 10**20}"}, 0, 0),
     ],
 )
 def test_how_long_an_endpoint_asks_to_wait(

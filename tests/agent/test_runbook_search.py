@@ -84,3 +84,14 @@ def test_a_teams_own_prose_is_found_too_and_cannot_bring_control_characters() ->
     (passage,) = search.find("flamingo")
     assert passage.section == "Our checkout cache"
     assert search.quote(passage, "flamingo") == "Call the flamingo team.\\x1b[2J"
+
+
+def test_half_a_sentence_may_say_the_opposite_and_is_no_quotation() -> None:
+    book, section = "memory-pressure", "What not to do"
+    whole = (
+        "Do not run `FLUSHALL`, `FLUSHDB`, `KEYS`, `SAVE`, `MONITOR` or `DEBUG` on a live server."
+    )
+    assert SEARCH.holds(book, section, whole)
+    assert not SEARCH.holds(book, section, "run FLUSHALL, FLUSHDB, KEYS")
+    assert not SEARCH.holds(book, section, whole.removeprefix("Do not "))
+    assert not SEARCH.holds(book, section, whole.removesuffix(" on a live server."))

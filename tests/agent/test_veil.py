@@ -12,11 +12,12 @@ from pydantic import BaseModel
 from agent.budget import ModelSettings
 from agent.chat import answer
 from agent.claims import check
-from agent.incident import Alert, Diagnosis
+from agent.incident import Alert, Claim, Diagnosis
 from agent.model import Model
 from agent.reasoner import OpenAIReasoner
 from agent.veil import NAMES, PROSE, Veil
-from tests.agent.desk import AT, Desk, library, piece
+from tests.agent.chatting import Kept, solved
+from tests.agent.desk import AT, Desk, library, piece, some_evidence
 from tests.agent.endpoint import BASE, KEY, SUBMISSION, URL, fact, reply, requests
 from tools.reads import READS
 
@@ -115,6 +116,36 @@ async def test_chat_is_told_no_true_name_and_answers_with_them(model: Model) -> 
     assert len(requests()) == 1
     told = json.dumps(requests()[0]["messages"], ensure_ascii=False)
     assert [name for name in TRUE if name in told and name != "checkout"] == []
+
+
+@respx.mock
+async def test_an_incident_that_chat_looks_up_brings_no_true_name(model: Model) -> None:
+    """After a restart nobody knows a name yet: its own evidence tells them first."""
+    other = solved(id="inc-2", title="RedisMemoryHigh on checkout-7.internal")
+    assert other.diagnosis is not None
+    other.diagnosis.claims.append(Claim(text='"user:42:" is the largest.', facts=[]))
+    calls = reply(("list_incidents", {}), ("get_incident", {"incident_id": "inc-2"}))
+    respx.post(URL).side_effect = [
+        calls,
+        reply(("submit_answer", {"claims": [], "cannot_answer": "x"})),
+    ]
+    await answer(
+        "which machine ought I to worry about", incident=None, evidence=[], library=library(),
+        model=model, records=Kept(other, evidence={"inc-2": some_evidence()}),
+    )  # fmt: skip
+    told = json.dumps(requests()[-1]["messages"], ensure_ascii=False)
+    assert "holds 60.0 MiB" in told
+    assert [name for name in (*TRUE, "checkout-7") if name in told] == []
+
+
+def test_names_of_this_case_are_known_however_many_there_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent.veil.MOST_NAMES", 3)
+    veil = Veil()
+    for name in ("old-a", "old-b", "mine-a", "mine-b"):
+        veil.name(name)
+    assert "mine" not in veil.text("mine-a and mine-b")
 
 
 @given(st.text(min_size=1, max_size=40))
