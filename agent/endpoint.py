@@ -3,7 +3,7 @@
 import asyncio
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,12 @@ from agent.secret_shapes import TOKEN
 from agent.streaming import Hear, read_reply
 
 if TYPE_CHECKING:
+    import httpx2
     from openai import APIStatusError, AsyncOpenAI
 
 CONNECT_SECONDS = 5.0
+LARGEST_ERROR = 64_000
+"""Bytes of an error's body, as sent; the library reads it whole."""
 LEAST_SECRET = 8
 """Characters of a key or header that are looked for in errors; fewer are words."""
 AZURE = (
@@ -177,6 +180,7 @@ class Endpoint:
                 proxy=settings.proxy or None,
                 verify=_trusted(settings.ca_file),
                 timeout=httpx2.Timeout(settings.seconds_per_call, connect=CONNECT_SECONDS),
+                event_hooks={"response": [_bound_error]},
             ),
         )
         # The library fills these from the environment.
@@ -192,6 +196,29 @@ def _trusted(ca_file: str) -> ssl.SSLContext:
     if ca_file:
         return ssl.create_default_context(cafile=ca_file)
     return httpx2.create_ssl_context(trust_env=False)
+
+
+async def _bound_error(response: "httpx2.Response") -> None:
+    """Let an error's body end where it has said enough."""
+    import httpx2
+
+    class Bounded(httpx2.AsyncByteStream):
+        def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+            self._stream = stream
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            left = LARGEST_ERROR
+            async for piece in self._stream:
+                yield piece[:left]
+                left -= len(piece)
+                if left <= 0:
+                    return
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    if not response.is_success and isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = Bounded(response.stream)
 
 
 def _without(secret: str, body: Any) -> Any:

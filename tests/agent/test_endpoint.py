@@ -14,7 +14,7 @@ from agent.context import ReasonerUnavailable
 from agent.endpoint import address
 from agent.model import Model
 from tests.agent.endpoint import KEY, reply
-from tests.agent.wire import serving, whole
+from tests.agent.wire import Line, serving, whole
 
 HELLO = [{"role": "user", "content": "hello"}]
 OLD = "2024-10-21"
@@ -195,3 +195,23 @@ async def test_tls_to_a_port_without_tls_cannot_be_reached() -> None:
     await model.close()
     server.close()
     await server.wait_closed()
+
+
+async def test_an_error_without_end_is_not_read_to_its_end() -> None:
+    sent = 0
+
+    async def endless(line: Line) -> None:
+        nonlocal sent
+        line.writer.write(b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while sent < 50_000_000:
+            await line.piece(b"x" * 100_000)
+            sent += 100_000
+
+    async with serving(endless) as wire:
+        model = Model(ModelSettings("m", base_url=wire.url))
+        try:
+            with pytest.raises(ReasonerUnavailable, match="answered 400: xxx"):
+                await model.ask(HELLO, [], Budget(model.settings))
+        finally:
+            await model.close()
+    assert sent < 50_000_000
