@@ -132,8 +132,18 @@ def _tool_call(raw: Any, number: int) -> ToolCall | None:
         _plain(given)[:LONGEST_NAME] if isinstance(given, str) and given else f"call_{number}",
         _plain(name)[:LONGEST_NAME],
         _as_json(arguments) if arguments is not None else "{}",
-        extra if isinstance(extra, dict) else None,
+        _kept(extra) if isinstance(extra, dict) else None,
     )
+
+
+def _kept(extra: dict[str, Any]) -> dict[str, Any] | None:
+    """What is to be sent back, if it is JSON that an encoder and a database take."""
+    try:
+        text = json.dumps(extra, ensure_ascii=False, allow_nan=False)
+        value = json.loads(_plain(text)) if len(text) <= LONGEST_TEXT else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _as_sent(call: ToolCall) -> Message:

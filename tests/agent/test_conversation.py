@@ -162,3 +162,27 @@ async def test_a_count_of_tokens_that_is_none_is_estimated(desk: Desk, reasoner:
     respx.post(URL).mock(return_value=httpx.Response(200, json=absurd))
     await reasoner().investigate(desk)
     assert 0 < desk.usage[0].input_tokens < 100_000
+
+
+@pytest.mark.parametrize(
+    ("hung_on", "sent_back"),
+    [
+        (rb'{"google": {"thought_signature": "abc"}}', {"google": {"thought_signature": "abc"}}),
+        (rb'{"n": NaN}', None),
+        (rb'{"s": "\u0000\ud800"}', {"s": "\ufffd?"}),
+    ],
+)
+@respx.mock
+async def test_what_an_endpoint_hangs_on_a_call_is_sent_back_if_it_can_be(
+    desk: Desk, reasoner: Make, hung_on: bytes, sent_back: dict[str, Any] | None
+) -> None:
+    """NaN is not JSON to PostgreSQL, and half a character cannot be encoded."""
+    told = reply(("slowlog", {})).content
+    spoiled = told.replace(b'"function": {', b'"extra_content": ' + hung_on + b', "function": {')
+    spoiled = spoiled.replace(b'"function":{', b'"extra_content":' + hung_on + b',"function":{')
+    assert spoiled != told
+    respx.post(URL).side_effect = [httpx.Response(200, content=spoiled), reply(DONE)]
+    assert (await reasoner().investigate(desk)).root_cause == SUBMISSION["root_cause"]
+    (exchange, _) = desk.ledger.exchanges
+    assert exchange.reply is not None
+    assert exchange.reply["tool_calls"][0].get("extra_content") == sent_back
