@@ -116,8 +116,9 @@ def test_graph_token_runbooks_and_evals_print_what_they_promise() -> None:
     known = json.loads(run("runbooks", "list", "--json").stdout)
     assert "memory-pressure" in {book["id"] for book in known}
     assert run("runbooks", "lint").returncode == 0
-    report = json.loads(run("evals", "run", "--json").stdout)
-    assert report["n"] >= 6
+    # A handful: the whole suite is run by tests/evals/test_scores.py.
+    report = json.loads(run("evals", "run", "--json", "--only", "missing-ttl*").stdout)
+    assert report["n"] >= 3
     assert report["hallucinated_evidence"] == 0
     assert report["false_positive_rate"] == 0
 

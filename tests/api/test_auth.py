@@ -21,6 +21,8 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/incidents/inc-1/events", None, "viewer"),
     ("GET", "/v1/incidents/inc-1/evidence/E1", None, "viewer"),
     ("GET", "/v1/incidents/inc-1/report", None, "viewer"),
+    ("GET", "/v1/incidents/inc-1/transcript", None, "viewer"),
+    ("GET", "/v1/usage", None, "viewer"),
     ("GET", "/v1/targets", None, "viewer"),
     ("GET", "/v1/runbooks", None, "viewer"),
     ("GET", "/v1/tools", None, "viewer"),
@@ -34,6 +36,9 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("POST", "/v1/incidents/inc-1/reinvestigate", None, "responder"),
     ("POST", "/v1/incidents/inc-1/close", None, "responder"),
     ("POST", "/v1/chat", {"message": "?", "incident_id": "inc-1"}, "responder"),
+    ("GET", "/v1/chat/threads", None, "responder"),
+    ("GET", "/v1/chat/threads/t-1", None, "responder"),
+    ("GET", "/v1/chat/threads/t-1/transcript", None, "responder"),
     ("POST", f"{ACTION}/approve", {"fingerprint": "a" * 64}, "responder"),
     ("POST", f"{ACTION}/reject", {"fingerprint": "a" * 64}, "approver"),
 ]
@@ -61,7 +66,7 @@ def test_the_table_above_holds_every_endpoint(settings: Callable[..., Settings])
     }
     tested = {
         (method, path.replace("inc-1", "{incident_id}").replace("A1", "{action_id}")
-         .replace("E1", "{evidence_id}"))
+         .replace("E1", "{evidence_id}").replace("t-1", "{thread_id}"))
         for method, path, _, _ in NEEDS
     }  # fmt: skip
     assert declared - tested == {("GET", "/healthz"), ("GET", "/readyz")}
