@@ -54,10 +54,14 @@ def _veil(settings: Settings) -> "Veil":
 
 def _kept_key(path: Path) -> bytes:
     """The key in this file, made when it is first needed; readable by this user only."""
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+    if not path.exists():
+        # Whole or not there: another process may start at this moment.
+        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
+        with contextlib.suppress(FileExistsError):
+            os.link(made, path)
+        made.unlink()
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise SettingsError(f"{path}: not {KEY_BYTES} bytes; remove it, and names hash anew")
