@@ -1,5 +1,6 @@
 """Recordings: kept by the run that begins an attempt, bounded, handed out with the verdict."""
 
+import asyncio
 import base64
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -106,7 +107,11 @@ def on_a_server(
 
 
 async def exported(client: AsyncClient, incident_id: str, path: Path) -> RecordedConnection:
-    response = await client.get(f"/v1/incidents/{incident_id}/recording")
+    async with asyncio.timeout(60):  # it is written when the run has ended
+        while (
+            response := await client.get(f"/v1/incidents/{incident_id}/recording")
+        ).status_code == 404:
+            await asyncio.sleep(0.02)
     assert response.status_code == 200, response.text
     path.write_bytes(base64.b64decode(response.json()["recording"]))
     return RecordedConnection(path)
@@ -115,6 +120,15 @@ async def exported(client: AsyncClient, incident_id: str, path: Path) -> Recorde
 async def kept(client: AsyncClient) -> list[RecordingRow]:
     async with service_of(client).database.reading() as session:
         return list(await session.scalars(select(RecordingRow)))
+
+
+async def kept_soon(client: AsyncClient) -> RecordingRow:
+    """The only one; it is written when the run has ended, after the incident says so."""
+    async with asyncio.timeout(60):
+        while not (rows := await kept(client)):
+            await asyncio.sleep(0.02)
+    (row,) = rows
+    return row
 
 
 async def judge(client: AsyncClient, incident_id: str, cause: str = "single-bigkey") -> None:
@@ -155,11 +169,11 @@ async def test_a_run_after_an_approval_does_not_change_the_recording(
     async with serving(create_app(on_a_server(), run_graph=looking)) as client:
         incident_id = (await opened(client))["id"]
         await reaches(client, incident_id, "awaiting_approval")
-        (before,) = await kept(client)
+        before = await kept_soon(client)
         path = f"/v1/incidents/{incident_id}/actions/A1/approve"
         await client.post(path, json={"fingerprint": GOOD})
         await reaches(client, incident_id, "resolved")
-        (after,) = await kept(client)
+        after = await kept_soon(client)
         assert (after.data, after.taken_at) == (before.data, before.taken_at)
 
 

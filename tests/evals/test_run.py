@@ -77,7 +77,7 @@ def test_what_goes_wrong_in_one_incident_ends_no_other() -> None:
         assert why[place] == f"worked {SOME[place].id}"
 
 
-async def test_a_reasoner_that_crashes_is_wrong_and_says_why() -> None:
+async def test_a_reasoner_that_crashes_leaves_the_rules_answer_and_says_why() -> None:
     class Broken:
         name = "broken"
 
@@ -85,8 +85,11 @@ async def test_a_reasoner_that_crashes_is_wrong_and_says_why() -> None:
             raise RuntimeError("out of words")
 
     result = await work(SOME[0], load_library(), Broken())
-    assert not result.right
-    assert "out of words" in result.failure
+    assert result.right
+    assert result.diagnosis is not None
+    assert result.diagnosis.reasoner == "rules"
+    assert result.diagnosis.overruled is not None
+    assert "RuntimeError" in result.diagnosis.overruled.reason
 
 
 def test_a_model_is_asked_about_several_incidents_at_a_time_and_in_order(
