@@ -1,5 +1,6 @@
 """`redis-oncall`: every command, each importing what it needs only when it runs."""
 
+import os
 import sys
 from typing import Annotated, Literal
 
@@ -378,4 +379,8 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(130)
+        # Everything is unwound. Not sys.exit: Python 3.11 would wait for the threads of a process
+        # pool, and one of them for the rest of a result whose process was just stopped.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
