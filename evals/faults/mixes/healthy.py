@@ -184,6 +184,7 @@ class _FullCache(Fault):
     """Bytes a key, from and to."""
     policies: ClassVar[tuple[str, ...]] = ("allkeys-lru", "allkeys-lfu")
     misses_per_second: ClassVar[float] = 5
+    refills_per_second: ClassVar[float] = 4
 
     def inject(self, lab: Lab) -> Expected:
         """Full; the favourites are read, a few others come and push old ones out."""
@@ -195,25 +196,29 @@ class _FullCache(Fault):
         lab.limit_at(0.998)
         favourites = names[-150:]
 
-        def fetch(pipe: Pipeline, name: str) -> None:
-            pipe.hgetall(name) if self.value == "hash" else pipe.get(name)
+        def favourite() -> str:
+            return favourites[min(int(random.paretovariate(0.9)) - 1, len(favourites) - 1)]
 
         def read(pipe: Pipeline) -> None:
-            fetch(pipe, favourites[min(int(random.paretovariate(0.9)) - 1, len(favourites) - 1)])
+            name = favourite()
+            pipe.hgetall(name) if self.value == "hash" else pipe.get(name)
 
-        def new(pipe: Pipeline) -> None:
-            name = f"{family.prefix}:{random.randrange(10**6, 10**7)}"
+        def write(pipe: Pipeline, name: str) -> None:
             if self.value == "hash":
                 pipe.hset(name, mapping={f"f{n}": text(random, 44) for n in range(size // 60)})
                 pipe.expire(name, 12 * _HOUR)
             else:
                 pipe.set(name, text(random, size), ex=12 * _HOUR)
 
-        def read_all(pipe: Pipeline) -> None:
-            for name in favourites:
-                fetch(pipe, name)
+        def new(pipe: Pipeline) -> None:
+            write(pipe, f"{family.prefix}:{random.randrange(10**6, 10**7)}")
 
-        self._evict(lab, new, read_all)
+        def refill(pipe: Pipeline) -> None:
+            """Within one second every key is as idle as any other, so a favourite may have gone."""
+            write(pipe, favourite())
+
+        self._evict(lab, new)
+        lab.act(self.refills_per_second, refill)
         lab.act(220, read)
         lab.act(self.misses_per_second, new)
         return Expected(
@@ -223,15 +228,11 @@ class _FullCache(Fault):
             alert=self.alert(lab),
         )
 
-    def _evict(
-        self, lab: Lab, new: Callable[[Pipeline], None], read_all: Callable[[Pipeline], None]
-    ) -> None:
-        """Until keys go; the favourites stay in use, or on a slow machine they would go first."""
+    def _evict(self, lab: Lab, new: Callable[[Pipeline], None]) -> None:
         for _ in range(400):
             pipe = lab.admin.pipeline(transaction=False)
             for _ in range(20):
                 new(pipe)
-            read_all(pipe)
             pipe.execute(raise_on_error=False)
             if lab.info("evicted_keys") > 20:
                 return
