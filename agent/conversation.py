@@ -20,7 +20,6 @@ from agent.model import Model
 from agent.model_reply import Answer, Message, ToolCall
 from agent.redaction import redact
 from agent.retrying import TooLong
-from agent.streaming import Hear
 from tools.reading import Evidence, printable
 
 MOST_AT_ONCE = 8
@@ -59,8 +58,6 @@ class Conversation(Generic[T]):
     shorter: Callable[[float], list[Message]] | None = None
     """The opening messages anew, with evidence and runbooks cut to this share of their usual size:
     for a context window that is too small for them."""
-    hear: Hear | None = None
-    """Called with the text of each reply, as it comes."""
     _silent: bool = field(default=False, init=False)
     """The last reply called nothing."""
     _refusal: str = field(default="", init=False)
@@ -86,7 +83,7 @@ class Conversation(Generic[T]):
             must_call = self._submit if last else ""
             try:
                 answer = await self.model.ask(
-                    self.messages, offered, self.budget, must_call, transcript, self.hear
+                    self.messages, offered, self.budget, must_call, transcript
                 )
             except TooLong:
                 if not self._compact():

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 from agent.budget import ModelSettings
 from agent.retrying import EndpointError, broke_off
 from agent.secret_shapes import TOKEN
-from agent.streaming import Hear, read_reply
+from agent.streaming import read_reply
 
 if TYPE_CHECKING:
     import httpx2
@@ -74,11 +74,11 @@ class Endpoint:
         self._omitted: dict[str, Any] = {}
         """Headers that the library would send, and must not."""
 
-    async def send(self, parameters: Mapping[str, Any], hear: Hear | None = None) -> dict[str, Any]:
+    async def send(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The reply, whole. Raises EndpointError; TimeoutError if the library gave up waiting."""
         client = await self._open()
         try:
-            return await self._send(client, parameters, hear)
+            return await self._send(client, parameters)
         except EndpointError as error:
             if error.status != 404 or client.base_url.path != "/" or self._tried_v1:
                 raise
@@ -86,17 +86,15 @@ class Endpoint:
         self._tried_v1 = True
         as_configured, client.base_url = client.base_url, client.base_url.join("/v1/")
         try:
-            return await self._send(client, parameters, hear)
+            return await self._send(client, parameters)
         except EndpointError as error:
             if error.status == 404:
                 client.base_url = as_configured
             raise
 
-    async def _send(
-        self, client: "AsyncOpenAI", parameters: Mapping[str, Any], hear: Hear | None
-    ) -> dict[str, Any]:
+    async def _send(self, client: "AsyncOpenAI", parameters: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return await self._request(client, parameters, hear)
+            return await self._request(client, parameters)
         except EndpointError as error:
             # Some repeat the key they refuse, and not every key looks like one.
             for secret in (self._settings.api_key.strip(), *self._settings.headers.values()):
@@ -105,7 +103,7 @@ class Endpoint:
             raise
 
     async def _request(
-        self, client: "AsyncOpenAI", parameters: Mapping[str, Any], hear: Hear | None
+        self, client: "AsyncOpenAI", parameters: Mapping[str, Any]
     ) -> dict[str, Any]:
         import httpx2
         import openai
@@ -119,7 +117,7 @@ class Endpoint:
                 extra_headers=self._omitted,
             ) as response:
                 arriving = response.http_response.aiter_bytes()
-                return await read_reply(arriving, self._settings.idle_seconds, hear)
+                return await read_reply(arriving, self._settings.idle_seconds)
         except openai.APITimeoutError as error:
             if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 raise _unreachable() from error

@@ -27,7 +27,6 @@ from agent.retrying import (
     Unavailable,
     pause_before_retry,
 )
-from agent.streaming import Hear
 
 if TYPE_CHECKING:
     from agent.veil import Veil
@@ -75,12 +74,11 @@ class Model:
         budget: Budget,
         must_call: str = "",
         transcript: Transcript | None = None,
-        hear: Hear | None = None,
     ) -> Answer:
         """One call. `must_call`: the one function that has to be called, strictly by its schema.
 
-        Kept in the transcript, also if it failed. `hear` is called with the text of the reply as
-        it comes. Raises TooLong if the request does not fit the endpoint's context window.
+        Kept in the transcript, also if it failed. Raises TooLong if the request does not fit the
+        endpoint's context window.
         """
         transcript = transcript or Transcript()
         estimate = budget.estimate(messages, tools)
@@ -94,7 +92,7 @@ class Model:
         )
         started = time.monotonic()
         try:
-            reply = await self._within_time(asked, budget, hear)
+            reply = await self._within_time(asked, budget)
         except ReasonerUnavailable as unavailable:
             seconds = time.monotonic() - started
             budget.seconds += seconds
@@ -128,13 +126,13 @@ class Model:
         self.breaker.check()
         return min(left, await budget.reserve(estimate))
 
-    async def _within_time(self, asked: Asked, budget: Budget, hear: Hear | None) -> dict[str, Any]:
+    async def _within_time(self, asked: Asked, budget: Budget) -> dict[str, Any]:
         """The reply. Whatever happens counts for or against the endpoint."""
         seconds = min(self.settings.seconds_per_call, budget.seconds_left)
         deadline = time.monotonic() + seconds
         try:
             async with asyncio.timeout(seconds):
-                reply = await self._try(asked, hear, deadline)
+                reply = await self._try(asked, deadline)
         except TimeoutError as error:
             reason = f"the model did not answer within {seconds:.0f} s"
             if seconds >= self.settings.seconds_per_call / 2:
@@ -150,14 +148,14 @@ class Model:
         self.breaker.succeeded()
         return reply
 
-    async def _try(self, asked: Asked, hear: Hear | None, deadline: float) -> dict[str, Any]:
+    async def _try(self, asked: Asked, deadline: float) -> dict[str, Any]:
         tries = 0
         plain: Manners | None = None
         while True:
             asked.manners = plain or self.manners
             asked.sent = parameters(asked.question, asked.manners)
             try:
-                reply = await self._endpoint.send(asked.sent, hear)
+                reply = await self._endpoint.send(asked.sent)
             except EndpointError as error:
                 if says_too_long(error):
                     self._answer_in_the_rest(asked, error)

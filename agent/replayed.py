@@ -29,7 +29,6 @@ from agent.redaction import redact_tree
 from agent.retrying import TooLong
 from agent.rules import Rules
 from agent.runbook import Library
-from agent.streaming import Hear
 from tools.connection import Argument, Command, CommandFailure, Connection, Reply
 from tools.reading import Evidence, printable
 
@@ -124,7 +123,6 @@ class ReplayedModel(Model):
         budget: Budget,
         must_call: str = "",
         transcript: Transcript | None = None,
-        hear: Hear | None = None,
     ) -> Answer:
         """The next kept reply. Raises Departed if it was given to another request."""
         estimate = budget.estimate(messages, tools)

@@ -6,7 +6,7 @@ tool calls and send every field of a chunk; many do neither, so this takes what 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from agent.retrying import EndpointError, broke_off
@@ -15,13 +15,9 @@ LARGEST_REPLY = 2_000_000
 """Bytes."""
 MOST_CALLS = 64
 Message = dict[str, Any]
-Hear = Callable[[str], Awaitable[None]]
-"""Called with each piece of the reply's text, as it comes."""
 
 
-async def read_reply(
-    arriving: AsyncIterator[bytes], idle_seconds: float, hear: Hear | None = None
-) -> dict[str, Any]:
+async def read_reply(arriving: AsyncIterator[bytes], idle_seconds: float) -> dict[str, Any]:
     """The whole reply, as if it had not been streamed.
 
     `idle_seconds`: longest silence once the reply has begun. Before that a model may be thinking,
@@ -36,9 +32,7 @@ async def read_reply(
             raise EndpointError("the model's reply is too large")
         end = whole.rfind(b"\n") + 1
         for line in bytes(whole[unread:end]).splitlines():
-            text = assembly.line(line)
-            if text and hear is not None:
-                await hear(text)
+            assembly.line(line)
         unread = max(unread, end)
     assembly.line(bytes(whole[unread:]))
     if not assembly.streamed:
@@ -92,20 +86,20 @@ class Assembly:
         self._calls: list[Message] = []
         self._usage: Any = None
 
-    def line(self, line: bytes) -> str:
-        """Take one line. Returns the text that it adds to the reply."""
+    def line(self, line: bytes) -> None:
+        """Take one line."""
         if not line.startswith(b"data:"):
-            return ""
+            return
         self.streamed = True
         data = line[5:].strip()
         if data == b"[DONE]":
             self.done = True
-            return ""
+            return
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError):
-            return ""  # a line of a multi-line event, or nonsense: what is missing will be noticed
-        return self._chunk(checked(chunk))
+            return  # a line of a multi-line event, or nonsense: what is missing will be noticed
+        self._chunk(checked(chunk))
 
     def reply(self) -> dict[str, Any]:
         """The whole, as an endpoint that does not stream would have sent it."""
@@ -115,16 +109,16 @@ class Assembly:
         choice = {"message": message, "finish_reason": self.finished}
         return {"choices": [choice], "usage": self._usage}
 
-    def _chunk(self, chunk: dict[str, Any]) -> str:
+    def _chunk(self, chunk: dict[str, Any]) -> None:
         self._usage = chunk.get("usage") or self._usage
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):
-            return ""
+            return
         self.finished = choice.get("finish_reason") or self.finished
         delta = choice.get("delta") or choice.get("message")
         if not isinstance(delta, dict):
-            return ""
+            return
         for raw in delta.get("tool_calls") or []:
             self._call(raw)
         if isinstance(delta.get("function_call"), dict):
@@ -132,7 +126,6 @@ class Assembly:
         for name in ("content", "refusal", "reasoning_content", "reasoning"):
             if text := text_of(delta.get(name)):
                 self._texts.setdefault(name, []).append(text)
-        return text_of(delta.get("content"))
 
     def _call(self, raw: Any) -> None:
         """A piece of a call: a new one, or more of the arguments of one that was begun."""
