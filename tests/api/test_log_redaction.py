@@ -78,3 +78,13 @@ def test_a_line_that_cannot_be_written_is_not_shown_raw() -> None:
     with logged() as written:
         logging.getLogger().handlers[0].handle(record)  # not pytest's, which wants to raise
     assert written.getvalue() == ""
+
+
+def test_lines_follow_stderr_when_what_it_was_is_closed() -> None:
+    """Whoever redirects stderr while the service starts must not break its log afterwards."""
+    with logged() as first:
+        pass
+    first.close()
+    with contextlib.redirect_stderr(io.StringIO()) as later:
+        structlog.get_logger("api").info("still_here")
+    assert "still_here" in later.getvalue()

@@ -67,8 +67,8 @@ def test_the_area_knows_only_the_order(pairs: list[tuple[float, bool]]) -> None:
 @given(PAIRS)
 def test_calibration_is_bounded(pairs: list[tuple[float, bool]]) -> None:
     score = brier(pairs)
+    assert (score is None) == (not pairs)
     if score is None:
-        assert not pairs
         return
     assert 0 <= score <= 1
     assert 0 <= calibration_error(pairs) <= 1 + 1e-12
