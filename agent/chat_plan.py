@@ -21,7 +21,7 @@ async def plan(question: Question) -> Said:
     """The actions, least risk first, and what keeps it from coming back."""
     incident = question.incident
     if incident is None or not (incident.plan.actions or incident.plan.prevention):
-        return dont_know("no plan is on record")
+        return _from_runbooks(question) or dont_know("no plan is on record")
     plain = [
         f"{action.id}: {action.title.rstrip('.')} ({action.risk}, {action.status}"
         f"{'' if action.executable else ', for a person'}). {action.predicted_effect}".strip()
@@ -31,6 +31,17 @@ async def plan(question: Question) -> Said:
         plain.append(f"So that it does not come back: {incident.plan.prevention[0].rstrip('.')}.")
     plain.append("Nothing is applied from here: a person with the right role approves an action.")
     return Said(plain, [], [about_incident(incident)])
+
+
+def _from_runbooks(question: Question) -> Said | None:
+    """Where nothing was investigated: what runbooks advise on what the question names."""
+    passages = question.search.find(question.message, 2)
+    if not passages:
+        return None
+    said = Said(["No plan is on record. The runbooks say:"])
+    for passage in passages:
+        said = said + quoted(passage, question.search.quote(passage, question.message))
+    return said
 
 
 async def safety(question: Question) -> Said:

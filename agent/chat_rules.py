@@ -317,7 +317,8 @@ async def _from_runbooks(question: Question, intent: Intent) -> Said:
             said = said + quoted(passage, question.search.quote(passage, question.message))
         return said
     if question.general and intent in ("wrong", "healthy", "why"):
-        return await all_incidents(question)
+        nameless = f"To look at one: {_name_one(question)}."
+        return await all_incidents(question) + Said([nameless])
     if question.general and (intent in TOPICS or intent == "config"):
         return dont_know(f"{_name_one(question)}, and the runbooks say nothing about it")
     if intent in TOPICS:

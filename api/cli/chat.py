@@ -183,7 +183,8 @@ class _Fallback:
             if not self.may_fall_back:
                 raise Unanswered(str(error)) from None
             about = f"looking at {self._target}" if self._target else "answering from the runbooks"
-            typer.echo(f"redis-oncall: {error}. Until then, {about} from here.", err=True)
+            told = f"redis-oncall: {error}. Until then, {about} from here."
+            render.console(stderr=True).print(Text(told))
             self._session, self.may_fall_back = Directly(self._target), False
             return self._session.ask(message, tell)
 

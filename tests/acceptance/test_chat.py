@@ -75,7 +75,8 @@ def test_without_a_service_the_runbooks_are_still_there() -> None:
     asked = run("chat", "what causes memory fragmentation?", **NO_SERVICE)
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.startswith("Runbook fragmentation-after-deletes, ")
-    assert "start it with `redis-oncall serve`" in asked.stderr
+    assert "start it with `redis-oncall serve`" in " ".join(asked.stderr.split())
+    assert max(map(len, asked.stderr.splitlines())) <= 80
     record = run("chat", "what is wrong?", "--incident", "inc-1", **NO_SERVICE)
     assert record.returncode == 1
     assert "start it with `redis-oncall serve`" in record.stderr

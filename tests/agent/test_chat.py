@@ -208,6 +208,19 @@ async def test_of_several_open_incidents_none_is_guessed() -> None:
     assert "no plan is on record" in said.answer
 
 
+async def test_without_a_plan_the_runbooks_advise_on_what_is_named() -> None:
+    said = await ask("how do I fix a stream?", incident=None, evidence=[], library=load_library())
+    assert said.answer.startswith("No plan is on record. The runbooks say:")
+    assert "Runbook stream-unbounded" in said.answer
+    said = await ask("what should I do?", incident=None, evidence=[])
+    assert said.answer.startswith("I don't know: no plan is on record")
+
+
+async def test_why_without_a_server_says_that_none_is_named() -> None:
+    said = await ask("why is it like that?", incident=None, evidence=[])
+    assert "no server is named" in said.answer
+
+
 # -- what is said is harmless and bounded ---------------------------------------------------
 
 
