@@ -21,6 +21,7 @@ from agent.runbook import Library
 from agent.true_names import SeenNames
 from tools.connection import Connection
 from tools.reading import Evidence
+from tools.remedies.operation import Backups, ResizeHook
 
 EventKind = Literal["status", "evidence", "claim", "plan", "action", "end"]
 
@@ -87,10 +88,20 @@ class Journal(Protocol):
         """Write ahead: what is about to be done (undo, CLIENT ID), before it is done."""
 
     async def intent(self, action_id: str) -> dict[str, Any] | None:
-        """The intent without an outcome that an earlier run left, if any."""
+        """The intent without an outcome that an earlier run left, if any; `progress` with it."""
+
+    async def note_progress(self, action_id: str, done: dict[str, Any]) -> str:
+        """Between two batches: keep what was done so far, beside the open intent.
+
+        A text: stop here, for this reason. Raises what the others raise where the run has lost
+        its right to write.
+        """
 
     async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
         """What came of the intent."""
+
+    async def page(self, reason: str) -> None:
+        """Call people now: kept with the incident until it is sent."""
 
     async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Publish something for whoever watches."""
@@ -154,5 +165,9 @@ class Context:
     """The `openai` reasoner, if a model is configured."""
     policy: Policy = BUILT_IN
     """Who may approve what."""
+    backups: Backups | None = None
+    """Where a remedy keeps what it removes; None: it may not remove."""
+    resize_hook: ResizeHook | None = None
+    """The user's own way to resize this target, if one is configured."""
     names: SeenNames = field(default_factory=SeenNames, repr=False)
     """What the run has shown redacted, by its true name."""

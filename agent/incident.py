@@ -201,6 +201,8 @@ class Action(Words):
     verification: str = ""
     rollback: str = ""
     never_touches: str = ""
+    blast_radius: str = ""
+    """The most that can go wrong, with numbers, and where it stops by itself."""
     evidence: list[str] = Field(default_factory=list)
     """Ids of the stored evidence it rests on."""
     approvals_required: int = 1

@@ -48,6 +48,7 @@ class MemoryJournal:
     def __init__(self, incident: Incident, listener: Listener | None = None) -> None:
         self._incident = incident.model_copy(deep=True)
         self._evidence: list[Evidence] = []
+        self.pages: list[str] = []
         self._intents: dict[str, dict[str, Any]] = {}
         self._listener = listener
         self.ledger = MemoryLedger(self.add_usage)
@@ -135,9 +136,18 @@ class MemoryJournal:
         """An intent without an outcome."""
         return self._intents.get(action_id)
 
+    async def note_progress(self, action_id: str, done: dict[str, Any]) -> str:
+        """Keep it beside the intent."""
+        self._intents[action_id] = self._intents[action_id] | {"progress": dict(done)}
+        return ""
+
     async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
         """The intent is settled."""
         self._intents.pop(action_id, None)
+
+    async def page(self, reason: str) -> None:
+        """Keep it: nobody but this process is there to be called."""
+        self.pages.append(reason)
 
     async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Tell the listener."""

@@ -10,7 +10,6 @@ from agent.arguments import Filled, Findings, fill
 from agent.checklist import evaluate
 from agent.context import Context
 from agent.contraindications import is_harmful
-from agent.executor import identify
 from agent.incident import (
     Action,
     Diagnosis,
@@ -24,6 +23,7 @@ from agent.policy import approvals_required
 from agent.prevention import render_prevention
 from agent.redaction import redact_tree
 from agent.runbook import ProposedRemedy, Runbook
+from agent.work import identify
 from tools.connection import CommandFailure
 from tools.reading import Evidence
 from tools.remedies.artefacts import artefact
@@ -136,6 +136,7 @@ def _previewed(
         verification=preview.verification,
         rollback=preview.rollback,
         never_touches=preview.never_touches,
+        blast_radius=preview.blast_radius,
         approvals_required=approvals_required(
             remedy.risk, findings.context.target.environment, findings.context.policy
         ),

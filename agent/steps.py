@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from agent import executor
+from agent import executor, rollback, verification
 from agent.arbitration import arbitrate, is_disputed
 from agent.case import CaseFile
 from agent.claims import check
@@ -238,7 +238,7 @@ def was_it_applied(state: State) -> Literal["verify_effect", "roll_back", "gate"
 async def verify_effect(state: State, runtime: On) -> Update:
     """Look at the live server: did it help?"""
     await runtime.context.journal.set_status("verifying")
-    action = await executor.verify(runtime.context, await _action(state, runtime.context))
+    action = await verification.verify(runtime.context, await _action(state, runtime.context))
     return {"action": None if action.status == "verified" else action.id}
 
 
@@ -249,7 +249,7 @@ def did_it_help(state: State) -> Literal["gate", "roll_back"]:
 
 async def roll_back(state: State, runtime: On) -> Update:
     """Put back what was captured."""
-    await executor.roll_back(runtime.context, await _action(state, runtime.context))
+    await rollback.roll_back(runtime.context, await _action(state, runtime.context))
     return {"action": None}
 
 

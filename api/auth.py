@@ -15,8 +15,9 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from agent.incident import Role
+from api.config import SourceEntry, TokenEntry
 from api.problems import Problem
-from api.settings import Settings, SourceEntry, TokenEntry, is_loopback
+from api.settings import Settings, is_loopback
 from api.store.audit import Person
 
 RANKS: dict[str, int] = {"viewer": 0, "responder": 1, "approver": 2, "admin": 3}

@@ -25,7 +25,7 @@ from api.store.database import Database
 from api.store.events import publish
 from api.store.exchanges import SqlLedger
 from api.store.leases import Lease, assert_held
-from api.store.tables import ActionRow, EvidenceRow, IncidentRow, IntentRow
+from api.store.tables import ActionRow, EvidenceRow, IncidentRow, IntentRow, PageRow
 from tools.reading import Evidence
 
 _PEOPLES = {"approvals", "rejected_by"}
@@ -203,7 +203,24 @@ class SqlJournal:
         """The intent without an outcome that an earlier run left, if any."""
         async with self._database.reading() as session:
             known = await self._open_intent(session, action_id)
-            return None if known is None else known.intent
+            if known is None:
+                return None
+            progress = {} if known.progress is None else {"progress": known.progress}
+            return known.intent | progress
+
+    async def note_progress(self, action_id: str, done: dict[str, Any]) -> str:
+        """Keep what a remedy has done so far; a text, if a person asked it to stop."""
+        async with self._writing() as (session, row):
+            known = await self._open_intent(session, action_id)
+            if known is not None:
+                known.progress = done
+            kept = await session.get_one(ActionRow, (row.id, row.attempt, action_id))
+            return kept.stop_requested
+
+    async def page(self, reason: str) -> None:
+        """Call people: sent by whoever sends pages, also after a crash."""
+        async with self._writing() as (session, row):
+            session.add(PageRow(incident_id=row.id, reason=reason, at=incidents.now()))
 
     async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
         """What came of the intent."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     DateTime,
     Dialect,
     ForeignKey,
@@ -144,6 +145,8 @@ class ActionRow(Table):
     fingerprint: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(32), index=True)
     executable: Mapped[bool]
+    stop_requested: Mapped[str] = mapped_column(default="")
+    """Why a person wants a remedy of many batches to stop after the present one."""
     expires_at: Mapped[datetime | None]
     body: Mapped[dict[str, Any]]
 
@@ -177,6 +180,8 @@ class IntentRow(Table):
     attempt: Mapped[int]
     action_id: Mapped[str] = mapped_column(String(64))
     intent: Mapped[dict[str, Any]]
+    progress: Mapped[dict[str, Any] | None]
+    """What was done by the last batch that is known to be done."""
     outcome: Mapped[dict[str, Any] | None]
     noted_at: Mapped[datetime]
     settled_at: Mapped[datetime | None]
@@ -293,3 +298,32 @@ class AuditRow(Table):
     what: Mapped[str]
     incident_id: Mapped[str | None] = mapped_column(String(64), index=True)
     detail: Mapped[dict[str, Any]]
+
+
+class PageRow(Table):
+    """People to be called: the outbox of pages."""
+
+    __tablename__ = "pages"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    incident_id: Mapped[str | None] = mapped_column(
+        String(64), ForeignKey("incidents.id"), index=True
+    )
+    reason: Mapped[str]
+    at: Mapped[datetime]
+    sent_at: Mapped[datetime | None] = mapped_column(index=True)
+    tries: Mapped[int] = mapped_column(default=0)
+
+
+class SampleRow(Table):
+    """One look at a target's memory, for trends."""
+
+    __tablename__ = "samples"
+
+    target: Mapped[str] = mapped_column(String(200), primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    used_bytes: Mapped[int] = mapped_column(BigInteger)
+    peak_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    rss_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    keys: Mapped[int | None] = mapped_column(BigInteger)

@@ -6,11 +6,11 @@ from typing import Any
 
 import redis
 
-from agent import executor
 from agent.context import Context, Target
 from agent.incident import Action, Approval, Incident, Plan, fingerprint
 from agent.memory_journal import MemoryJournal
 from agent.runbook import Library
+from agent.work import identify
 from evals.servers import Server
 from tools.connection import (
     Argument,
@@ -78,7 +78,7 @@ class Desk:
 
     async def approved(self, kind: str, arguments: dict[str, Any], /, **changes: Any) -> Action:
         connection = await self.open()
-        identity = await executor.identify(connection)
+        identity = await identify(connection)
         await connection.close()
         remedy = REMEDIES[kind]
         action = Action(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-from agent import executor
+from agent import executor, rollback, verification
 from agent.context import Context, Target
+from agent.work import identify
 from evals.servers import Server
 from tests.agent.operating import HZ, NOW, Desk, Severed, hz
 from tools.connection import CommandFailure, Connection
@@ -37,7 +38,7 @@ async def test_approved_applied_verified(desk: Desk, client: "redis.Redis") -> N
     assert (applied.status, hz(client)) == ("applied", "50")
     assert applied.outcome["before"]["old"] == "10"
     assert await desk.journal.intent("A1") is None
-    verified = await executor.verify(context, applied, hold_seconds=0.05)
+    verified = await verification.verify(context, applied, hold_seconds=0.05)
     assert (verified.status, (await desk.stored()).status) == ("verified", "verified")
 
 
@@ -49,8 +50,8 @@ async def test_repeating_any_step_writes_nothing_more(desk: Desk, client: "redis
     again = await executor.apply(context, action)  # the caller's copy still says "approved"
     assert (again.status, hz(client), len(desk.writes)) == ("applied", "60", 1)
     client.config_set("hz", "50")
-    await executor.verify(context, action, hold_seconds=0)
-    for step in (executor.apply, executor.roll_back):
+    await verification.verify(context, action, hold_seconds=0)
+    for step in (executor.apply, rollback.roll_back):
         assert (await step(context, action)).status == "verified"
     assert hz(client) == "50"
 
@@ -67,13 +68,13 @@ async def test_what_does_not_help_is_put_back(desk: Desk, client: "redis.Redis")
     for number in range(3_000):  # the writer leaks faster than it helps
         pipeline.set(f"session:new:{number}", "x")
     pipeline.execute()
-    judged = await executor.verify(context, applied, hold_seconds=0)
+    judged = await verification.verify(context, applied, hold_seconds=0)
     assert judged.status == "rolling_back"
-    undone = await executor.roll_back(context, judged)
+    undone = await rollback.roll_back(context, judged)
     assert undone.status == "rolled_back", undone.comment
     assert undone.outcome["undone"]["keys_persisted"] == 300
     assert client.info("keyspace")["db0"]["expires"] == 0
-    assert (await executor.roll_back(context, judged)).status == "rolled_back"
+    assert (await rollback.roll_back(context, judged)).status == "rolled_back"
 
 
 async def test_a_roll_back_that_cannot_be_done_says_so(desk: Desk, client: "redis.Redis") -> None:
@@ -81,8 +82,8 @@ async def test_a_roll_back_that_cannot_be_done_says_so(desk: Desk, client: "redi
     context = await desk.context()
     applied = await executor.apply(context, action)
     client.config_set("hz", "77")
-    judged = await executor.verify(context, applied, hold_seconds=0)
-    failed = await executor.roll_back(context, judged)
+    judged = await verification.verify(context, applied, hold_seconds=0)
+    failed = await rollback.roll_back(context, judged)
     assert failed.status == "rollback_failed"
     assert "somebody changed it" in failed.comment
     assert hz(client) == "77"
@@ -179,7 +180,7 @@ async def test_a_crash_after_the_intent_is_settled_and_never_applied_again(
             stale, REMEDIES["set_config"].args.model_validate(HZ)
         ),
         "client_id": await stale.execute("CLIENT", "ID"),
-        "identity": (await executor.identify(stale)).model_dump(),
+        "identity": (await identify(stale)).model_dump(),
     }
     await desk.journal.note_intent("A1", intent)
     ended = await executor.apply(await desk.context(), action)
@@ -198,7 +199,7 @@ async def test_a_crash_after_the_write_is_settled_as_applied(
     intent = {
         "captured": {"old": "10", "oom_errors": 0, "evicted_keys": 0, "pressure": None},
         "client_id": await connection.execute("CLIENT", "ID"),
-        "identity": (await executor.identify(connection)).model_dump(),
+        "identity": (await identify(connection)).model_dump(),
     }
     await desk.journal.note_intent("A1", intent)
     await connection.execute("CONFIG", "SET", "hz", "50")
@@ -206,7 +207,7 @@ async def test_a_crash_after_the_write_is_settled_as_applied(
     context = await desk.context()
     ended = await executor.apply(context, action)
     assert (ended.status, len(desk.writes)) == ("applied", 1)
-    assert (await executor.verify(context, ended, hold_seconds=0)).status == "verified"
+    assert (await verification.verify(context, ended, hold_seconds=0)).status == "verified"
 
 
 async def test_what_cannot_be_settled_goes_to_a_person(desk: Desk, client: "redis.Redis") -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from agent import executor
+from agent import executor, rollback, verification
 from agent.context import Context
 from agent.incident import Action
 from evals.servers import Server
@@ -53,8 +53,8 @@ def expiring(client: "redis.Redis") -> int:
 async def carry_on(context: Context, action: Action) -> Action:
     """What the graph does with an action, from wherever it stands."""
     action = await executor.apply(context, action)
-    action = await executor.verify(context, action, hold_seconds=0)
-    return await executor.roll_back(context, action)
+    action = await verification.verify(context, action, hold_seconds=0)
+    return await rollback.roll_back(context, action)
 
 
 class Killed(BaseException):
@@ -132,7 +132,7 @@ async def test_another_server_in_its_place_verifies_nothing(
     with closing(redis.Redis(port=other.port)) as client:
         client.config_set("hz", "50")
     failed_over = replace(context, connection=await open_for_reading(other.url))
-    judged = await executor.verify(failed_over, applied, hold_seconds=0)
+    judged = await verification.verify(failed_over, applied, hold_seconds=0)
     await failed_over.connection.close()
     assert judged.status == "outcome_unknown"
     assert "was replaced since" in judged.comment
@@ -146,10 +146,10 @@ async def test_a_promoted_replica_is_another_target(
     applied = await executor.apply(context, action)
     with closing(redis.Redis(port=desk.server.port)) as client:
         client.replicaof("127.0.0.1", 1)
-        judged = await executor.verify(context, applied, hold_seconds=0)
+        judged = await verification.verify(context, applied, hold_seconds=0)
         assert judged.status == "outcome_unknown"
         await desk.journal.save_action(judged.model_copy(update={"status": "rolling_back"}))
-        undone = await executor.roll_back(context, judged)
+        undone = await rollback.roll_back(context, judged)
         assert (undone.status, hz(client)) == ("rollback_failed", "50")
         assert "role" in undone.comment
 

@@ -4,17 +4,19 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from redis import Redis
 
-from agent import executor
+from agent import executor, rollback, verification
 from agent.context import Context
 from agent.graph import build_graph
 from agent.incident import Action, Approval, fingerprint
 from agent.run import advance
+from agent.work import identify
 from evals.servers import Server
 from tests.agent.test_graph import context_for, fill_sessions
 from tools.remedies.config import SetConfig
@@ -33,9 +35,11 @@ async def resume(context: Context, checkpoints: Path) -> None:
         await advance(build_graph(saver), context, await context.journal.incident())
 
 
-def die_twice(monkeypatch: pytest.MonkeyPatch, name: str, deaths: Counter[str]) -> None:
+def die_twice(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, deaths: Counter[str]
+) -> None:
     """For each action: die before the step, die after it, then let it pass."""
-    step: Callable[..., Any] = getattr(executor, name)
+    step: Callable[..., Any] = getattr(module, name)
 
     async def dying(context: Context, action: Action) -> Action:
         deaths[f"{name} {action.id}"] += 1
@@ -46,12 +50,12 @@ def die_twice(monkeypatch: pytest.MonkeyPatch, name: str, deaths: Counter[str]) 
             raise Killed
         return done
 
-    monkeypatch.setattr(executor, name, dying)
+    monkeypatch.setattr(module, name, dying)
 
 
 async def another(context: Context, beside: Action) -> Action:
     arguments = {"parameter": "hz", "value": "50"}
-    identity = await executor.identify(context.connection)
+    identity = await identify(context.connection)
     changes = {"id": "A9", "kind": "set_config", "risk": "R1", "arguments": arguments}
     print_of = fingerprint("set_config", arguments, identity, beside.evidence)
     return beside.model_copy(update=changes | {"fingerprint": print_of})
@@ -77,10 +81,11 @@ async def test_two_approved_actions_one_rolled_back_through_every_crash(
         return Verification(helped=False, because="it got worse")
 
     monkeypatch.setattr(SetConfig, "verify", worse)
-    monkeypatch.setattr(executor, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(verification, "HOLD_SECONDS", 0.0)
     deaths: Counter[str] = Counter()
-    for name in ("apply", "verify", "roll_back"):
-        die_twice(monkeypatch, name, deaths)
+    steps = {"apply": executor, "verify": verification, "roll_back": rollback}
+    for name, module in steps.items():
+        die_twice(monkeypatch, module, name, deaths)
     for _ in range(20):
         try:
             await resume(context, tmp_path / "checkpoints")

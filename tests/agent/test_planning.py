@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from agent import executor
+from agent import executor, verification
 from agent.causes import CATALOGUED
 from agent.context import Context, Target
 from agent.contraindications import HARMFUL, is_harmful
@@ -29,6 +29,7 @@ from agent.incident import (
 from agent.memory_journal import MemoryJournal
 from agent.planning import propose
 from agent.runbook_library import load_library
+from agent.work import identify
 from evals.servers import Server
 from tests.tools.load import stuck_subscriber
 from tools.connection import Connection, LiveConnection, open_for_reading
@@ -152,7 +153,7 @@ async def test_keys_without_expiry_get_one_and_the_plan_can_be_carried_out(
     assert 7_150 < expired.arguments["ttl_seconds"] <= 7_200, "as its similar keys have"
     assert "keys" in expired.predicted_effect
     assert expired.evidence, "rests on evidence"
-    identity = await executor.identify(reading)
+    identity = await identify(reading)
     for action in plan.actions:
         expected = fingerprint(action.kind, action.arguments, identity, action.evidence)
         assert action.fingerprint == expected
@@ -180,7 +181,7 @@ async def carry_out(case: Case, plan: Plan, action_id: str) -> None:
     )
     applied = await executor.apply(case.context, action)
     assert applied.status == "applied", applied.comment
-    verified = await executor.verify(case.context, applied, hold_seconds=0)
+    verified = await verification.verify(case.context, applied, hold_seconds=0)
     assert verified.status == "verified", verified.comment
 
 

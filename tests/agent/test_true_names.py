@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 import redis
 
-from agent import executor
+from agent import executor, rollback, verification
 from agent.case import CaseFile
 from agent.redaction import redact
 from agent.runbook import Library
@@ -90,7 +90,7 @@ async def test_undone_on_the_same_keys(server: Server, client: "redis.Redis") ->
     applied = await executor.apply(context, approved)
     assert applied.status == "applied", applied.comment
     assert client.info("keyspace")["db0"]["expires"] == 200
-    undone = await executor.roll_back(context, applied)
+    undone = await rollback.roll_back(context, applied)
     assert undone.status == "rolled_back", undone.comment
     assert client.info("keyspace")["db0"]["expires"] == 0
     assert "jane" not in undone.model_dump_json()
@@ -112,7 +112,7 @@ async def test_a_client_named_after_a_person_is_disconnected(
     context = await desk.context()
     ended = await executor.apply(context, await desk.approved("kill_client", arguments))
     assert ended.status == "applied", ended.comment
-    ended = await executor.verify(context, ended, hold_seconds=0)
+    ended = await verification.verify(context, ended, hold_seconds=0)
     assert ended.status == "verified", ended.comment
     assert "jane" not in ended.model_dump_json()
     assert not any(row["name"].startswith("worker-") for row in client.client_list())

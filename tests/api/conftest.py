@@ -15,8 +15,9 @@ import pytest
 from pydantic import SecretStr
 
 from api.app import create_app
+from api.config import Config
 from api.queue import Queue
-from api.settings import Config, Settings
+from api.settings import Settings
 from api.store.database import Database, database_url
 from api.store.migrate import migrate
 from evals import servers

@@ -9,18 +9,9 @@ import yaml
 from pydantic import BaseModel
 
 from agent.policy import NOT_PRODUCTION
+from api.config import Config, PolicyEntry, SourceEntry, TargetEntry, TokenEntry
 from api.model_settings import ModelEntry, where
-from api.settings import (
-    ENVIRONMENT,
-    Config,
-    PolicyEntry,
-    Settings,
-    SettingsError,
-    SourceEntry,
-    TargetEntry,
-    TokenEntry,
-    load_settings,
-)
+from api.settings import ENVIRONMENT, Settings, SettingsError, load_settings
 
 SHA = "a" * 64
 ENTRIES: dict[str, type[BaseModel]] = {

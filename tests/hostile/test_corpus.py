@@ -19,7 +19,8 @@ from rich.console import Console
 from agent.incident import Incident
 from api.app import create_app
 from api.cli import render
-from api.settings import Config, Settings
+from api.config import Config
+from api.settings import Settings
 from evals import servers
 from tests.agent.endpoint import BASE, KEY, URL
 from tests.api.serving import TOKENS, serving, token_entries, until

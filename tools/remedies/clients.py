@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection
+from tools.remedies.operation import ALONE, Operation
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import ClientLine, read_clients, read_vitals, sized
 
@@ -78,7 +79,11 @@ class KillClient(Remedy[KillClientArguments]):
         return {"held_bytes": held, "used_memory": (await read_vitals(connection)).used}
 
     async def apply(
-        self, connection: Connection, args: KillClientArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: KillClientArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """One CLIENT KILL."""
         killed = await connection.execute(*_command(args))
@@ -106,7 +111,11 @@ class KillClient(Remedy[KillClientArguments]):
         return Verification(helped=True, because=because, measured=measured)
 
     async def undo(
-        self, connection: Connection, args: KillClientArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: KillClientArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """Nothing to put back: a client reconnects by itself."""
         return {"nothing_to_put_back": "a disconnected client reconnects by itself"}

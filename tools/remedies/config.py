@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection
 from tools.remedies.artefacts import artefact
+from tools.remedies.operation import ALONE, Operation
 from tools.remedies.parameters import RULES, Situation, current_value
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import read_clients, read_parameter, read_vitals, sized
@@ -92,7 +93,11 @@ class SetConfig(Remedy[SetConfigArguments]):
         return {"old": await self._current(connection, args)} | await self._numbers(connection)
 
     async def apply(
-        self, connection: Connection, args: SetConfigArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: SetConfigArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """One CONFIG SET."""
         await connection.execute(*_command(args, args.value))
@@ -122,7 +127,11 @@ class SetConfig(Remedy[SetConfigArguments]):
         return Verification(helped=True, because=because, measured=measured)
 
     async def undo(
-        self, connection: Connection, args: SetConfigArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: SetConfigArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """Set the old value, if the present one is still ours and the old one is still safe."""
         old = captured["old"]

@@ -9,19 +9,13 @@ from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection
 from tools.reading import printable
 from tools.remedies.deadlines import Deadlines, milliseconds
+from tools.remedies.operation import ALONE, Operation
+from tools.remedies.pace import LONGEST_SECONDS, PAUSE_SHARE, Pace
 from tools.remedies.prefix_scan import escaped, matching_pages, survey
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import Vitals, read_vitals, round_trip_seconds, sized
 
 SHORTEST_TTL = 60
-SLOW_FACTOR = 10
-SLOW_SECONDS = 0.05
-"""Between batches, a round trip slower than both is a target in distress: wait, then stop."""
-PAUSE_SHARE = 0.25
-"""Of a batch's time, left to everybody else before the next."""
-BACK_OFFS = 5
-BACK_OFF_SECONDS = 0.2
-LONGEST_SECONDS = 600.0
 CANARY = 10
 """Keys of the first batch; looked at again before the rest is touched."""
 
@@ -73,6 +67,9 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
             rollback="PERSIST of exactly the keys that carry the expiry given here; possible "
             f"until the first of them expires, {spoken(args.ttl_seconds)} from now"
             + ("; a key that was evicted is gone" if _evicts_expiring(policy) else ""),
+            blast_radius=f"at most {args.max_keys:,} keys of {name}*; "
+            f"{CANARY} keys first, then {args.batch_size} at a time; stops on request, when the "
+            f"target slows down, and after {LONGEST_SECONDS:.0f} s",
             never_touches=f"keys that have an expiry, keys that do not start with {name}, other "
             "databases, values"
             + ("" if seen.has_nx else ". Redis before 7.0 checks and sets in two commands"),
@@ -126,33 +123,34 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
         }
 
     async def apply(
-        self, connection: Connection, args: ExpirePrefixArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: ExpirePrefixArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """Page by page; a canary first; stops when the target slows down."""
         deadlines = Deadlines(**captured["deadlines"])
         has_nx = (await read_vitals(connection)).at_least(7)
-        touched, batches, stopped = 0, 0, ""
-        started = time.monotonic()
+        done: dict[str, Any] = {"keys_touched": 0, "batches": 0, "stopped_because": ""}
+        pace = Pace(connection, captured["round_trip_seconds"], operation)
         async for page in matching_pages(connection, args.prefix, args.batch_size):
-            keys = page[: args.max_keys - touched]
-            if keys and batches == 0:
-                touched += await _canary(connection, keys[:CANARY], deadlines, has_nx=has_nx)
+            if not page:
+                continue
+            keys = page[: args.max_keys - done["keys_touched"]]
+            if done["batches"] == 0:
+                canary = keys[:CANARY]
+                done["keys_touched"] += await _canary(connection, canary, deadlines, has_nx=has_nx)
                 keys = keys[CANARY:]
-            batch_started = time.monotonic()
-            touched += await _expire(connection, keys, deadlines, has_nx=has_nx)
-            batches += bool(page)
-            if touched >= args.max_keys:
-                stopped = f"the limit of {args.max_keys:,} keys was reached"
+            done["keys_touched"] += await _expire(connection, keys, deadlines, has_nx=has_nx)
+            done["batches"] += 1
+            if done["keys_touched"] >= args.max_keys:
+                done["stopped_because"] = f"the limit of {args.max_keys:,} keys was reached"
                 break
-            if time.monotonic() - started > LONGEST_SECONDS:
-                stopped = f"{LONGEST_SECONDS:.0f} s were up"
+            if stop := await pace.next(done):
+                done["stopped_because"] = stop
                 break
-            if page and not await _at_ease(connection, captured["round_trip_seconds"]):
-                stopped = "the target answered too slowly between batches"
-                break
-            # Most of a batch is our own work and the way; the pause keeps it so on a fast link.
-            await connection.wait(PAUSE_SHARE * (time.monotonic() - batch_started))
-        return {"keys_touched": touched, "batches": batches, "stopped_because": stopped}
+        return done
 
     async def verify(
         self, connection: Connection, args: ExpirePrefixArguments, captured: dict[str, Any]
@@ -184,7 +182,11 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
         return Verification(helped=helped, because=because, measured=measured)
 
     async def undo(
-        self, connection: Connection, args: ExpirePrefixArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: ExpirePrefixArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """PERSIST the keys that carry exactly the expiry given here."""
         deadlines = Deadlines(**captured["deadlines"])
@@ -274,11 +276,3 @@ async def _count_ones(connection: Connection, commands: list[tuple[str | bytes |
         if isinstance(reply, CommandFailure):
             raise reply
     return sum(reply == 1 for reply in replies)
-
-
-async def _at_ease(connection: Connection, usual: float) -> bool:
-    for _ in range(BACK_OFFS):
-        if await round_trip_seconds(connection, 1) <= max(SLOW_SECONDS, SLOW_FACTOR * usual):
-            return True
-        await connection.wait(BACK_OFF_SECONDS)
-    return False

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection, read_info
+from tools.remedies.operation import ALONE, Operation
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import ClientLine, read_clients
 
@@ -88,7 +89,11 @@ class KillIdleClients(Remedy[KillIdleClientsArguments]):
         return {"connected": used, "maxclients": limit, "idle": idle} | await _refused(connection)
 
     async def apply(
-        self, connection: Connection, args: KillIdleClientsArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: KillIdleClientsArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """Each id that still fits, by id: a client that came back to life is left alone."""
         idle = _idle(await read_clients(connection), args)
@@ -125,7 +130,11 @@ class KillIdleClients(Remedy[KillIdleClientsArguments]):
         return Verification(helped=True, because=because, measured=measured)
 
     async def undo(
-        self, connection: Connection, args: KillIdleClientsArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: KillIdleClientsArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """Nothing to put back."""
         return {"nothing_to_put_back": "a pool opens a connection again when it needs one"}

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tools.catalogue import Arguments
 from tools.connection import Connection
+from tools.remedies.operation import ALONE, Operation
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import MIB, Vitals, read_vitals, sized
 
@@ -49,7 +50,11 @@ class MemoryPurge(Remedy[MemoryPurgeArguments]):
         return {"used_memory_rss": (await read_vitals(connection)).count("used_memory_rss")}
 
     async def apply(
-        self, connection: Connection, args: MemoryPurgeArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: MemoryPurgeArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """One MEMORY PURGE."""
         await connection.execute("MEMORY", "PURGE")
@@ -68,7 +73,11 @@ class MemoryPurge(Remedy[MemoryPurgeArguments]):
         return Verification(helped=after < before, because=because, measured=measured)
 
     async def undo(
-        self, connection: Connection, args: MemoryPurgeArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: MemoryPurgeArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """Nothing to put back."""
         return {"nothing_to_put_back": "the allocator takes pages again when it needs them"}

@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tools.catalogue import Arguments
 from tools.connection import Connection
+from tools.remedies.operation import ALONE, Operation
 
 Risk = Literal["R0", "R1", "R2", "R3", "R4"]
+Need = Literal["backups", "resize_hook"]
 A = TypeVar("A", bound=Arguments)
 
 
@@ -35,6 +37,8 @@ class Preview(BaseModel):
     verification: str
     rollback: str
     never_touches: str
+    blast_radius: str = ""
+    """The most that can go wrong, with numbers, and where it stops by itself."""
     artefact: str = ""
 
 
@@ -61,6 +65,8 @@ class Remedy(ABC, Generic[A]):
     args: type[A]
     executable: ClassVar[bool] = True
     """False: a proposal or advice; apply is never called."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What of `Operation` must be configured, else it is no more than a proposal."""
 
     @abstractmethod
     async def preview(self, connection: Connection, args: A) -> Preview:
@@ -75,9 +81,16 @@ class Remedy(ABC, Generic[A]):
         raise NotImplementedError(f"{self.kind} is not executable")
 
     async def apply(
-        self, connection: Connection, args: A, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: A,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
-        """Write. Returns what was done (counts, values). Raises CommandFailure."""
+        """Write. Returns what was done (counts, values). Raises CommandFailure.
+
+        What takes several batches calls `operation.note` after each and stops when told to.
+        """
         raise NotImplementedError(f"{self.kind} is not executable")
 
     async def verify(
@@ -87,9 +100,13 @@ class Remedy(ABC, Generic[A]):
         raise NotImplementedError(f"{self.kind} is not executable")
 
     async def undo(
-        self, connection: Connection, args: A, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: A,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
-        """Put back what was captured. Raises CommandFailure."""
+        """Put back what was captured. Repeatable. Raises CommandFailure."""
         raise NotImplementedError(f"{self.kind} is not executable")
 
     async def settle(

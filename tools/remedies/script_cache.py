@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tools.catalogue import Arguments
 from tools.connection import Connection, read_info
+from tools.remedies.operation import ALONE, Operation
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import sized
 
@@ -70,7 +71,11 @@ class ScriptFlush(Remedy[ScriptFlushArguments]):
         return await _cache(connection) | {"noscript": await _noscript(connection)}
 
     async def apply(
-        self, connection: Connection, args: ScriptFlushArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: ScriptFlushArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """One SCRIPT FLUSH ASYNC."""
         await connection.execute("SCRIPT", "FLUSH", "ASYNC")
@@ -92,7 +97,11 @@ class ScriptFlush(Remedy[ScriptFlushArguments]):
         return Verification(helped=helped, because=because, measured=measured)
 
     async def undo(
-        self, connection: Connection, args: ScriptFlushArguments, captured: dict[str, Any]
+        self,
+        connection: Connection,
+        args: ScriptFlushArguments,
+        captured: dict[str, Any],
+        operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """Nothing we could put back: we never read a script's text."""
         return {"nothing_to_put_back": "clients load their scripts again"}

@@ -99,8 +99,8 @@ async def test_a_target_that_slows_down_stops_it_between_batches(
     fill(client, "session:", 500)
     args = ExpirePrefixArguments(prefix="session:", ttl_seconds=600, batch_size=50)
     captured = await EXPIRE.capture(connection, args)
-    monkeypatch.setattr("tools.remedies.expiry.round_trip_seconds", slow)
-    monkeypatch.setattr("tools.remedies.expiry.BACK_OFF_SECONDS", 0.01)
+    monkeypatch.setattr("tools.remedies.pace.round_trip_seconds", slow)
+    monkeypatch.setattr("tools.remedies.pace.BACK_OFF_SECONDS", 0.01)
     done = await EXPIRE.apply(connection, args, captured)
     assert "slowly" in done["stopped_because"]
     assert 0 < done["keys_touched"] < 500

@@ -1,0 +1,102 @@
+"""One action being carried out: what apply, verify and roll back have in common."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent.context import Context
+from agent.incident import Action, ActionStatus, TargetIdentity
+from agent.redaction import redact
+from tools.catalogue import Arguments
+from tools.connection import CommandFailure, Connection, read_info
+from tools.remedies.catalogue import REMEDIES
+from tools.remedies.operation import Operation
+from tools.remedies.remedy import Remedy
+
+
+class Stopped(Exception):
+    """The action ends here, in this status and for this reason."""
+
+    def __init__(self, status: ActionStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Work:
+    """One action being carried out."""
+
+    context: Context
+    action: Action
+    remedy: Remedy[Any]
+    args: Arguments
+
+    async def operation(self) -> Operation:
+        """What the remedy has at hand while it writes; its progress is kept in the journal."""
+        action, journal = self.action, self.context.journal
+        incident = await journal.incident()
+
+        async def note(done: dict[str, Any]) -> str:
+            return await journal.note_progress(action.id, done)
+
+        return Operation(
+            id=f"{incident.id}-{incident.attempt}-{action.id}",
+            note=note,
+            backups=self.context.backups,
+            resize_hook=self.context.resize_hook,
+        )
+
+
+async def identify(connection: Connection) -> TargetIdentity:
+    """Which process in which role with which data answers here. Raises CommandFailure."""
+    info = await read_info(connection, "server", "replication")
+    return TargetIdentity(
+        run_id=info.get("run_id", "unknown"),
+        role=info.get("role", "unknown"),
+        replication_id=info.get("master_replid", "unknown"),
+    )
+
+
+async def as_stored(context: Context, action: Action) -> Action:
+    """The decision of people is in the journal, not in what a caller hands over."""
+    incident = await context.journal.incident()
+    return next((known for known in incident.plan.actions if known.id == action.id), action)
+
+
+def work_on(context: Context, action: Action) -> Work:
+    """The action with its remedy and typed arguments. Raises Stopped."""
+    remedy = REMEDIES.get(action.kind)
+    if remedy is None or not remedy.executable:
+        raise Stopped("failed", f"'{action.kind}' is not a remedy that can be applied")
+    try:
+        return Work(context, action, remedy, remedy.args.model_validate(action.arguments))
+    except ValidationError as error:
+        raise Stopped("failed", f"its arguments do not fit: {error.error_count()} errors") from None
+
+
+async def disconnect(connection: Connection, client_id: object) -> None:
+    """Redis checks no fencing token: whoever wrote before must not write any more."""
+    if not isinstance(client_id, int):
+        return
+    try:
+        await connection.execute("CLIENT", "KILL", "ID", client_id)
+    except CommandFailure as failure:
+        if "no such client" not in failure.failed.lower():
+            raise
+
+
+def captured(action: Action) -> dict[str, Any]:
+    """What undo and verification need: the numbers and values from before, and what was done."""
+    captured: dict[str, Any] = action.outcome["before"]
+    return captured | {"done": action.outcome.get("done", {})}
+
+
+async def save(context: Context, action: Action, **changes: Any) -> Action:
+    """Keep the action with these changes."""
+    if "comment" in changes:  # it may quote a name as the server has it
+        changes["comment"] = redact(changes["comment"])
+    action = action.model_copy(update=changes)
+    await context.journal.save_action(action)
+    return action

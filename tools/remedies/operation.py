@@ -1,0 +1,62 @@
+"""What a remedy has at hand while it writes, besides its target."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One thing as it was before it was removed. Never shown, logged or kept as evidence."""
+
+    name: bytes
+    """Of a key, or of a library."""
+    payload: bytes
+    """DUMP's reply, or another command's that can be given back to the server."""
+    expires_at_ms: int | None = None
+    """Milliseconds since the epoch; None: it does not expire."""
+
+
+class Backup(Protocol):
+    """One file, open for adding: encrypted, checksummed, with an expiry of its own."""
+
+    async def add(self, saved: Sequence[Saved]) -> None:
+        """Keep them; on disk when it returns. Raises OSError."""
+
+    async def close(self) -> dict[str, Any]:
+        """Finish it: file, entries, bytes and SHA-256, for the outcome. Repeatable."""
+
+
+class Backups(Protocol):
+    """Where backups are kept (`tools/backups.py`)."""
+
+    async def open(self, name: str) -> Backup:
+        """Add to the backup of that name, made if there is none. Raises OSError."""
+
+    def read(self, name: str) -> AsyncIterator[Saved]:
+        """Everything in it that is whole, oldest first. Raises OSError, BackupDamaged."""
+
+
+ResizeHook = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Carries out a resize by the user's own command or webhook: the order in, its answer out."""
+Note = Callable[[dict[str, Any]], Awaitable[str]]
+"""After each batch: keeps what was done so far, durably. A text: stop here, for this reason."""
+
+
+async def _goes_on(_: dict[str, Any]) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One action being carried out."""
+
+    id: str
+    """Of this action and attempt alone; names its backup."""
+    note: Note = _goes_on
+    backups: Backups | None = None
+    resize_hook: ResizeHook | None = None
+
+
+ALONE = Operation("alone")
+"""Nobody keeps the progress: one-shot use, and remedies of a single command."""
