@@ -146,6 +146,17 @@ class PolicyEntry(Entry):
     ] = Policy().expires
 
 
+class BackupsEntry(Entry):
+    """Where remedies keep what they remove, for how long, and how much of it."""
+
+    folder: Path | None = None
+    """None: `backups` in the data folder."""
+    keep: Annotated[
+        timedelta, Field(ge=timedelta(hours=1), le=timedelta(days=365)), BeforeValidator(_duration)
+    ] = timedelta(days=7)
+    most_bytes: Annotated[int, Field(ge=1024**2), BeforeValidator(_bytes)] = 10 * 1024**3
+
+
 class Config(Entry):
     """The YAML file."""
 
@@ -155,6 +166,7 @@ class Config(Entry):
     policy: PolicyEntry = PolicyEntry()
     runbooks: list[Path] = Field(default_factory=list)
     model: ModelEntry = ModelEntry()
+    backups: BackupsEntry = BackupsEntry()
     recordings: int = Field(default=500, ge=0, le=100_000)
     """How many recordings of investigations are kept, newest first; 0 keeps none."""
 

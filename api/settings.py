@@ -54,6 +54,9 @@ class Settings(Entry):
     """What the command line authenticates with."""
     service_url: str = "http://127.0.0.1:8321"
     """Where the command line finds the service."""
+    key: SecretStr | None = None
+    """What `api/keys.py` derives the keys of backups and audit from; None: a file's."""
+    data_folder: Path
 
     def openai_address(self) -> dict[str, str]:
         """Where the model is, and the way to it; secret. Raises SettingsError."""
@@ -83,6 +86,11 @@ class Settings(Entry):
     def runbooks(self) -> list[Path]:
         """Folders of a team's own runbooks."""
         return self.config.runbooks
+
+    @property
+    def backups_folder(self) -> Path:
+        """Where remedies keep what they remove."""
+        return self.config.backups.folder or self.data_folder / "backups"
 
     @property
     def policy(self) -> Policy:
@@ -142,6 +150,7 @@ ENVIRONMENT = {
     "workers": "REDIS_ONCALL_WORKERS",
     "token": "REDIS_ONCALL_TOKEN",
     "service_url": "REDIS_ONCALL_URL",
+    "key": "REDIS_ONCALL_KEY",
 }
 """Field -> variable. Beside these: REDIS_ONCALL_CONFIG, REDIS_ONCALL_DATA, and whatever a
 target's URL refers to as `${NAME}`."""
@@ -154,6 +163,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     values: dict[str, Any] = {
         "config": load_config(env),
         "config_path": env.get("REDIS_ONCALL_CONFIG", ""),
+        "data_folder": _data_folder(env),
         "database_url": f"sqlite:///{_data_folder(env) / 'redis-oncall.db'}",
     }
     for field, name in ENVIRONMENT.items():
@@ -164,11 +174,23 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         raise SettingsError(_worded(error, ENVIRONMENT)) from None
     _check_urls(settings)
+    _check_key(settings)
     if settings.openai_model:
         if unpriced := settings.config.model.unpriced(settings.openai_model):
             raise SettingsError(unpriced)
         settings.openai_address()
     return settings
+
+
+def _check_key(settings: Settings) -> None:
+    if settings.key is None:
+        return
+    from api.keys import KeyUnusable, decoded  # cryptography is too heavy for `--help`
+
+    try:
+        decoded(settings.key.get_secret_value())
+    except KeyUnusable as unusable:
+        raise SettingsError(f"REDIS_ONCALL_KEY: {unusable}") from None
 
 
 def _check_urls(settings: Settings) -> None:
@@ -234,6 +256,9 @@ def _expanded(value: Any, env: Mapping[str, str], where: str = "") -> Any:
 
 
 def _resolve_folders(content: dict[str, Any], path: Path) -> None:
+    backups = content.get("backups")
+    if isinstance(backups, dict) and isinstance(backups.get("folder"), str):
+        backups["folder"] = str(path.parent / Path(backups["folder"]).expanduser())
     folders = content.get("runbooks")
     if isinstance(folders, list):
         content["runbooks"] = [

@@ -35,6 +35,7 @@ def settings(tmp_path: Path) -> Callable[..., Settings]:
             config=Config.model_validate(config),
             database_url=SecretStr(database or f"sqlite:///{tmp_path / 'oncall.db'}"),
             queue=SecretStr(f"memory://{tmp_path.name}"),
+            data_folder=tmp_path,
         )
 
     return make

@@ -9,14 +9,14 @@ import yaml
 from pydantic import BaseModel
 
 from agent.policy import NOT_PRODUCTION
-from api.config import Config, PolicyEntry, SourceEntry, TargetEntry, TokenEntry
+from api.config import BackupsEntry, Config, PolicyEntry, SourceEntry, TargetEntry, TokenEntry
 from api.model_settings import ModelEntry, where
 from api.settings import ENVIRONMENT, Settings, SettingsError, load_settings
 
 SHA = "a" * 64
 ENTRIES: dict[str, type[BaseModel]] = {
     "targets": TargetEntry, "tokens": TokenEntry, "sources": SourceEntry, "policy": PolicyEntry,
-    "model": ModelEntry,
+    "model": ModelEntry, "backups": BackupsEntry,
 }  # fmt: skip
 
 
@@ -104,6 +104,7 @@ def test_a_mistake_in_the_file_names_the_field(
         ("REDIS_ONCALL_QUEUE", "redis://u:s3cret/x@h:1/0"),
         ("REDIS_ONCALL_PORT", "s3cret"),
         ("REDIS_ONCALL_WORKERS", "0"),
+        ("REDIS_ONCALL_KEY", "s3cret"),
         ("REDIS_ONCALL_CONFIG", "/nowhere/at/all.yaml"),
     ],
 )

@@ -77,6 +77,7 @@ def settings(folder: Path, planted: list[Planted]) -> Settings:
         ),
         database_url=SecretStr(f"sqlite:///{folder / 'oncall.db'}"),
         queue=SecretStr(f"memory://{folder.name}"),
+        data_folder=folder,
         openai_model="obeying",
         openai_api_key=SecretStr(KEY),
         openai_base_url=BASE,
