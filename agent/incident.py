@@ -212,8 +212,32 @@ class Action(Words):
     """Why it lapsed, was rejected, failed or was rolled back."""
     expires_at: datetime | None = None
     outcome: dict[str, Any] = Field(default_factory=dict)
-    """Before and after, as measured."""
+    """Before and after, as measured: numbers and names of ours, never a value. See OUTCOME."""
     status: ActionStatus = "proposed"
+
+
+OUTCOME: dict[str, str] = {
+    "identity": "TargetIdentity of the server that was written to",
+    "before": "what the remedy captured: old values and its own numbers, for the undo",
+    "done": "what the remedy says it did: counts, values, stopped_because",
+    "baseline": "{metric: number | null}: the server in the seconds before the first write",
+    "after": "{metric: number | null}: the same metrics over the hold; null: not measured",
+    "series": "{columns: [seconds, metric, ...], rows: [[number | null, ...], ...]}: at most 60 "
+    "rows, oldest first; seconds: 0 is the last look before the first write, before it negative",
+    "yardstick": "what verification and undo judge by; not meant to be shown",
+    "held_seconds": "how long the server was watched after the write",
+    "remedy": "{name: number | text}: what the remedy itself measured at the end of the hold",
+    "regressions": "[{metric, before, after, because}]: what got worse by it; [] : nothing",
+    "signals": "{cleared, still, not_measured: [{name, because, evidence: [id]}]}: signals of the "
+    "cause and thresholds of its alert, looked at again after the hold. A threshold's name is "
+    "`alert <path>`; `because` holds the numbers: `memory_info.pressure: 93.0 % -> 61.0 %`",
+    "evidence": "ids of that second look",
+    "expected_by": "ISO time by which a remedy with a later effect predicts it",
+    "undone": "what the remedy says it put back; nothing_to_put_back: why there is nothing",
+    "undo": "{verified: bool | null, because, after: {metric: number | null}}",
+}
+"""What `Action.outcome` may hold, each from the step that knows it on. The metrics, their units and
+which direction is worse: `agent/regressions.py`, METRICS."""
 
 
 class Plan(Words):

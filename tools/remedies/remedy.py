@@ -51,6 +51,8 @@ class Verification(BaseModel):
     """None: cannot be measured."""
     because: str
     measured: dict[str, Any] = Field(default_factory=dict)
+    effect_within_seconds: float | None = None
+    """What it is for shows within so many seconds from now; None: it shows at once."""
 
 
 class Remedy(ABC, Generic[A]):
@@ -67,6 +69,9 @@ class Remedy(ABC, Generic[A]):
     """False: a proposal or advice; apply is never called."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What of `Operation` must be configured, else it is no more than a proposal."""
+    hold_seconds: ClassVar[float] = 30.0
+    """How long its effect is watched in production before it counts as verified: some seconds of
+    a client's reconnecting, and enough looks that one stall is no verdict."""
 
     @abstractmethod
     async def preview(self, connection: Connection, args: A) -> Preview:
@@ -108,6 +113,26 @@ class Remedy(ABC, Generic[A]):
     ) -> dict[str, Any]:
         """Put back what was captured. Repeatable. Raises CommandFailure."""
         raise NotImplementedError(f"{self.kind} is not executable")
+
+    def disturbs(self, args: A) -> frozenset[str]:
+        """Metrics of `agent/regressions.py` that it is predicted to move: not held against it.
+
+        `errors` or `errors.NOSCRIPT`; a name covers those below it.
+        """
+        return frozenset()
+
+    async def verify_undo(
+        self, connection: Connection, args: A, captured: dict[str, Any]
+    ) -> Verification:
+        """Is everything as it was before? Read from the server after undo."""
+        settled = await self.settle(connection, args, captured)
+        said = {
+            "not_applied": (True, "the target shows nothing of the change any more"),
+            "applied": (False, "the target still shows the change"),
+            "unknown": (None, "the target does not say whether the change is undone"),
+        }
+        helped, because = said[settled]
+        return Verification(helped=helped, because=because)
 
     async def settle(
         self, connection: Connection, args: A, captured: dict[str, Any]
