@@ -19,6 +19,7 @@ DISAGREEMENT = 0.7
 """What is left of the rules' confidence when a sure model names another cause."""
 MOST_CONTRIBUTING = 8
 MODEL_FAILED = "openai"
+_NO_ANSWER = "no usable answer: "
 BOTH_SURE = "the rules and the model are both sure and differ; a person should compare them"
 
 
@@ -63,9 +64,24 @@ def _without_model(rules: Diagnosis, failure: str) -> Diagnosis:
         reasoner=MODEL_FAILED,
         root_cause=UNKNOWN,
         confidence=0.0,
-        reason=f"no usable answer: {failure}",
+        reason=f"{_NO_ANSWER}{failure}",
     )
     return rules.model_copy(update={"overruled": lost})
+
+
+def without_answer(lost: Overruled) -> str:
+    """Why a model gave no answer at all; empty if it gave one that did not stand."""
+    if lost.reasoner != MODEL_FAILED or not lost.reason.startswith(_NO_ANSWER):
+        return ""
+    return lost.reason.removeprefix(_NO_ANSWER)
+
+
+def told(lost: Overruled) -> str:
+    """Whoever did not decide, in one sentence without its full stop."""
+    if because := without_answer(lost):
+        return f"{lost.reasoner} gave no usable answer: {because}"
+    sure = how_sure(lost.confidence)
+    return f"{lost.reasoner} said {lost.root_cause} ({sure}); overruled: {lost.reason}"
 
 
 def _same(rules: Diagnosis, model: Diagnosis) -> bool:

@@ -230,3 +230,16 @@ class Budget:
 def money(dollars: float) -> str:
     """As people write it: in cents, with hundredths of a cent where there are any."""
     return re.sub(r"(\.\d\d\d*?)0+$", r"\1", f"${dollars:,.4f}")
+
+
+def model_calls(usage: Usage) -> str:
+    """`1 model call`, `3 model calls`."""
+    return f"{usage.llm_calls} model call{'' if usage.llm_calls == 1 else 's'}"
+
+
+def cost(usage: Usage) -> str:
+    """What an investigation took, in one sentence."""
+    dollars = "" if usage.dollars is None else f", {money(usage.dollars)}"
+    looks = f"{usage.tool_calls} look{'' if usage.tool_calls == 1 else 's'}"
+    tokens = f"{usage.input_tokens:,} input and {usage.output_tokens:,} output tokens"
+    return f"{looks}, {usage.seconds:.1f} s; {model_calls(usage)}, {tokens}{dollars}."

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+from agent.arbitration import told
+from agent.budget import cost
 from agent.chat_plan import action, approvals, checklist, plan, safety
 from agent.chat_question import CAN_ASK, Question, Said, about_incident, dont_know
 from agent.chat_topics import because
@@ -26,8 +28,7 @@ async def _sure(question: Question) -> Said:
         return dont_know("there is no diagnosis to be sure of")
     plain = [f"{how_sure(diagnosis.confidence).capitalize()}: {diagnosis.title.rstrip('.')}."]
     if diagnosis.overruled is not None:
-        lost = diagnosis.overruled
-        plain.append(f"{lost.reasoner} said {lost.root_cause}; {lost.reason}.")
+        plain.append(f"{told(diagnosis.overruled)}.")
     if diagnosis.not_measured:
         plain.append(f"Not measured: {'; '.join(diagnosis.not_measured[:3])}.")
     if diagnosis.escalate:
@@ -158,8 +159,7 @@ async def _reasoner(question: Question) -> Said:
         return dont_know("there is no diagnosis on record")
     plain = [f"Decided by {diagnosis.reasoner}: {diagnosis.title.rstrip('.')}."]
     if (lost := diagnosis.overruled) is not None:
-        sure = how_sure(lost.confidence)
-        plain.append(f"{lost.reasoner} said {lost.root_cause} ({sure}); overruled: {lost.reason}.")
+        plain.append(f"{told(lost)}.")
     else:
         plain.append("Nobody was overruled.")
     return Said(plain, [], [about_incident(question.incident)])
@@ -169,12 +169,7 @@ async def _cost(question: Question) -> Said:
     """What the investigation took."""
     if question.incident is None:
         return dont_know("no incident is named")
-    usage = question.incident.usage
-    plain = (
-        f"{usage.tool_calls} looks, {usage.seconds:.1f} s; {usage.llm_calls} model calls, "
-        f"{usage.input_tokens:,} input and {usage.output_tokens:,} output tokens."
-    )
-    return Said([plain], [], [about_incident(question.incident)])
+    return Said([cost(question.incident.usage)], [], [about_incident(question.incident)])
 
 
 async def _runbooks(question: Question) -> Said:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from langgraph.runtime import Runtime
 
 from agent import steps
-from agent.arbitration import MODEL_FAILED
+from agent.arbitration import without_answer
 from agent.budget import Budget, ModelSettings
 from agent.context import Context, ReasonerUnavailable, Target
 from agent.endpoint_quirks import Manners, Question, parameters
@@ -264,9 +264,7 @@ def _memory_limit(evidence: Sequence[Evidence]) -> int | None:
 def _failure(diagnosis: Diagnosis | None) -> str:
     """Why the model had ended without an answer, as a cap ends it: without an exchange."""
     lost = diagnosis.overruled if diagnosis else None
-    if lost is None or lost.reasoner != MODEL_FAILED:
-        return ""
-    return lost.reason.removeprefix("no usable answer: ")
+    return without_answer(lost) if lost else ""
 
 
 def _text(message: Mapping[str, Any]) -> str:

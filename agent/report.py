@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from agent.budget import money
+from agent.arbitration import told
+from agent.budget import cost
 from agent.facts import printed
 from agent.incident import Action, Claim, Diagnosis, Fact, Incident
 from tools.reading import printable
@@ -148,8 +149,7 @@ def _doubts(diagnosis: Diagnosis | None) -> Iterator[str]:
     for other in diagnosis.alternatives:
         yield f"- {escape(other.root_cause)} ({other.confidence:.0%}): {escape(other.why_not)}"
     if (lost := diagnosis.overruled) is not None:
-        cause = f"{escape(lost.root_cause)} ({lost.confidence:.0%})"
-        yield f"- {escape(lost.reasoner)} said {cause}; overruled: {escape(lost.reason)}"
+        yield f"- {escape(told(lost))}"
     if diagnosis.not_measured:
         yield from ("", "## Not measured", "")
         yield from (f"- {escape(item)}" for item in diagnosis.not_measured)
@@ -249,14 +249,9 @@ def _verdict(verdict: tuple[str, str, str]) -> str:
 
 
 def _cost(incident: Incident) -> Iterator[str]:
-    usage = incident.usage
     yield "## Cost of the investigation"
     yield ""
-    dollars = "" if usage.dollars is None else f", {money(usage.dollars)}"
-    yield (
-        f"{usage.tool_calls} looks, {usage.seconds:.1f} s; {usage.llm_calls} model calls, "
-        f"{usage.input_tokens} input and {usage.output_tokens} output tokens{dollars}."
-    )
+    yield cost(incident.usage)
 
 
 def _list(title: str, items: Iterable[str]) -> Iterator[str]:

@@ -6,7 +6,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from agent.budget import money
+from agent.arbitration import told
+from agent.budget import model_calls, money
 from agent.incident import Action, ChecklistItem, Diagnosis, Incident
 
 WIDTH = 80
@@ -108,8 +109,7 @@ def _doubts(diagnosis: Diagnosis) -> list[RenderableType]:
             for other in diagnosis.alternatives[:3]
         ]
     if diagnosis.overruled is not None:
-        lost = diagnosis.overruled
-        parts.append(_bullet(f"{lost.reasoner} said {lost.root_cause}: {lost.reason}"))
+        parts.append(_bullet(told(diagnosis.overruled)))
     if diagnosis.not_measured:
         parts.append(_section("Not measured"))
         parts += [_bullet(text) for text in diagnosis.not_measured[:8]]
@@ -169,7 +169,7 @@ def _footer(shown: Incident) -> RenderableType:
     usage = shown.usage
     text = f"{len(shown.evidence)} pieces of evidence, {usage.seconds:.1f} s"
     if usage.llm_calls:
-        text += f", {usage.llm_calls} model calls, {usage.input_tokens:,} tokens in"
+        text += f", {model_calls(usage)}, {usage.input_tokens:,} tokens in"
     if usage.dollars is not None:
         text += f", {money(usage.dollars)}"
     books = ", ".join(book.id for book in shown.runbooks)

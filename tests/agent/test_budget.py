@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.budget import Budget, DayCaps, ModelSettings, Price, money
+from agent.budget import Budget, DayCaps, ModelSettings, Price, cost, money
 from agent.context import ReasonerUnavailable
 from agent.exchange import MOST_CHARACTERS, Exchange, bounded
 from agent.incident import Usage
@@ -183,3 +183,9 @@ def test_whatever_is_said_an_exchange_is_bounded(fields: dict[str, Any]) -> None
     assert len(kept.model_dump_json()) < MOST_CHARACTERS + 2_000
     assert "left out" in kept.model_dump_json() or "left_out" in kept.model_dump_json()
     assert bounded(kept) == kept
+
+
+def test_one_call_and_one_look_are_not_many() -> None:
+    one = Usage(llm_calls=1, tool_calls=1, input_tokens=1_234, dollars=0.5, seconds=2)
+    assert cost(one) == "1 look, 2.0 s; 1 model call, 1,234 input and 0 output tokens, $0.50."
+    assert cost(Usage(llm_calls=2)).startswith("0 looks, 0.0 s; 2 model calls, ")

@@ -134,7 +134,7 @@ async def test_doubt_is_told_with_its_reasons() -> None:
     )
     case.diagnosis = case.diagnosis.model_copy(update={"overruled": lost, "escalate": True})
     said = await ask("how sure are you", incident=case)
-    assert "openai:m said single-bigkey; they differ." in said.answer
+    assert "openai:m said single-bigkey (very sure, 90.0 %); overruled: they differ." in said.answer
     assert "A person should look" in said.answer
 
 

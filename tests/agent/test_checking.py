@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent import steps
-from agent.arbitration import BOTH_SURE
+from agent.arbitration import BOTH_SURE, told
 from agent.claims import check
 from agent.context import Case, ReasonerUnavailable
 from agent.incident import Diagnosis, DiagnosisDraft, Incident
@@ -133,7 +133,9 @@ async def test_a_model_that_leaves_during_a_correction_leaves_the_rules() -> Non
     assert incident.diagnosis is not None
     assert incident.diagnosis.reasoner == "rules"
     assert incident.diagnosis.overruled is not None
-    assert incident.diagnosis.overruled.reason == "no usable answer: its budget is spent"
+    assert told(incident.diagnosis.overruled) == (
+        "openai gave no usable answer: its budget is spent"
+    )
 
 
 async def test_an_incident_that_only_the_model_sees_goes_to_a_person() -> None:
