@@ -5,6 +5,8 @@ write the intent ahead (with our CLIENT ID), write to the server, write the outc
 cut off between the last three is settled by reading the target, never by applying again.
 """
 
+import asyncio
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -17,6 +19,8 @@ from agent.work import Stopped, Work, as_stored, disconnect, identify, save, wor
 from tools.connection import CommandFailure, Connection
 
 Settled = Literal["applied", "not_applied", "unknown"]
+ASK_AGAIN_SECONDS = 2.0
+"""Between two looks at a target that may still come to show a change."""
 
 
 async def apply(context: Context, action: Action) -> Action:
@@ -75,7 +79,9 @@ async def _apply(work: Work, connection: Connection) -> Action:
         done = await work.remedy.apply(connection, work.args, captured, operation)
     except CommandFailure as failure:
         # An error reply or a lost link: only the target knows how much of it was done.
-        return await _settle(work, intent, str(failure))
+        return await _settle(work, await journal.intent(action.id) or intent, str(failure))
+    if work.remedy.restarts:  # whoever carries it out is not believed
+        return await _settle(work, intent | {"progress": done}, "it was ordered")
     return await _applied(work, intent, done, "")
 
 
@@ -93,17 +99,24 @@ async def _applied(
 
 async def _settle(work: Work, intent: dict[str, Any], because: str) -> Action:
     """What does the target say about a write whose outcome is not known? Never writes again."""
-    settled: Settled = "unknown"
-    connection: Connection | None = None
-    try:
-        connection = await work.context.open_for_remedies()
-        settled = await _ask_target(work, connection, intent)
-    except CommandFailure as failure:
-        because = f"{because}; settling failed: {failure}"
-    finally:
-        if connection is not None:
-            await connection.close()
+    # An intent of long ago is asked about once.
+    begun = datetime.fromisoformat(intent["at"]).timestamp() if "at" in intent else 0.0
+    until = begun + work.remedy.patience(work.args)
+    settled, identity, failed = await _open_and_ask(work, intent)
+    while settled == "unknown" and (left := until - time.time()) > 0:
+        await asyncio.sleep(min(ASK_AGAIN_SECONDS, left))
+        stop = await work.context.journal.note_progress(
+            work.action.id, intent.get("progress") or {}
+        )
+        if stop:
+            because = f"{because}; nobody waits for it any more: {stop}"
+            break
+        settled, identity, failed = await _open_and_ask(work, intent)
+    if failed:
+        because = f"{because}; settling failed: {failed}"
     if settled == "applied":
+        if work.remedy.restarts:
+            intent = intent | {"identity": identity.model_dump()}
         return await _applied(
             work, intent, intent.get("progress") or {}, f"settled by reading the target: {because}"
         )
@@ -114,11 +127,31 @@ async def _settle(work: Work, intent: dict[str, Any], because: str) -> Action:
     return action
 
 
-async def _ask_target(work: Work, connection: Connection, intent: dict[str, Any]) -> Settled:
-    identity = await identify(connection)
+async def _open_and_ask(
+    work: Work, intent: dict[str, Any]
+) -> tuple[Settled, TargetIdentity, CommandFailure | None]:
+    """What the target says, who it is by now, and why it could not be asked."""
+    try:
+        connection = await work.context.open_for_remedies()
+    except CommandFailure as failure:
+        return "unknown", TargetIdentity(), failure
+    try:
+        identity = await identify(connection)
+        return await _ask_target(work, connection, identity, intent), identity, None
+    except CommandFailure as failure:
+        return "unknown", TargetIdentity(), failure
+    finally:
+        await connection.close()
+
+
+async def _ask_target(
+    work: Work, connection: Connection, identity: TargetIdentity, intent: dict[str, Any]
+) -> Settled:
     if identity.run_id == intent["identity"]["run_id"]:
         await disconnect(connection, intent["client_id"])
-    elif identity.replication_id != intent["identity"]["replication_id"]:
+    elif not (
+        work.remedy.restarts or identity.replication_id == intent["identity"]["replication_id"]
+    ):
         return "unknown"  # another server: what it shows says nothing about the write
     args = await as_far_as_found(work.args, connection)
     known = intent["captured"] | {"done": intent.get("progress") or {}}

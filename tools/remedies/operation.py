@@ -37,8 +37,28 @@ class Backups(Protocol):
         """Everything in it that is whole, oldest first. Raises OSError, BackupDamaged."""
 
 
-ResizeHook = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-"""Carries out a resize by the user's own command or webhook: the order in, its answer out."""
+class ResizeHook(Protocol):
+    """Carries out a resize by the user's own command or webhook."""
+
+    @property
+    def shown(self) -> str:
+        """What is called, as a plan may show it: no secret."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long a resize may take, from the order until the server shows its new limit."""
+
+    @property
+    def undoes(self) -> bool:
+        """May the old size be ordered back through it?"""
+
+    async def __call__(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Place the order, once; its answer, bounded.
+
+        Raises CommandFailure: `refused` if nothing was ordered, any other kind if nobody knows.
+        """
+
+
 Note = Callable[[dict[str, Any]], Awaitable[str]]
 """After each batch: keeps what was done so far, durably. A text: stop here, for this reason."""
 

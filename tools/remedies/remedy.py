@@ -69,6 +69,9 @@ class Remedy(ABC, Generic[A]):
     """False: a proposal or advice; apply is never called."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What of `Operation` must be configured, else it is no more than a proposal."""
+    restarts: ClassVar[bool] = False
+    """Others carry it out, and the server restarts or fails over meanwhile: its run_id may change,
+    and `settle` alone says what became of it, asked again until its `patience` is over."""
     hold_seconds: ClassVar[float] = 30.0
     """How long its effect is watched in production before it counts as verified: some seconds of
     a client's reconnecting, and enough looks that one stall is no verdict."""
@@ -113,6 +116,10 @@ class Remedy(ABC, Generic[A]):
     ) -> dict[str, Any]:
         """Put back what was captured. Repeatable. Raises CommandFailure."""
         raise NotImplementedError(f"{self.kind} is not executable")
+
+    def patience(self, args: A) -> float:
+        """Seconds from the intent in which the target may still come to show the change."""
+        return 0.0
 
     def disturbs(self, args: A) -> frozenset[str]:
         """Metrics of `agent/regressions.py` that it is predicted to move: not held against it.
