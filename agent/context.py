@@ -19,6 +19,7 @@ from agent.incident import (
 from agent.policy import BUILT_IN, Policy
 from agent.runbook import Library
 from agent.true_names import SeenNames
+from agent.windows import Window
 from tools.connection import Connection
 from tools.reading import Evidence
 from tools.remedies.operation import Backups, ResizeHook
@@ -102,6 +103,9 @@ class Journal(Protocol):
 
     async def page(self, reason: str) -> None:
         """Call people now: kept with the incident until it is sent."""
+
+    async def freezes(self) -> list[Window]:
+        """What people froze on this target, beside what is configured."""
 
     async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Publish something for whoever watches."""

@@ -13,9 +13,18 @@ from typing import Any, Literal
 
 from agent.context import Context
 from agent.incident import Action, ActionStatus, TargetIdentity, fingerprint
-from agent.policy import decide
+from agent.policy import Hold, decide
 from agent.true_names import as_far_as_found, with_true_names
-from agent.work import Stopped, Work, as_stored, disconnect, identify, save, work_on
+from agent.work import (
+    Stopped,
+    Work,
+    as_stored,
+    disconnect,
+    hold_on,
+    identify,
+    save,
+    work_on,
+)
 from tools.connection import CommandFailure, Connection
 
 Settled = Literal["applied", "not_applied", "unknown"]
@@ -37,9 +46,45 @@ async def apply(context: Context, action: Action) -> Action:
         if pending is not None:
             return await _settle(work, pending, "an earlier run was interrupted")
         _must_be_approved(work)
+        if (hold := await hold_on(context, action)) is not None:
+            return await _put_off(work, hold)
+        if context.policy.dry_run or action.dry_run:
+            return await _rehearse(work)
         return await _open_and_apply(work)
     except Stopped as stopped:
         return await save(context, action, status=stopped.status, comment=stopped.reason)
+
+
+async def _put_off(work: Work, hold: Hold) -> Action:
+    """It stays approved, and is looked at again when the time has come; or it cannot be in time."""
+    expires = work.action.expires_at
+    if hold.until is None or (expires is not None and hold.until >= expires):
+        raise Stopped("lapsed", f"{hold.reason}; the approval expires before")
+    return await save(
+        work.context,
+        work.action,
+        status="approved",
+        not_before=hold.until,
+        comment=f"waits: {hold.reason}",
+    )
+
+
+async def _rehearse(work: Work) -> Action:
+    """A dry run: all that comes before the first write, as the one who may only read."""
+    connection = work.context.connection
+    try:
+        _must_be_the_same(work.action, await identify(connection))
+        work = replace(work, args=await with_true_names(work.args, connection))
+        await _must_still_hold(work, connection)
+        preview = await work.remedy.preview(connection, work.args)
+    except CommandFailure as failure:
+        raise Stopped("lapsed", f"dry run, and it could not be re-checked: {failure}") from None
+    sent = "; ".join(" ".join(command) for command in preview.commands) or "nothing"
+    raise Stopped(
+        "lapsed",
+        "dry run, nothing was written: it is approved, its preconditions hold, and this would "
+        f"have been sent: {sent}",
+    )
 
 
 async def _open_and_apply(work: Work) -> Action:

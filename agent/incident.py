@@ -170,13 +170,19 @@ class Precondition(Words):
     because: str = ""
 
 
+AUTOMATIC: Literal["automatic"] = "automatic"
+"""The role of the policy's own approvals; no token can have it."""
+
+
 class Approval(Words):
-    """One person's yes."""
+    """One person's yes, or the policy's own (role `automatic`)."""
 
     by: str
-    role: Role
+    role: Role | Literal["automatic"]
     at: datetime
     comment: str = ""
+    break_glass: bool = False
+    """An admin alone, past the number of approvals, freezes and windows; everybody was paged."""
 
 
 class Action(Words):
@@ -209,8 +215,18 @@ class Action(Words):
     approvals: list[Approval] = Field(default_factory=list)
     rejected_by: str | None = None
     comment: str = ""
-    """Why it lapsed, was rejected, failed or was rolled back."""
+    """Why it lapsed, was rejected, failed or was rolled back, or what it waits for."""
+    notes: list[str] = Field(default_factory=list)
+    """What whoever decides should know: what came of it before, why it is not automatic."""
+    dry_run: bool = False
+    """Planned where nothing may be written: it is checked and shown, and never applied."""
     expires_at: datetime | None = None
+    not_before: datetime | None = None
+    """Approved, and waiting for a freeze to end or a maintenance window to begin."""
+    batch: str = ""
+    """Approved together with the others of this name: in order, and only while all go well."""
+    stop_requested: str = ""
+    """Who asked it to stop after its present batch, and why."""
     outcome: dict[str, Any] = Field(default_factory=dict)
     """Before and after, as measured: numbers and names of ours, never a value. See OUTCOME."""
     status: ActionStatus = "proposed"

@@ -16,6 +16,7 @@ from agent.incident import (
     Status,
     Usage,
 )
+from agent.windows import Window
 from tools.reading import Evidence
 
 Listener = Callable[[EventKind, dict[str, Any]], None]
@@ -49,6 +50,7 @@ class MemoryJournal:
         self._incident = incident.model_copy(deep=True)
         self._evidence: list[Evidence] = []
         self.pages: list[str] = []
+        self.frozen: list[Window] = []
         self._intents: dict[str, dict[str, Any]] = {}
         self._listener = listener
         self.ledger = MemoryLedger(self.add_usage)
@@ -148,6 +150,10 @@ class MemoryJournal:
     async def page(self, reason: str) -> None:
         """Keep it: nobody but this process is there to be called."""
         self.pages.append(reason)
+
+    async def freezes(self) -> list[Window]:
+        """Those a test declared: there is nobody else."""
+        return list(self.frozen)
 
     async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Tell the listener."""

@@ -140,6 +140,7 @@ def _previewed(
         approvals_required=approvals_required(
             remedy.risk, findings.context.target.environment, findings.context.policy
         ),
+        dry_run=findings.context.policy.dry_run,
         expires_at=datetime.now(UTC) + findings.context.policy.expires,
     )
 

@@ -21,7 +21,7 @@ async def roll_back(context: Context, action: Action) -> Action:
         connection = await context.open_for_remedies()
         action = await _prepare_undo(work, connection)
         args = await as_far_as_found(work.args, connection)
-        operation = await work.operation()
+        operation = await work.operation(undoing=True)
         undone = await work.remedy.undo(connection, args, captured(action), operation)
     except (Stopped, CommandFailure) as failure:
         return await save(

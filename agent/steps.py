@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict
 
 from langgraph.runtime import Runtime
@@ -20,6 +21,7 @@ from agent.claims import check
 from agent.context import Context, ReasonerUnavailable
 from agent.incident import Action, Culprit, Diagnosis, DiagnosisDraft, Incident, Usage
 from agent.planning import propose as propose_plan
+from agent.policy import waits
 from agent.rules import rank, said
 from agent.runbook import Library
 from agent.runbook_library import match
@@ -279,6 +281,8 @@ def conclude(incident: Incident) -> tuple[Literal["resolved", "needs_human"], st
         return "needs_human", f"an action ended as {', '.join(bad)}"
     if "verified" in ends:
         return "resolved", "an approved action was applied and verified on the live server"
+    if ends and any(action.dry_run for action in incident.plan.actions):
+        return "needs_human", "dry run: nothing is written from here; each action says what it saw"
     if ends:
         return "needs_human", f"every action ended as {' or '.join(sorted(set(ends)))}"
     if diagnosis is None or diagnosis.root_cause == "unknown":
@@ -290,8 +294,18 @@ def _decisions(incident: Incident) -> tuple[Action | None, list[Action]]:
     """The first action to work on, and those still waiting for people."""
     actions = [action for action in incident.plan.actions if action.executable]
     at_work = ("approved", "applying", "applied", "rolling_back")
-    approved = next((action for action in actions if action.status in at_work), None)
-    return approved, [action for action in actions if action.status == "proposed"]
+    now = datetime.now(UTC)
+    later = [action for action in actions if waits(action, now)]
+    # What was approved together is applied in order: behind one that waits, the others wait.
+    behind = {action.batch for action in later} - {""}
+    ready = (
+        action
+        for action in actions
+        if action.status in at_work
+        and (action.status != "approved" or (action not in later and action.batch not in behind))
+    )
+    approved = next(ready, None)
+    return approved, [action for action in actions if action.status == "proposed"] + later
 
 
 async def _action(state: State, context: Context) -> Action:

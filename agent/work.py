@@ -1,12 +1,14 @@
 """One action being carried out: what apply, verify and roll back have in common."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from agent.context import Context
 from agent.incident import Action, ActionStatus, TargetIdentity
+from agent.policy import Hold, held
 from agent.redaction import redact
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection, read_info
@@ -33,13 +35,20 @@ class Work:
     remedy: Remedy[Any]
     args: Arguments
 
-    async def operation(self) -> Operation:
-        """What the remedy has at hand while it writes; its progress is kept in the journal."""
+    async def operation(self, *, undoing: bool = False) -> Operation:
+        """What the remedy has at hand while it writes; its progress is kept in the journal.
+
+        An undo goes on to its end, whoever asked the remedy to stop and whatever is frozen since.
+        """
         action, journal = self.action, self.context.journal
         incident = await journal.incident()
 
         async def note(done: dict[str, Any]) -> str:
-            return await journal.note_progress(action.id, done)
+            stop = await journal.note_progress(action.id, done)
+            if undoing:
+                return ""
+            hold = None if stop else await hold_on(self.context, action)
+            return hold.reason if hold else stop
 
         return Operation(
             id=f"{incident.id}-{incident.attempt}-{action.id}",
@@ -47,6 +56,18 @@ class Work:
             backups=self.context.backups,
             resize_hook=self.context.resize_hook,
         )
+
+
+async def hold_on(context: Context, action: Action) -> Hold | None:
+    """Must it wait now: for a freeze to end, or a maintenance window to begin?"""
+    return held(
+        action,
+        context.target.name,
+        context.target.environment,
+        datetime.now(UTC),
+        policy=context.policy,
+        freezes=await context.journal.freezes(),
+    )
 
 
 async def identify(connection: Connection) -> TargetIdentity:

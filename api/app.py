@@ -13,6 +13,7 @@ from api import (
     catalogues,
     chat,
     events,
+    freezes,
     health,
     incidents,
     logs,
@@ -78,7 +79,7 @@ def create_app(
     app.add_middleware(BodyLimit)
     app.add_middleware(Observed)
     for router in (
-        intake.router, incidents.router, actions.router, events.router, chat.router,
+        intake.router, incidents.router, actions.router, freezes.router, events.router, chat.router,
         catalogues.router, recordings.router, transcripts.router,
     ):  # fmt: skip
         app.include_router(router, responses=_ERRORS)

@@ -50,7 +50,7 @@ class Tokens:
 def _person(entry: TokenEntry | SourceEntry) -> Person:
     if isinstance(entry, SourceEntry):
         return Person(entry.name, "source", source=entry.kind)
-    return Person(entry.name, entry.role)
+    return Person(entry.who, entry.role)
 
 
 def who(

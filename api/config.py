@@ -1,30 +1,22 @@
 """The entries of the YAML file that REDIS_ONCALL_CONFIG names. Errors never repeat a value."""
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from agent.context import Target
-from agent.incident import Risk, Role
-from agent.policy import Policy, Rule, is_production
+from agent.incident import Role
+from agent.policy import POLICY, Policy
+from api.entries import Duration, Entry, Name
+from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.model_settings import ModelEntry
 
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2,
           "g": 1000**3, "gb": 1024**3}  # fmt: skip
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 SourceKind = Literal["alertmanager", "grafana", "generic"]
 
 
@@ -35,17 +27,6 @@ def _bytes(value: Any) -> Any:
     if match is None:
         raise ValueError("a size in bytes is expected, such as 536870912 or 512mb")
     return int(match[1]) * _UNITS[match[2]]
-
-
-def _duration(value: Any) -> Any:
-    match = re.fullmatch(r"\s*(\d{1,6})\s*([mhd])\s*", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("a time is expected, such as 30m, 24h or 7d")
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -65,15 +46,8 @@ def check_port(url: str) -> None:
         raise ValueError(because) from None
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), BeforeValidator(lambda v: str(v).lower())]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
-
-
-class Entry(BaseModel):
-    """Frozen, and strict about names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class TargetEntry(Entry):
@@ -107,6 +81,13 @@ class TokenEntry(Entry):
     sha256: Sha256
     id: str | None = None
     """The token's public id, the middle part of `roc_<id>_<secret>`."""
+    person: Name | None = None
+    """Whose it is, where one person has several; None: whoever has its name."""
+
+    @property
+    def who(self) -> str:
+        """The person, as approvals and the audit trail name them."""
+        return self.person or self.name
 
 
 class SourceEntry(Entry):
@@ -118,42 +99,14 @@ class SourceEntry(Entry):
     id: str | None = None
 
 
-class RuleEntry(Entry):
-    """What it takes to approve actions of a risk in an environment."""
-
-    risk: Annotated[list[Risk], Field(min_length=1), BeforeValidator(_listed)]
-    environment: Name | None = None
-    """`production`: whatever counts as production. None: every environment."""
-    role: Literal["responder", "approver", "admin"]
-    approvals: int = Field(default=1, ge=1, le=9)
-
-    def rules(self) -> Iterator[Rule]:
-        """As rows of the agent's table."""
-        name = self.environment.lower() if self.environment else None
-        exact = None if name == "production" else name
-        for production in (True, False) if name is None else (is_production(name),):
-            yield Rule(frozenset(self.risk), production, self.role, self.approvals, exact)
-
-
-class PolicyEntry(Entry):
-    """Rules that are tried before the built-in ones, and how long an action can be approved."""
-
-    rules: list[RuleEntry] = Field(default_factory=list)
-    expires: Annotated[
-        timedelta,
-        Field(ge=timedelta(minutes=1), le=timedelta(days=30)),
-        BeforeValidator(_duration),
-    ] = Policy().expires
-
-
 class BackupsEntry(Entry):
     """Where remedies keep what they remove, for how long, and how much of it."""
 
     folder: Path | None = None
     """None: `backups` in the data folder."""
-    keep: Annotated[
-        timedelta, Field(ge=timedelta(hours=1), le=timedelta(days=365)), BeforeValidator(_duration)
-    ] = timedelta(days=7)
+    keep: Annotated[Duration, Field(ge=timedelta(hours=1), le=timedelta(days=365))] = timedelta(
+        days=7
+    )
     most_bytes: Annotated[int, Field(ge=1024**2), BeforeValidator(_bytes)] = 10 * 1024**3
 
 
@@ -164,6 +117,13 @@ class Config(Entry):
     tokens: list[TokenEntry] = Field(default_factory=list)
     sources: list[SourceEntry] = Field(default_factory=list)
     policy: PolicyEntry = PolicyEntry()
+    freezes: list[WindowEntry] = Field(default_factory=list)
+    """When nothing is changed."""
+    maintenance: list[WindowEntry] = Field(default_factory=list)
+    """When rows of the policy with `only_in_window` let something be changed."""
+    mode: Literal["live", "dry_run"] = "live"
+    """dry_run: everything but the writing."""
+    pages: PagesEntry = PagesEntry()
     runbooks: list[Path] = Field(default_factory=list)
     model: ModelEntry = ModelEntry()
     backups: BackupsEntry = BackupsEntry()
@@ -173,7 +133,42 @@ class Config(Entry):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         for field in ("targets", "tokens", "sources"):
-            names = [entry.name for entry in getattr(self, field)]
+            names = [entry.name.casefold() for entry in getattr(self, field)]
             if doubles := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{field}: the name {doubles[0]} is used twice; choose another")
         return self
+
+    @model_validator(mode="after")
+    def _windows_are_about_something(self) -> Self:
+        """A freeze of a target that is spelt otherwise would freeze nothing."""
+        targets = {target.name for target in self.targets}
+        environments = {target.environment.lower() for target in self.targets} | {"production"}
+        for field in ("freezes", "maintenance"):
+            for place, entry in enumerate(getattr(self, field)):
+                where = f"{field}.{place}"
+                if unknown := sorted(set(entry.targets) - targets):
+                    raise ValueError(f"{where}.targets: {unknown[0]} is not a configured target")
+                if unknown := sorted({e.lower() for e in entry.environments} - environments):
+                    raise ValueError(f"{where}.environments: no target is in {unknown[0]}")
+        return self
+
+    def in_force(self, *, dry_run: bool) -> Policy:
+        """The file's rules and then the built-in ones, who has a token, and when nothing changes.
+
+        Of a person with several tokens the highest role counts.
+        """
+        ranks = {role: rank for rank, role in enumerate(get_args(Role))}
+        people: dict[str, Role] = {}
+        for token in self.tokens:
+            if token.role != "source":
+                known = people.get(token.who.casefold(), token.role)
+                people[token.who.casefold()] = max(known, token.role, key=ranks.__getitem__)
+        return Policy(
+            (*(rule for entry in self.policy.rules for rule in entry.rules()), *POLICY),
+            self.policy.expires,
+            freezes=tuple(entry.window() for entry in self.freezes),
+            maintenance=tuple(entry.window() for entry in self.maintenance),
+            people=people or None,
+            automatic=self.policy.automatic.limits(),
+            dry_run=dry_run or self.mode == "dry_run",
+        )

@@ -18,8 +18,9 @@ from pydantic import (
 )
 
 from agent.context import Target
-from agent.policy import POLICY, Policy
-from api.config import Config, Entry, SourceEntry, TokenEntry, check_port
+from agent.policy import Policy
+from api.config import Config, SourceEntry, TokenEntry, check_port
+from api.entries import Entry
 from api.model_settings import where
 from tools.connection import display_url
 
@@ -50,6 +51,8 @@ class Settings(Entry):
     port: int = Field(default=8321, ge=0, le=65535)
     workers: int = Field(default=4, ge=1, le=64)
     """Investigations at a time, in one process."""
+    dry_run: bool = False
+    """Nothing is ever written, whatever the file says."""
     token: SecretStr | None = None
     """What the command line authenticates with."""
     service_url: str = "http://127.0.0.1:8321"
@@ -94,9 +97,8 @@ class Settings(Entry):
 
     @property
     def policy(self) -> Policy:
-        """Who may approve what: the file's rules, then the built-in ones."""
-        own = (rule for entry in self.config.policy.rules for rule in entry.rules())
-        return Policy((*own, *POLICY), self.config.policy.expires)
+        """Who may approve what and when; whether anything is written at all."""
+        return self.config.in_force(dry_run=self.dry_run)
 
     @property
     def shown_database(self) -> str:
@@ -148,6 +150,7 @@ ENVIRONMENT = {
     "host": "REDIS_ONCALL_HOST",
     "port": "REDIS_ONCALL_PORT",
     "workers": "REDIS_ONCALL_WORKERS",
+    "dry_run": "REDIS_ONCALL_DRY_RUN",
     "token": "REDIS_ONCALL_TOKEN",
     "service_url": "REDIS_ONCALL_URL",
     "key": "REDIS_ONCALL_KEY",

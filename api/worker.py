@@ -23,19 +23,22 @@ from agent.context import Context, Target
 from agent.incident import Incident
 from agent.runbook import Library
 from api import logs, metrics, recorder
-from api.backups import backup_folder
 from api.queue import Queue, open_queue, working
 from api.settings import Settings
 from api.store import decisions, incidents
 from api.store.database import Database, database_url
-from api.store.journal import SqlJournal, Superseded
+from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.leases import HEARTBEAT_SECONDS, Lease, LeaseLost, acquire, release, renew
 from api.store.migrate import migrate, open_checkpoints
 from api.store.tables import IncidentRow
-from tools.connection import open_for_reading, open_for_remedies
+from tools.connection import (
+    CommandFailure,
+    Connection,
+    open_for_reading,
+    open_for_remedies,
+)
 
 SWEEP_SECONDS = 2.0
-SWEEP_BACKUPS_SECONDS = 600.0
 NUDGE_AGAIN_SECONDS = 5.0
 MOST_IDLE_RUNS = 5
 """Runs without progress before an incident is handed to a person."""
@@ -59,8 +62,6 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.targets = {target.name: target for target in self.settings.agent_targets()}
-        self.backups = backup_folder(self.settings)
-        self._backups_swept = -math.inf
         self._nudged: dict[str, float] = {}
         self.holder += f":{secrets.token_hex(4)}"
 
@@ -71,8 +72,8 @@ class Worker:
                 await self._advance(incident_id)
             except LeaseLost:
                 log.warning("lease_lost")
-            except Superseded:
-                log.info("superseded")
+            except (Superseded, ActionMoved) as moved:
+                log.info("superseded", by=str(moved))
             except incidents.NoSuchIncident:
                 log.warning("no_such_incident")
 
@@ -112,7 +113,7 @@ class Worker:
         try:
             with metrics.RUN_SECONDS.time():
                 await self._run(target, journal, incident, lease)
-        except (LeaseLost, Superseded):
+        except (LeaseLost, Superseded, ActionMoved):
             raise
         except Exception as error:
             # The run is at fault, not the incident: the sweeper tries again, a bounded number
@@ -135,13 +136,12 @@ class Worker:
         context = Context(
             target=target,
             connection=recording or connection,
-            open_for_remedies=lambda: open_for_remedies(target.remedy_url),
+            open_for_remedies=lambda: self._open_for_remedies(target),
             journal=journal,
             library=self.library,
             rules=rules,
             model=model,
             policy=self.settings.policy,
-            backups=self.backups,
         )
         run = asyncio.ensure_future(self.run_graph(context, incident))
         heart = asyncio.create_task(self._beat(lease))
@@ -157,6 +157,13 @@ class Worker:
                 task.cancel()
             await asyncio.gather(run, heart, return_exceptions=True)
             await connection.close()
+
+    async def _open_for_remedies(self, target: Target) -> Connection:
+        if self.settings.policy.dry_run:
+            raise CommandFailure(
+                "refused", "opening a connection to write", "dry run: nothing is written"
+            )
+        return await open_for_remedies(target.remedy_url)
 
     async def _beat(self, lease: Lease) -> None:
         while True:
@@ -185,10 +192,6 @@ class Worker:
         self._nudged = {known: self._nudged.get(known, -math.inf) for known in found}
         self._nudged |= dict.fromkeys(due, time.monotonic())
         await self.queue.nudge(*due)
-        if time.monotonic() - self._backups_swept > SWEEP_BACKUPS_SECONDS:
-            self._backups_swept = time.monotonic()
-            if gone := await asyncio.to_thread(self.backups.sweep):
-                log.info("backups_expired", deleted=gone)
 
     async def sweep_forever(self) -> None:
         """Every few seconds; the database being away for a while is survived."""

@@ -1,19 +1,25 @@
-"""What people decide about an action: approve, reject, or let it expire."""
+"""What people decide about actions: approve, reject, stop, or let them expire."""
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Action
-from api.store import audit, incidents
+from agent.policy import spoken_time, waits
+from api.store import audit, incidents, pages
 from api.store.audit import Person
 from api.store.events import publish
+from api.store.judge import Judge
 from api.store.tables import ActionRow, DecisionRow, IncidentRow
 
-Enough = Callable[[Action], bool]
-"""Do the approvals of this action suffice?"""
+ENDED_BADLY = ("rejected", "lapsed", "rolled_back", "rollback_failed", "outcome_unknown", "failed")
+"""What stops the rest of those that were approved together."""
+FOR_A_PERSON = ("rollback_failed", "outcome_unknown")
+"""Ends that nobody may sleep through."""
 
 
 class NoSuchAction(LookupError):
@@ -24,70 +30,232 @@ class Stale(Exception):
     """What was decided upon is not what the plan holds now, or is decided already."""
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Exactly what was shown."""
+
+    action_id: str
+    fingerprint: str
+
+
 async def find(session: AsyncSession, row: IncidentRow, action_id: str) -> tuple[ActionRow, Action]:
     """The action of the current plan. Raises NoSuchAction."""
     kept = await session.get(ActionRow, (row.id, row.attempt, action_id), with_for_update=True)
     if kept is None:
         raise NoSuchAction(action_id)
-    actions = (await incidents.load_actions(session, [row.id]))[row.id, row.attempt]
-    return kept, next(action for action in actions if action.id == action_id)
+    return kept, next(action for action in await _plan(session, row) if action.id == action_id)
 
 
-async def decide(
+async def approve(
     session: AsyncSession,
     row: IncidentRow,
-    action_id: str,
+    choices: Sequence[Choice],
     who: Person,
-    *,
-    approves: bool,
-    fingerprint: str,
     comment: str,
-    enough: Enough,
+    judge: Judge,
+    *,
+    break_glass: bool = False,
+) -> list[Action]:
+    """Keep one person's yes to each, or to none. The same again changes nothing.
+
+    Several belong together: in the order of the plan, and only while all end well. Raises
+    NoSuchAction, Stale.
+    """
+    changed = [
+        choice.action_id
+        for choice in choices
+        if await _say(session, row, choice, who, comment, judge, break_glass=break_glass)
+    ]
+    if len(choices) > 1:
+        await _bind_together(session, row, [choice.action_id for choice in choices])
+    await _let_go_on(session, row, {choice.action_id for choice in choices}, judge)
+    actions = {action.id: action for action in await _plan(session, row)}
+    for action_id in changed:
+        action = actions[action_id]
+        incidents.touch(row)
+        await publish(session, row, "action", action.model_dump(mode="json"))
+        what = "break_glass" if break_glass else "approve"
+        await audit.note(session, who, what, row.id, action=action_id,
+                         fingerprint=action.fingerprint, comment=comment)  # fmt: skip
+        if break_glass:
+            alone = f"break-glass: {who.name} approved {action_id} ({action.title}) alone"
+            await pages.call(session, f"{alone}: {comment}", judge.at, row)
+    return [actions[choice.action_id] for choice in choices]
+
+
+async def reject(
+    session: AsyncSession, row: IncidentRow, choice: Choice, who: Person, comment: str, at: datetime
 ) -> Action:
-    """Keep one person's decision. The same again changes nothing; another one is Stale."""
-    kept, action = await find(session, row, action_id)
-    if fingerprint != kept.fingerprint:
-        raise Stale("the fingerprint is not that of the action in the current plan")
-    mine = await session.get(DecisionRow, (row.id, row.attempt, action_id, who.name))
+    """Keep one person's no, also to what is approved for later. Raises NoSuchAction, Stale."""
+    kept, action = await _shown(session, row, choice)
+    mine = await session.get(DecisionRow, (row.id, row.attempt, action.id, who.name))
     if mine is not None:
-        if mine.approves == approves:
+        if not mine.approves:
             return action
-        raise Stale(f"you have already {'approved' if mine.approves else 'rejected'} it")
-    _must_be_open(kept, incidents.now())
-    session.add(
-        DecisionRow(
-            incident_id=row.id,
-            attempt=row.attempt,
-            action_id=action_id,
-            by=who.name,
-            fingerprint=fingerprint,
-            role=who.role,
-            approves=approves,
-            comment=comment,
-            at=incidents.now(),
-        )
-    )
-    await session.flush()
-    _, action = await find(session, row, action_id)
-    if not approves:
-        _set(kept, "rejected", comment)
-    elif enough(action):
-        _set(kept, "approved", "")
-    _, action = await find(session, row, action_id)
+        raise Stale("you have already approved it")
+    _must_be_open(kept, at, or_waiting=True)
+    session.add(_decision(row, choice, who, comment, at, approves=False))
+    await end_action(session, row, kept, "rejected", comment)
     incidents.touch(row)
+    _, action = await find(session, row, action.id)
     await publish(session, row, "action", action.model_dump(mode="json"))
-    await audit.note(session, who, "approve" if approves else "reject", row.id, action=action_id,
-                     fingerprint=fingerprint, comment=comment)  # fmt: skip
+    await audit.note(session, who, "reject", row.id, action=action.id,
+                     fingerprint=choice.fingerprint, comment=comment)  # fmt: skip
     return action
 
 
-def _must_be_open(kept: ActionRow, at: datetime) -> None:
+async def stop(
+    session: AsyncSession, row: IncidentRow, action_id: str, who: Person, comment: str
+) -> Action:
+    """Approved and not begun: it lapses. Under way: it ends after its present batch.
+
+    The same again changes nothing. Raises NoSuchAction, Stale.
+    """
+    kept, action = await find(session, row, action_id)
+    if kept.stop_requested:
+        return action
+    if kept.status not in ("approved", "applying"):
+        raise Stale(_NOT_TO_STOP.get(kept.status, f"it is already {kept.status}"))
+    kept.stop_requested = f"stopped by {who.name}" + (f": {comment}" if comment else "")
+    if kept.status == "approved":
+        await end_action(session, row, kept, "lapsed", kept.stop_requested)
+    incidents.touch(row)
+    await session.flush()
+    _, action = await find(session, row, action_id)
+    await publish(session, row, "action", action.model_dump(mode="json"))
+    await audit.note(session, who, "stop", row.id, action=action_id, comment=comment)
+    return action
+
+
+_NOT_TO_STOP = {
+    "proposed": "nobody approved it yet: reject it instead",
+    "applied": "it is applied and being verified; what does not help is undone",
+    "rolling_back": "it is being undone, and an undo is not stopped",
+}
+
+
+async def _say(
+    session: AsyncSession,
+    row: IncidentRow,
+    choice: Choice,
+    who: Person,
+    comment: str,
+    judge: Judge,
+    *,
+    break_glass: bool,
+) -> bool:
+    """One yes; False: it was said before."""
+    kept, action = await _shown(session, row, choice)
+    mine = await session.get(DecisionRow, (row.id, row.attempt, action.id, who.name))
+    if mine is not None and not mine.approves:
+        raise Stale("you have already rejected it")
+    if mine is not None and (mine.break_glass or not break_glass):
+        return False
+    _must_be_open(kept, judge.at, or_waiting=break_glass)
+    if not break_glass:
+        _must_be_possible_in_time(action, judge)
+    if mine is not None:
+        mine.break_glass, mine.role, mine.comment, mine.at = True, who.role, comment, judge.at
+    else:
+        session.add(
+            _decision(row, choice, who, comment, judge.at, approves=True, break_glass=break_glass)
+        )
+    if break_glass and kept.status == "approved":
+        _set(kept, "approved", "")
+        kept.not_before = None
+    await session.flush()
+    return True
+
+
+async def _shown(
+    session: AsyncSession, row: IncidentRow, choice: Choice
+) -> tuple[ActionRow, Action]:
+    kept, action = await find(session, row, choice.action_id)
+    if choice.fingerprint != kept.fingerprint:
+        raise Stale("the fingerprint is not that of the action in the current plan")
+    return kept, action
+
+
+def _decision(
+    row: IncidentRow,
+    choice: Choice,
+    who: Person,
+    comment: str,
+    at: datetime,
+    *,
+    approves: bool,
+    break_glass: bool = False,
+) -> DecisionRow:
+    return DecisionRow(
+        incident_id=row.id,
+        attempt=row.attempt,
+        action_id=choice.action_id,
+        by=who.name,
+        fingerprint=choice.fingerprint,
+        role=who.role,
+        approves=approves,
+        break_glass=break_glass,
+        cause="",
+        comment=comment,
+        at=at,
+    )
+
+
+def _must_be_open(kept: ActionRow, at: datetime, *, or_waiting: bool = False) -> None:
     if not kept.executable:
         raise Stale("it is advice: a person carries it out, nothing here is approved")
-    if kept.status != "proposed":
+    if kept.status != "proposed" and not (or_waiting and waits(kept, at)):
         raise Stale(f"it is already {kept.status}")
     if kept.expires_at is not None and kept.expires_at <= at:
         raise Stale(f"the time to approve it ended at {kept.expires_at.isoformat()}")
+
+
+def _must_be_possible_in_time(action: Action, judge: Judge) -> None:
+    hold = judge.hold(action)
+    if hold is None or action.expires_at is None:
+        return
+    if hold.until is None or hold.until >= action.expires_at:
+        raise Stale(
+            f"{hold.reason}; the approval would expire before, at "
+            f"{spoken_time(action.expires_at)}: investigate again then, or an admin breaks the "
+            "glass"
+        )
+
+
+async def _bind_together(session: AsyncSession, row: IncidentRow, ids: Sequence[str]) -> None:
+    """One batch; of what is already in one, that one."""
+    rows = [await session.get_one(ActionRow, (row.id, row.attempt, name)) for name in ids]
+    batch = next((kept.batch for kept in rows if kept.batch), secrets.token_hex(4))
+    for kept in rows:
+        kept.batch = kept.batch or batch
+    await session.flush()
+
+
+async def _let_go_on(
+    session: AsyncSession, row: IncidentRow, decided: set[str], judge: Judge
+) -> None:
+    """Approve what has enough approvals; in a batch, not before those of it that come first."""
+    plan = [action for action in await _plan(session, row) if action.executable]
+    batches = {action.batch for action in plan if action.id in decided and action.batch}
+    blocked: set[str] = set()
+    later: dict[str, datetime] = {}
+    for action in plan:
+        batch = action.batch
+        if action.id not in decided and batch not in batches:
+            continue
+        kept = await session.get_one(ActionRow, (row.id, row.attempt, action.id))
+        if kept.status == "proposed":
+            if batch in blocked or not judge.enough(action):
+                blocked |= {batch} - {""}
+                continue
+            hold = judge.hold(action)
+            _set(kept, "approved", f"waits: {hold.reason}" if hold else "")
+            kept.not_before = hold.until if hold else None
+            if batch in later:
+                kept.not_before = max(later[batch], kept.not_before or later[batch])
+        if batch and kept.status == "approved" and kept.not_before is not None:
+            later[batch] = kept.not_before
+    await session.flush()
 
 
 def _set(kept: ActionRow, status: str, comment: str) -> None:
@@ -95,20 +263,80 @@ def _set(kept: ActionRow, status: str, comment: str) -> None:
     kept.body = {**kept.body, "status": status, "comment": comment}
 
 
+async def put_off(session: AsyncSession, kept: ActionRow, until: datetime | None) -> None:
+    """An approved action waits until then; those of its batch that come after it do, too."""
+    kept.not_before = until
+    if until is None or not kept.batch or kept.status != "approved":
+        return
+    await session.execute(
+        update(ActionRow)
+        .where(
+            ActionRow.incident_id == kept.incident_id,
+            ActionRow.attempt == kept.attempt,
+            ActionRow.batch == kept.batch,
+            ActionRow.position > kept.position,
+            ActionRow.status == "approved",
+        )
+        .values(not_before=until)
+    )
+
+
+async def end_action(
+    session: AsyncSession, row: IncidentRow, kept: ActionRow, status: str, comment: str
+) -> None:
+    """Another last status; those approved together with it go no further."""
+    _set(kept, status, comment)
+    await session.flush()
+    await after_its_end(session, row, kept)
+
+
+async def after_its_end(session: AsyncSession, row: IncidentRow, kept: ActionRow) -> None:
+    """What follows from an action's new status: its batch stops, and people are called."""
+    if kept.status in FOR_A_PERSON:
+        why = str(kept.body.get("comment", ""))
+        said = f"{kept.id} ({kept.body.get('title', kept.id)}) ended as {kept.status}: {why}"
+        await pages.call(session, said, incidents.now(), row)
+    if not kept.batch or kept.status not in ENDED_BADLY:
+        return
+    rest = await session.scalars(
+        select(ActionRow)
+        .where(
+            ActionRow.incident_id == kept.incident_id,
+            ActionRow.attempt == kept.attempt,
+            ActionRow.batch == kept.batch,
+            ActionRow.status.in_(("proposed", "approved")),
+        )
+        .order_by(ActionRow.position)
+        .with_for_update()
+    )
+    for other in rest.all():
+        ended = kept.status.replace("_", " ")
+        _set(other, "lapsed", f"{kept.id}, approved together with it, ended as {ended}")
+        if kept.attempt == row.attempt:
+            await publish(session, row, "action", other.body)
+
+
 async def expire(session: AsyncSession, limit: int = 100) -> list[str]:
-    """Lapse the actions whose time to approve has passed; the incidents they belong to."""
+    """Lapse the actions whose time has passed; the incidents they belong to."""
+    now = incidents.now()
     due = (
         await session.execute(
-            select(ActionRow.incident_id, ActionRow.attempt, ActionRow.id)
-            .where(ActionRow.status == "proposed", ActionRow.expires_at <= incidents.now())
+            select(ActionRow.incident_id, ActionRow.attempt, ActionRow.id, ActionRow.status)
+            .where(ActionRow.status.in_(("proposed", "approved")), ActionRow.expires_at <= now)
             .order_by(ActionRow.incident_id, ActionRow.position)
             .limit(limit)
         )
     ).all()
-    for incident_id, attempt, action_id in due:
+    for incident_id, attempt, action_id, status in due:
         row = await incidents.lock(session, incident_id)
-        await _lapse(session, row, attempt, action_id, "nobody approved it in time")
-    return sorted({incident_id for incident_id, _, _ in due})
+        because = "nobody approved it in time"
+        if status == "approved":
+            because = "it was approved, and could not be applied in time"
+        await _lapse(session, row, attempt, action_id, because)
+        if row.severity == "critical" and attempt == row.attempt:
+            said = "critical, and what was proposed lapsed: " + because
+            await pages.call(session, said, now, row)
+    return sorted({incident_id for incident_id, *_ in due})
 
 
 async def give_up(session: AsyncSession, row: IncidentRow, because: str) -> None:
@@ -116,7 +344,7 @@ async def give_up(session: AsyncSession, row: IncidentRow, because: str) -> None
     await lapse_all(session, row, because)
     for action_id in await _ids(session, row, ("applying", "applied", "rolling_back")):
         kept = await session.get_one(ActionRow, (row.id, row.attempt, action_id))
-        _set(kept, "outcome_unknown", because)
+        await end_action(session, row, kept, "outcome_unknown", because)
         await publish(session, row, "action", kept.body)
 
 
@@ -127,8 +355,17 @@ async def lapse_all(session: AsyncSession, row: IncidentRow, because: str) -> No
 
 
 async def at_work(session: AsyncSession, row: IncidentRow) -> bool:
-    """Is an approved action being carried out?"""
-    return bool(await _ids(session, row, incidents.AT_WORK))
+    """Is an approved action being carried out? One that waits for its time is not."""
+    now = incidents.now()
+    return any(
+        action.status in incidents.AT_WORK
+        for action in await _plan(session, row)
+        if action.executable and not waits(action, now)
+    )
+
+
+async def _plan(session: AsyncSession, row: IncidentRow) -> list[Action]:
+    return (await incidents.load_actions(session, [row.id]))[row.id, row.attempt]
 
 
 async def _ids(session: AsyncSession, row: IncidentRow, statuses: tuple[str, ...]) -> list[str]:
@@ -150,7 +387,7 @@ async def _lapse(
     kept = await session.get_one(ActionRow, (row.id, attempt, action_id), with_for_update=True)
     if kept.status not in ("proposed", "approved"):
         return
-    _set(kept, "lapsed", because)
+    await end_action(session, row, kept, "lapsed", because)
     incidents.touch(row)
     if attempt == row.attempt:
         await publish(session, row, "action", kept.body)

@@ -185,14 +185,20 @@ async def unfinished(session: AsyncSession, clock: float, limit: int = 200) -> l
 
 
 def has_work() -> Any:
-    """Condition: a run would get on with it. At the gate: decided, or nothing left to decide."""
+    """Condition: a run would get on with it. At the gate: decided, or nothing left to decide.
+
+    What is approved for later has to wait like what nobody has decided upon.
+    """
     mine = and_(
         ActionRow.incident_id == IncidentRow.id,
         ActionRow.attempt == IncidentRow.attempt,
         ActionRow.executable.is_(True),
     )
-    at_work = exists().where(mine, ActionRow.status.in_(AT_WORK))
-    waiting = exists().where(mine, ActionRow.status == "proposed")
+    later = and_(ActionRow.status == "approved", ActionRow.not_before > now())
+    at_work = exists().where(
+        mine, ActionRow.status.in_(AT_WORK), or_(~later, ActionRow.not_before.is_(None))
+    )
+    waiting = exists().where(mine, or_(ActionRow.status == "proposed", later))
     at_gate = IncidentRow.status == "awaiting_approval"
     return or_(IncidentRow.status.in_(UNFINISHED), and_(at_gate, or_(at_work, ~waiting)))
 
@@ -305,11 +311,23 @@ def to_action(row: ActionRow, decisions: Sequence[DecisionRow]) -> Action:
     """The action as the API shows it."""
     valid = [decision for decision in decisions if decision.fingerprint == row.fingerprint]
     approvals = [
-        {"by": d.by, "role": d.role, "at": d.at, "comment": d.comment} for d in valid if d.approves
-    ]
+        {
+            "by": d.by, "role": d.role, "at": d.at, "comment": d.comment,
+            "break_glass": d.break_glass,
+        }
+        for d in valid if d.approves
+    ]  # fmt: skip
     rejected_by = next((d.by for d in valid if not d.approves), None)
     return Action.model_validate(
-        {**row.body, "status": row.status, "approvals": approvals, "rejected_by": rejected_by}
+        {
+            **row.body,
+            "status": row.status,
+            "approvals": approvals,
+            "rejected_by": rejected_by,
+            "not_before": row.not_before,
+            "batch": row.batch,
+            "stop_requested": row.stop_requested,
+        }
     )
 
 

@@ -20,15 +20,16 @@ from agent.incident import (
     Status,
     Usage,
 )
-from api.store import decisions, incidents
+from agent.windows import Window
+from api.store import decisions, freezes, incidents, pages
 from api.store.database import Database
 from api.store.events import publish
 from api.store.exchanges import SqlLedger
 from api.store.leases import Lease, assert_held
-from api.store.tables import ActionRow, EvidenceRow, IncidentRow, IntentRow, PageRow
+from api.store.tables import ActionRow, EvidenceRow, IncidentRow, IntentRow
 from tools.reading import Evidence
 
-_PEOPLES = {"approvals", "rejected_by"}
+_PEOPLES = {"approvals", "rejected_by", "batch", "stop_requested", "not_before"}
 """What people decided has its own table; a run never writes it."""
 
 
@@ -168,14 +169,16 @@ class SqlJournal:
             )
             if kept is None or kept.fingerprint != action.fingerprint:
                 raise ActionMoved(f"{action.id} of {row.id} is not what the run read")
-            if kept.status == "rejected" and action.status != "rejected":
-                raise ActionMoved(f"{action.id} of {row.id} was rejected meanwhile")
+            _must_not_have_moved(kept, action)
             body = action.model_dump(mode="json", exclude=_PEOPLES)
-            if kept.body == body and kept.status == action.status:
+            same = kept.body == body and kept.status == action.status
+            if same and kept.not_before == action.not_before:
                 return
             kept.body, kept.status, kept.expires_at = body, action.status, action.expires_at
+            await decisions.put_off(session, kept, action.not_before)
             incidents.touch(row)
             await publish(session, row, "action", action.model_dump(mode="json"))
+            await decisions.after_its_end(session, row, kept)
 
     async def add_usage(self, usage: Usage) -> None:
         """Add to what the incident has cost."""
@@ -220,7 +223,12 @@ class SqlJournal:
     async def page(self, reason: str) -> None:
         """Call people: sent by whoever sends pages, also after a crash."""
         async with self._writing() as (session, row):
-            session.add(PageRow(incident_id=row.id, reason=reason, at=incidents.now()))
+            await pages.call(session, reason, incidents.now(), row)
+
+    async def freezes(self) -> list[Window]:
+        """What people froze here."""
+        async with self._database.reading() as session:
+            return await freezes.about(session, self._lease.target, incidents.now())
 
     async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
         """What came of the intent."""
@@ -282,6 +290,14 @@ def to_evidence(row: EvidenceRow) -> Evidence:
         node=row.node,
         summary=row.summary,
     )
+
+
+def _must_not_have_moved(kept: ActionRow, action: Action) -> None:
+    """What people ended meanwhile stays ended, and an approval starts one application only."""
+    if kept.status in ("rejected", "lapsed") and action.status != kept.status:
+        raise ActionMoved(f"{action.id} was {kept.status} meanwhile")
+    if action.status == "applying" and kept.status not in ("approved", "applying"):
+        raise ActionMoved(f"{action.id} is {kept.status}: its approval is used up")
 
 
 def _action_row(row: IncidentRow, position: int, action: Action) -> ActionRow:

@@ -148,6 +148,10 @@ class ActionRow(Table):
     stop_requested: Mapped[str] = mapped_column(default="")
     """Why a person wants a remedy of many batches to stop after the present one."""
     expires_at: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
+    """Approved, and waiting for a freeze to end or a window to begin."""
+    batch: Mapped[str] = mapped_column(String(64), default="")
+    """Of those approved together; empty: alone."""
     body: Mapped[dict[str, Any]]
 
 
@@ -165,8 +169,11 @@ class DecisionRow(Table):
     fingerprint: Mapped[str] = mapped_column(String(64))
     role: Mapped[str] = mapped_column(String(32))
     approves: Mapped[bool]
+    break_glass: Mapped[bool] = mapped_column(default=False)
+    cause: Mapped[str] = mapped_column(default="")
+    """The root cause for which the policy itself approved; empty: a person decided."""
     comment: Mapped[str]
-    at: Mapped[datetime]
+    at: Mapped[datetime] = mapped_column(index=True)
 
 
 class IntentRow(Table):
@@ -312,7 +319,30 @@ class PageRow(Table):
     reason: Mapped[str]
     at: Mapped[datetime]
     sent_at: Mapped[datetime | None] = mapped_column(index=True)
+    """When everybody had it, or when it was given up."""
     tries: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime]
+    """Not to be tried before: whoever tries moves it on first."""
+    delivered: Mapped[list[Any]] = mapped_column(default=list)
+    """Marks of the addresses that have it."""
+    failure: Mapped[str] = mapped_column(default="")
+    """Why it was given up."""
+
+
+class FreezeRow(Table):
+    """Nothing is changed: declared by a person, beside the configured ones."""
+
+    __tablename__ = "freezes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target: Mapped[str | None] = mapped_column(String(200))
+    """None: every target."""
+    reason: Mapped[str]
+    by: Mapped[str]
+    at: Mapped[datetime]
+    until: Mapped[datetime] = mapped_column(index=True)
+    """A thaw moves it to that moment."""
+    thawed_by: Mapped[str] = mapped_column(default="")
 
 
 class SampleRow(Table):

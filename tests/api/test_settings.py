@@ -9,15 +9,21 @@ import yaml
 from pydantic import BaseModel
 
 from agent.policy import NOT_PRODUCTION
-from api.config import BackupsEntry, Config, PolicyEntry, SourceEntry, TargetEntry, TokenEntry
+from api.config import BackupsEntry, Config, SourceEntry, TargetEntry, TokenEntry
+from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.model_settings import ModelEntry, where
 from api.settings import ENVIRONMENT, Settings, SettingsError, load_settings
 
 SHA = "a" * 64
 ENTRIES: dict[str, type[BaseModel]] = {
     "targets": TargetEntry, "tokens": TokenEntry, "sources": SourceEntry, "policy": PolicyEntry,
-    "model": ModelEntry, "backups": BackupsEntry,
+    "model": ModelEntry, "backups": BackupsEntry, "freezes": WindowEntry,
+    "maintenance": WindowEntry, "pages": PagesEntry,
 }  # fmt: skip
+
+
+def names_of(entry: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in entry.model_fields.items()]
 
 
 def load(tmp_path: Path, config: object = None, **environment: str) -> Settings:
@@ -142,7 +148,7 @@ def test_the_readme_has_every_variable_and_every_key() -> None:
     keys = {
         f"{section}.{name}" if section in ENTRIES else section
         for section in Config.model_fields
-        for name in (ENTRIES[section].model_fields if section in ENTRIES else [section])
+        for name in (names_of(ENTRIES[section]) if section in ENTRIES else [section])
     }
     assert rows - variables == keys
     told = [f"default port {Settings.model_fields['port'].default}", *sorted(NOT_PRODUCTION)]

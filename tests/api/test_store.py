@@ -9,10 +9,13 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import StatementError
 
 from agent.incident import Action, Alert, Diagnosis, Plan, Usage
+from agent.policy import BUILT_IN
 from api.store import alerts, decisions, events, incidents, leases
 from api.store.audit import Person
 from api.store.database import Database
+from api.store.decisions import Choice
 from api.store.journal import ActionMoved, SqlJournal, Superseded
+from api.store.judge import judge_at
 from api.store.leases import Lease, LeaseLost
 from api.store.tables import AlertRow, IncidentRow, LeaseRow
 
@@ -183,24 +186,26 @@ async def awaiting(database: Database, *actions: Action) -> SqlJournal:
 
 
 async def decide(
-    database: Database, journal: SqlJournal, who: Person, *, approves: bool, enough: int = 1,
+    database: Database, journal: SqlJournal, who: Person, *, approves: bool,
     fingerprint: str = FINGERPRINT, action_id: str = "A1",
 ) -> Action:  # fmt: skip
+    choice = Choice(action_id, fingerprint)
     async with database.writing() as session:
         row = await incidents.lock(session, (await journal.incident()).id)
-        return await decisions.decide(
-            session, row, action_id, who, approves=approves, fingerprint=fingerprint, comment="c",
-            enough=lambda known: len(known.approvals) >= enough,
-        )  # fmt: skip
+        judge = await judge_at(session, BUILT_IN, row.target, "staging", incidents.now())
+        if not approves:
+            return await decisions.reject(session, row, choice, who, "c", judge.at)
+        (approved,) = await decisions.approve(session, row, [choice], who, "c", judge)
+        return approved
 
 
 async def test_two_approvals_and_a_run_that_never_overwrites_them(database: Database) -> None:
     journal = await awaiting(database, action(approvals_required=2))
-    first = await decide(database, journal, ALICE, approves=True, enough=2)
+    first = await decide(database, journal, ALICE, approves=True)
     assert (first.status, [a.by for a in first.approvals]) == ("proposed", ["alice"])
-    again = await decide(database, journal, ALICE, approves=True, enough=2)
+    again = await decide(database, journal, ALICE, approves=True)
     assert again == first
-    second = await decide(database, journal, BOB, approves=True, enough=2)
+    second = await decide(database, journal, BOB, approves=True)
     assert second.status == "approved"
     await journal.save_action(second.model_copy(update={"status": "applying", "approvals": []}))
     kept = (await journal.incident()).plan.actions[0]

@@ -1,0 +1,129 @@
+"""Freezing changes while the service runs, and thawing them again."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, Field, field_validator
+
+from agent.windows import Window
+from api.auth import Approver, Viewer
+from api.incidents import Body
+from api.listing import Comment, Page
+from api.problems import Problem, documented
+from api.service import Service
+from api.store import audit, freezes, incidents
+from api.store.tables import FreezeRow
+
+LONGEST = timedelta(days=30)
+USUAL_MINUTES = 240
+router = APIRouter(prefix="/v1/freezes", tags=["freezes"])
+On = Annotated[Service, Depends(Service.of)]
+
+
+class NewFreeze(Body):
+    """What to freeze, for how long, and why."""
+
+    reason: Comment = Field(min_length=3)
+    target: str | None = Field(default=None, max_length=200)
+    """None: every target."""
+    minutes: int = Field(default=USUAL_MINUTES, ge=1, le=int(LONGEST.total_seconds()) // 60)
+
+    @field_validator("reason")
+    @classmethod
+    def _is_one(cls, reason: str) -> str:
+        if len(reason.strip()) < 3:
+            raise ValueError("say why")
+        return reason
+
+
+class Freeze(BaseModel):
+    """A time in which nothing is changed."""
+
+    id: int | None
+    """None: it is configured, and ended there."""
+    targets: list[str]
+    """Empty: every target, unless there are environments."""
+    environments: list[str]
+    reason: str
+    by: str
+    since: datetime | None
+    until: datetime | None
+    active: bool
+
+
+@router.get("")
+async def list_freezes(service: On, _: Viewer) -> Page[Freeze]:
+    """What is frozen now or will be, configured or declared."""
+    now = incidents.now()
+    async with service.database.reading() as session:
+        declared = [_declared(row) for row in await freezes.in_force(session, now)]
+    configured = (_configured(window, now) for window in service.settings.policy.freezes)
+    return Page(items=[*declared, *(freeze for freeze in configured if freeze is not None)])
+
+
+@router.post("", status_code=201)
+async def freeze(service: On, person: Approver, body: NewFreeze) -> Freeze:
+    """From now on nothing is changed there; a remedy under way stops after its present batch."""
+    names = [target.name for target in service.targets]
+    if body.target is not None and body.target not in names:
+        known = ", ".join(names) or "none"
+        message = f"not a configured target (configured: {known})"
+        raise Problem(422, "the target is not configured", [("target", message)])
+    async with service.database.writing() as session:
+        now = incidents.now()
+        row = await freezes.declare(
+            session, body.target, body.reason, person.name, now,
+            now + timedelta(minutes=body.minutes),
+        )  # fmt: skip
+        await audit.note(session, person, "freeze", None, freeze=row.id, target=body.target,
+                         until=row.until.isoformat(), reason=body.reason)  # fmt: skip
+        return _declared(row)
+
+
+@router.post("/{freeze_id}/thaw", responses=documented(404))
+async def thaw(
+    service: On,
+    person: Approver,
+    freeze_id: Annotated[int, Path(ge=1, le=2**31 - 1, description="The freeze's number")],
+) -> Freeze:
+    """Changes may go on. What is approved and waited is looked at again at once."""
+    async with service.database.writing() as session:
+        try:
+            row = await freezes.thaw(session, freeze_id, person.name, incidents.now())
+        except freezes.NoSuchFreeze:
+            raise Problem(404, "there is no such freeze, or it is over") from None
+        await audit.note(session, person, "thaw", None, freeze=row.id, target=row.target)
+        return _declared(row, active=False)
+
+
+def _declared(row: FreezeRow, *, active: bool = True) -> Freeze:
+    return Freeze(
+        id=row.id,
+        targets=[row.target] if row.target else [],
+        environments=[],
+        reason=row.reason,
+        by=row.by,
+        since=row.at,
+        until=row.until,
+        active=active,
+    )
+
+
+def _configured(window: Window, now: datetime) -> Freeze | None:
+    """None: it is over, or not near."""
+    end, begin = window.open_until(now), window.opens_after(now)
+    if end is None and begin is None:
+        return None
+    if end is None and begin is not None:
+        end = window.open_until(begin)
+    return Freeze(
+        id=None,
+        targets=sorted(window.targets),
+        environments=sorted(window.environments),
+        reason=window.reason,
+        by="the configuration",
+        since=None if window.open_until(now) is not None else begin,
+        until=end if end is None or end < datetime.max.replace(tzinfo=UTC) else None,
+        active=window.open_until(now) is not None,
+    )
