@@ -23,6 +23,7 @@ from agent.context import Context, Target
 from agent.incident import Incident
 from agent.runbook import Library
 from api import logs, metrics, recorder
+from api.backups import backup_folder
 from api.queue import Queue, open_queue, working
 from api.settings import Settings
 from api.store import decisions, incidents
@@ -39,6 +40,7 @@ from tools.connection import (
 )
 
 SWEEP_SECONDS = 2.0
+SWEEP_BACKUPS_SECONDS = 600.0
 NUDGE_AGAIN_SECONDS = 5.0
 MOST_IDLE_RUNS = 5
 """Runs without progress before an incident is handed to a person."""
@@ -62,6 +64,8 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.targets = {target.name: target for target in self.settings.agent_targets()}
+        self.backups = backup_folder(self.settings)
+        self._backups_swept = -math.inf
         self._nudged: dict[str, float] = {}
         self.holder += f":{secrets.token_hex(4)}"
 
@@ -142,6 +146,7 @@ class Worker:
             rules=rules,
             model=model,
             policy=self.settings.policy,
+            backups=self.backups,
         )
         run = asyncio.ensure_future(self.run_graph(context, incident))
         heart = asyncio.create_task(self._beat(lease))
@@ -192,6 +197,10 @@ class Worker:
         self._nudged = {known: self._nudged.get(known, -math.inf) for known in found}
         self._nudged |= dict.fromkeys(due, time.monotonic())
         await self.queue.nudge(*due)
+        if time.monotonic() - self._backups_swept > SWEEP_BACKUPS_SECONDS:
+            self._backups_swept = time.monotonic()
+            if gone := await asyncio.to_thread(self.backups.sweep):
+                log.info("backups_expired", deleted=gone)
 
     async def sweep_forever(self) -> None:
         """Every few seconds; the database being away for a while is survived."""

@@ -77,6 +77,7 @@ async def _investigate(
 ) -> Incident:
     from agent.run import investigate
     from agent.runbook_library import load_library
+    from api.backups import backup_folder
 
     # The connection first: at maxclients, or when memory is gone, a later one may be refused.
     connection = await open_connection()
@@ -102,6 +103,7 @@ async def _investigate(
             library=library,
             rules=rules,
             model=model,
+            backups=backup_folder(settings),
         )
         try:
             return await investigate(context, incident)

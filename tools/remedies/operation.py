@@ -15,6 +15,12 @@ class Saved:
     """DUMP's reply, or another command's that can be given back to the server."""
     expires_at_ms: int | None = None
     """Milliseconds since the epoch; None: it does not expire."""
+    kind: str = "key"
+    """`key`: RESTORE takes the payload; `library`: FUNCTION RESTORE does; another: its remedy's."""
+
+
+class BackupDamaged(Exception):
+    """A backup, or a part of it, cannot be read back; the text names file and remedy."""
 
 
 class Backup(Protocol):
@@ -34,7 +40,10 @@ class Backups(Protocol):
         """Add to the backup of that name, made if there is none. Raises OSError."""
 
     def read(self, name: str) -> AsyncIterator[Saved]:
-        """Everything in it that is whole, oldest first. Raises OSError, BackupDamaged."""
+        """Everything in it that is whole, oldest first. Raises OSError, BackupDamaged.
+
+        A damaged part is passed over; the exception comes after the rest.
+        """
 
 
 class ResizeHook(Protocol):
