@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -135,7 +135,9 @@ async def _set_config(gap: Gap) -> list[Filled]:
     if parameter == "maxmemory" and limit is not None:
         arguments["memory_limit"] = limit
     if parameter.startswith("client-") and gap.culprit.kind in ("client", "replica"):
-        arguments["culprit"] = gap.culprit.name
+        found = gap.findings.latest(Clients)
+        suspects = _suspects(gap, found[0]) if found else []
+        arguments["culprit"] = suspects[0].label if suspects else gap.culprit.name
     return [Filled(arguments, [])]
 
 
@@ -162,19 +164,37 @@ async def _kill_client(gap: Gap) -> list[Filled]:
     if found is None or gap.culprit.kind not in ("client", "replica"):
         return []
     clients, evidence = found
-    kind = _CLIENT_TYPES.get(gap.cause)
-    rows = [
-        row
-        for row in clients.largest
-        if row.label == gap.culprit.name and kind in (None, row.type) and row.type != "master"
-    ]
-    heaviest = max((_held(row) for row in rows), default=0)
-    floor = max(MIB, heaviest // 2)
+    rows = _suspects(gap, clients)
+    floor = _floor(rows)
     chosen = [row for row in rows if row.type == "monitor" or _held(row) >= floor]
     return [
         Filled(await _as_it_is_now(gap.findings, row, floor), [evidence])
         for row in chosen[:MOST_CLIENTS]
     ]
+
+
+def _suspects(gap: Gap, clients: Clients) -> list[ClientRow]:
+    """The clients that the culprit's name stands for."""
+    kind = _CLIENT_TYPES.get(gap.cause)
+    rows = [row for row in clients.largest if kind in (None, row.type) and row.type != "master"]
+    named = [row for row in rows if row.label == gap.culprit.name]
+    if named or gap.culprit.kind != "replica":
+        return named
+    # INFO names a replica by the port it listens on, CLIENT LIST by the one it calls from.
+    replicas = [row for row in rows if row.type == "replica"]
+    if len(replicas) > 1:
+        replicas = [row for row in replicas if _host(row.address) == _host(gap.culprit.name)]
+    floor = _floor(replicas)
+    heavy = [row for row in replicas if _held(row) >= floor]
+    return heavy if len(heavy) == 1 else []  # of two, nobody can say which it is
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+def _floor(rows: Sequence[ClientRow]) -> int:
+    return max(MIB, max((_held(row) for row in rows), default=0) // 2)
 
 
 async def _as_it_is_now(findings: Findings, row: ClientRow, floor: int) -> dict[str, Any]:

@@ -217,8 +217,8 @@ def _must_be_the_same(action: Action, identity: TargetIdentity) -> None:
     if fingerprint(action.kind, action.arguments, identity, action.evidence) != action.fingerprint:
         raise Stopped(
             "lapsed",
-            "the target is not the one that was approved: it restarted, failed over or was "
-            f"replaced (now run {identity.run_id[:12]}, {identity.role})",
+            "this is not what was approved: the target restarted, failed over or was replaced "
+            f"(now run {identity.run_id[:12]}, {identity.role}), or the action was altered",
         )
 
 

@@ -45,7 +45,7 @@ async def propose(
     found: list[Action] = []
     if diagnosis.is_incident and diagnosis.root_cause != "unknown":
         found = await _actions(findings, books, identity)
-    ordered = sorted(found, key=lambda a: (a.relief != "immediate", a.risk, not a.executable))
+    ordered = sorted(found, key=lambda action: _place(action, diagnosis))
     return Plan(
         actions=[
             action.model_copy(update={"id": f"A{place}"})
@@ -54,6 +54,12 @@ async def propose(
         prevention=render_prevention(books, known, _causes(diagnosis)),
         checklist=evaluate(books, known),
     )
+
+
+def _place(action: Action, diagnosis: Diagnosis) -> tuple[bool, str, bool, bool]:
+    """Relief first, least risk first; of several settings the one that did it."""
+    culprit = action.arguments.get("parameter") == diagnosis.culprit.name
+    return (action.relief != "immediate", action.risk, not action.executable, not culprit)
 
 
 async def _actions(

@@ -30,7 +30,7 @@ from evals.faults.canaries import Canaries, bystanders
 from evals.faults.workload import connect
 from evals.score import Result, recomputed, summary, wilson
 from evals.servers import Server
-from evals.symptoms import BUILDS, SYMPTOMS, Look, Watched, look, number, remaining
+from evals.symptoms import BUILDS, PATIENCE, SYMPTOMS, Look, Watched, look, number, remaining
 from evals.truth import truth_of
 from tools.connection import open_for_reading, open_for_remedies
 
@@ -254,7 +254,7 @@ class _Run:
 
     async def _until_gone(self) -> list[str]:
         """Look until nothing was wrong for a while, or patience is at its end."""
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + PATIENCE.get(self.mode.fault, SETTLE_SECONDS)
         earlier = await asyncio.to_thread(self._look)
         while True:
             await asyncio.sleep(CALM_SECONDS)

@@ -23,6 +23,11 @@ SETTLING_SECONDS = 0.4
 """From the injection until the script starts: the clients of the application connect first."""
 _LONGEST = 300
 """Seconds after which a load generator ends by itself."""
+_DELETES_EACH = 4
+"""Steps of the job that replaces large sets: ten deletes a second while there are some."""
+_TRIALS = 3
+_MOST_TIMES = 4.0
+"""A fast machine gets larger sets, but no more than its memory allows."""
 
 
 class OnCommand(Fault):
@@ -154,19 +159,15 @@ class BigkeyDeleteStall(Fault):
         # An expiry shows as a latency event of 50 ms and more, a DEL in the slow log from 10 ms on.
         members = random.randint(420_000, 480_000) if expires else random.randint(280_000, 320_000)
         names = [f"{prefix}:{n}" for n in random.sample(range(1_000, 9_000), 3 if expires else 6)]
+        members = _enough_to_stall(lab, names[0], members, 0.08 if expires else 0.03)
         for name in names:
-            for start in range(0, members, 10 * _BATCH):
-                numbers = range(start, min(members, start + 10 * _BATCH))
-                lab.admin.sadd(name, *(f"m{number}" for number in numbers))
+            _large_set(lab, name, members)
         lab.limit_at(random.uniform(0.4, 0.6))
         client = lab.app.client_name()
         if expires:
             for place, name in enumerate(names):
                 lab.admin.pexpire(name, 400 + 300 * place)
-            lab.act(40, lambda pipe: pipe.exists(*names), client)
-        else:
-            queue = iter(names)
-            lab.act(10, lambda pipe: pipe.delete(next(queue, names[0])), client)
+        lab.act(40, _Replacing(names, members, expires=expires).step, client)
         setting = "lazyfree-lazy-expire" if expires else "lazyfree-lazy-user-del"
         others = {("client", client), *(("key", n) for n in names), ("prefix", f"{prefix}:")}
         return Expected(
@@ -174,6 +175,52 @@ class BigkeyDeleteStall(Fault):
             frozenset({("config", setting), *others}),
             alert=self.alert(lab),
         )
+
+
+def _large_set(lab: Lab, name: str, members: int) -> None:
+    for start in range(0, members, 10 * _BATCH):
+        numbers = range(start, min(members, start + 10 * _BATCH))
+        lab.admin.sadd(name, *(f"m{number}" for number in numbers))
+
+
+def _enough_to_stall(lab: Lab, name: str, members: int, seconds: float) -> int:
+    """How many members it takes here: what stalls a slow machine is nothing to a fast one."""
+    took = []
+    for _ in range(_TRIALS):
+        _large_set(lab, name, members)
+        started = time.perf_counter()
+        lab.admin.delete(name)
+        took.append(time.perf_counter() - started)
+    return int(members * min(_MOST_TIMES, max(1.0, seconds / min(took))))
+
+
+class _Replacing:
+    """The job: lets its sets go one after another, then makes the next and lets that go."""
+
+    def __init__(self, names: list[str], members: int, *, expires: bool) -> None:
+        self._names, self._members, self._expires = names, members, expires
+        # Those that expire have their time already.
+        self._ready = 0 if expires else len(names)
+        self._made, self._steps = 0, 0
+
+    def step(self, pipe: Pipeline) -> None:
+        """One pipeline of it: too short for any slow log."""
+        self._steps += 1
+        if self._ready:
+            if self._steps % _DELETES_EACH == 0:
+                self._ready -= 1
+                pipe.delete(self._names[self._ready])
+            return
+        name = self._names[0]
+        if self._made < self._members:
+            pipe.sadd(name, *(f"m{n}" for n in range(self._made, self._made + 2 * _BATCH)))
+            self._made += 2 * _BATCH
+            return
+        self._made = 0
+        if self._expires:
+            pipe.pexpire(name, 1)
+        else:
+            pipe.delete(name)
 
 
 class BusyScript(Fault):

@@ -152,7 +152,7 @@ async def test_another_role_is_another_target(desk: Desk, client: "redis.Redis")
     client.replicaof("127.0.0.1", 1)
     ended = await executor.apply(await desk.context(), action)
     assert (ended.status, hz(client)) == ("lapsed", "10")
-    assert "not the one that was approved" in ended.comment
+    assert "not what was approved" in ended.comment
 
 
 @pytest.mark.parametrize(
