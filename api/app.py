@@ -22,13 +22,16 @@ from api import (
     transcripts,
 )
 from api.alerts import intake
+from api.auditing import SignIns, audited
 from api.auth import Tokens
+from api.keys import KeyUnusable
 from api.middleware import BodyLimit, Observed
 from api.problems import documented
 from api.queue import open_queue
 from api.reasoning import language_model
 from api.service import Service
 from api.settings import Settings
+from api.store.audit import WrongKey
 from api.store.database import Database, database_url
 from api.store.migrate import migrate
 from api.worker import RunGraph, working_on
@@ -51,7 +54,14 @@ def create_app(
         async with AsyncExitStack() as stack:
             database = Database(database_url(settings.database_url.get_secret_value()))
             stack.push_async_callback(database.close)
-            await migrate(database)
+            migrated = await migrate(database)
+            try:
+                await stack.enter_async_context(
+                    audited(settings, database, "serve", migrated, app.state.sign_ins)
+                )
+            except (WrongKey, KeyUnusable) as refused:
+                app.state.refused_to_start = str(refused)
+                raise
             queue, docket = await stack.enter_async_context(
                 open_queue(settings.queue.get_secret_value(), database)
             )
@@ -74,6 +84,8 @@ def create_app(
         redoc_url=None,
     )
     app.state.tokens = Tokens(settings)
+    app.state.sign_ins = SignIns()
+    app.state.refused_to_start = ""
     app.state.model = language_model(settings)
     problems.install(app)
     app.add_middleware(BodyLimit)

@@ -64,6 +64,7 @@ def who(
         return LOCAL_ADMIN
     person = tokens.person(credentials.credentials) if credentials else None
     if person is None:
+        request.app.state.sign_ins.fail(request.client.host if request.client else "unknown")
         raise Problem(
             401,
             "a valid bearer token is needed",

@@ -29,7 +29,7 @@ from api.listing import Comment, Cursor, Limit, Page
 from api.looks import Looks
 from api.problems import Problem, busy, documented
 from api.service import Service
-from api.store import incidents, threads
+from api.store import audit, incidents, threads
 from api.store.audit import Person
 from api.store.exchanges import SqlLedger
 from api.store.journal import add_asked_evidence
@@ -282,6 +282,8 @@ async def _keep(asked: Asked, thread_id: str, said: ChatAnswer) -> None:
             at=incidents.now(),
         )
         await threads.keep(session, turn)
+        about = {"thread": thread_id, "target": asked.target.name if asked.target else None}
+        await audit.note(session, asked.person, "chat", turn.incident_id, **about)
 
 
 async def _stream(asked: Asked) -> AsyncIterator[ServerSentEvent]:

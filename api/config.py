@@ -110,6 +110,13 @@ class BackupsEntry(Entry):
     most_bytes: Annotated[int, Field(ge=1024**2), BeforeValidator(_bytes)] = 10 * 1024**3
 
 
+class AuditEntry(Entry):
+    """How long the audit trail is kept."""
+
+    keep: Annotated[Duration, Field(ge=timedelta(days=1))] | None = None
+    """None: for ever."""
+
+
 class Config(Entry):
     """The YAML file."""
 
@@ -127,6 +134,7 @@ class Config(Entry):
     runbooks: list[Path] = Field(default_factory=list)
     model: ModelEntry = ModelEntry()
     backups: BackupsEntry = BackupsEntry()
+    audit: AuditEntry = AuditEntry()
     recordings: int = Field(default=500, ge=0, le=100_000)
     """How many recordings of investigations are kept, newest first; 0 keeps none."""
 

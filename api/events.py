@@ -33,7 +33,7 @@ _streams = 0
 )
 async def stream(
     service: Annotated[Service, Depends(Service.of)],
-    _: Viewer,
+    person: Viewer,
     incident_id: IncidentId,
     last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1)] = 0,
 ) -> EventSourceResponse:
@@ -42,6 +42,7 @@ async def stream(
         raise busy(f"{MOST_STREAMS} streams are open already")
     async with service.database.reading() as session:
         await incidents.load(session, incident_id)
+    await service.seen.note(person, "events", incident_id)
     return EventSourceResponse(_events(service.database, incident_id, last_event_id))
 
 

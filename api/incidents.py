@@ -97,7 +97,7 @@ async def investigate(
 @router.get("/incidents")
 async def list_incidents(
     service: On,
-    _: Viewer,
+    person: Viewer,
     status: Status | None = None,
     target: Annotated[str | None, Query(max_length=200)] = None,
     limit: Limit = 20,
@@ -110,26 +110,30 @@ async def list_incidents(
         items = await incidents.page(
             session, status=status, target=target, before=cursor, limit=limit + 1
         )
+    await service.seen.note(person, "list")
     more = len(items) > limit
     return Page(items=items[:limit], next_cursor=items[limit - 1].id if more else None)
 
 
 @router.get("/incidents/{incident_id}")
-async def get_incident(service: On, _: Viewer, incident_id: IncidentId) -> Incident:
+async def get_incident(service: On, person: Viewer, incident_id: IncidentId) -> Incident:
     """The whole incident."""
     async with service.database.reading() as session:
-        return await incidents.load(session, incident_id)
+        incident = await incidents.load(session, incident_id)
+    await service.seen.note(person, "incident", incident_id)
+    return incident
 
 
 @router.get("/incidents/{incident_id}/evidence/{evidence_id}")
 async def get_evidence(
-    service: On, _: Viewer, incident_id: IncidentId, evidence_id: EvidenceId
+    service: On, person: Viewer, incident_id: IncidentId, evidence_id: EvidenceId
 ) -> Evidence:
     """One piece of evidence, whole."""
     async with service.database.reading() as session:
         row = await session.get(EvidenceRow, (incident_id, int(evidence_id[1:])))
     if row is None:
         raise Problem(404, "the incident has no such evidence")
+    await service.seen.note(person, "evidence", incident_id)
     return to_evidence(row)
 
 
@@ -138,7 +142,7 @@ async def get_evidence(
     response_class=PlainTextResponse,
     responses={200: {"content": {"text/markdown": {}}, "description": "Markdown"}},
 )
-async def get_report(service: On, _: Viewer, incident_id: IncidentId) -> PlainTextResponse:
+async def get_report(service: On, person: Viewer, incident_id: IncidentId) -> PlainTextResponse:
     """The post-incident report, Markdown."""
     async with service.database.reading() as session:
         incident = await incidents.load(session, incident_id)
@@ -149,6 +153,7 @@ async def get_report(service: On, _: Viewer, incident_id: IncidentId) -> PlainTe
             .limit(20)
         )
         said = [(row.by, row.root_cause, row.comment) for row in verdicts]
+    await service.seen.note(person, "report", incident_id)
     return PlainTextResponse(
         render_report(incident, said), media_type="text/markdown; charset=utf-8"
     )

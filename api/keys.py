@@ -31,6 +31,16 @@ def subkey(settings: "Settings", purpose: Purpose) -> bytes:
     """
     given = settings.key.get_secret_value() if settings.key else ""
     master = decoded(given) if given else _from_file(settings.data_folder / "key")
+    return _derived(master, purpose)
+
+
+def earlier_subkeys(settings: "Settings", purpose: Purpose) -> list[bytes]:
+    """The same of each key in REDIS_ONCALL_PREVIOUS_KEYS. Raises KeyUnusable."""
+    given = settings.previous_keys.get_secret_value() if settings.previous_keys else ""
+    return [_derived(decoded(text), purpose) for text in given.split(",") if text.strip()]
+
+
+def _derived(master: bytes, purpose: Purpose) -> bytes:
     info = f"redis-oncall {purpose}".encode()
     return HKDF(algorithm=SHA256(), length=BYTES, salt=None, info=info).derive(master)
 

@@ -1,13 +1,14 @@
 """What the endpoints work with; made once, when the application starts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
 from agent.context import Target
 from agent.runbook import Library
 from api.queue import Queue
+from api.seen import Seen
 from api.settings import Settings
 from api.store.database import Database
 
@@ -21,6 +22,10 @@ class Service:
     queue: Queue
     library: Library
     targets: Sequence[Target]
+    seen: Seen = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seen", Seen(self.database))
 
     @staticmethod
     def of(request: Request) -> "Service":

@@ -59,6 +59,8 @@ class Settings(Entry):
     """Where the command line finds the service."""
     key: SecretStr | None = None
     """What `api/keys.py` derives the keys of backups and audit from; None: a file's."""
+    previous_keys: SecretStr | None = None
+    """The keys before that one, with commas: what was written with them can still be verified."""
     data_folder: Path
 
     def openai_address(self) -> dict[str, str]:
@@ -154,6 +156,7 @@ ENVIRONMENT = {
     "token": "REDIS_ONCALL_TOKEN",
     "service_url": "REDIS_ONCALL_URL",
     "key": "REDIS_ONCALL_KEY",
+    "previous_keys": "REDIS_ONCALL_PREVIOUS_KEYS",
 }
 """Field -> variable. Beside these: REDIS_ONCALL_CONFIG, REDIS_ONCALL_DATA, and whatever a
 target's URL refers to as `${NAME}`."""
@@ -186,14 +189,19 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def _check_key(settings: Settings) -> None:
-    if settings.key is None:
+    if settings.key is None and settings.previous_keys is None:
         return
-    from api.keys import KeyUnusable, decoded  # cryptography is too heavy for `--help`
+    # cryptography is too heavy for `--help`
+    from api.keys import KeyUnusable, decoded, earlier_subkeys
 
+    name = "REDIS_ONCALL_KEY"
     try:
-        decoded(settings.key.get_secret_value())
+        if settings.key is not None:
+            decoded(settings.key.get_secret_value())
+        name = "REDIS_ONCALL_PREVIOUS_KEYS"
+        earlier_subkeys(settings, "audit")
     except KeyUnusable as unusable:
-        raise SettingsError(f"REDIS_ONCALL_KEY: {unusable}") from None
+        raise SettingsError(f"{name}: {unusable}") from None
 
 
 def _check_urls(settings: Settings) -> None:

@@ -34,13 +34,14 @@ class UsagePage(Page[DayUsage]):
 
 @router.get("/incidents/{incident_id}/transcript", responses=documented(404))
 async def get_transcript(
-    service: On, _: Viewer, incident_id: IncidentId, limit: Exchanges = 10, cursor: After = "0"
+    service: On, person: Viewer, incident_id: IncidentId, limit: Exchanges = 10, cursor: After = "0"
 ) -> Page[KeptExchange]:
     """Every exchange of the incident's investigation with a model, oldest first, redacted."""
     async with service.database.reading() as session:
         if await session.get(IncidentRow, incident_id) is None:
             raise incidents.NoSuchIncident(incident_id)
         items = await exchanges.transcript(session, incident_id, int(cursor), limit + 1)
+    await service.seen.note(person, "transcript", incident_id)
     return _page(items, limit)
 
 

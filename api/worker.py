@@ -23,6 +23,7 @@ from agent.context import Context, Target
 from agent.incident import Incident
 from agent.runbook import Library
 from api import logs, metrics, recorder
+from api.auditing import SignIns, audited
 from api.backups import backup_folder
 from api.queue import Queue, open_queue, working
 from api.settings import Settings
@@ -255,9 +256,10 @@ async def run_worker(settings: Settings, run_graph: RunGraph | None = None) -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     try:
-        await migrate(database)
+        migrated = await migrate(database)
         url = settings.queue.get_secret_value()
         async with (
+            audited(settings, database, "worker", migrated, SignIns()),
             open_queue(url, database) as (queue, docket),
             working_on(settings, database, queue, docket, run_graph),
         ):

@@ -59,10 +59,12 @@ async def _examine(settings: Settings) -> list[Finding]:
 
 def _configuration(settings: Settings) -> list[Finding]:
     tokens = len(settings.tokens)
+    key = "REDIS_ONCALL_KEY" if settings.key else str(settings.data_folder / "key")
     return [
         Finding("configuration", "ok", settings.config_path or "none (REDIS_ONCALL_CONFIG unset)"),
         Finding("database", "ok", settings.shown_database),
         Finding("queue", "ok", settings.shown_queue),
+        Finding("key", "ok", key),
         Finding("tokens", "ok", f"{tokens} configured")
         if tokens
         else Finding("tokens", "warning", "none: the service listens on loopback only"),

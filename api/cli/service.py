@@ -26,19 +26,30 @@ def serve(host: str | None, port: int | None, *, worker: bool) -> None:
         f"({len(settings.agent_targets())} targets, {who})",
         err=True,
     )
-    uvicorn.run(
-        create_app(settings, worker=worker),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        timeout_graceful_shutdown=10,
-    )
+    app = create_app(settings, worker=worker)
+    try:
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            timeout_graceful_shutdown=10,
+        )
+    except SystemExit:
+        if because := app.state.refused_to_start:
+            raise failure(because) from None
+        raise
 
 
 def work() -> None:
     """Work the queue until told to stop."""
     import asyncio
 
+    from api.keys import KeyUnusable
+    from api.store.audit import WrongKey
     from api.worker import run_worker
 
-    asyncio.run(run_worker(settings_or_exit()))
+    try:
+        asyncio.run(run_worker(settings_or_exit()))
+    except (WrongKey, KeyUnusable) as refused:
+        raise failure(str(refused)) from None

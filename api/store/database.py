@@ -15,6 +15,9 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from api.store.audit import append_noted
+from api.store.chain import Keyring
+
 BUSY_SECONDS = 10
 """How long a writer of SQLite waits for another."""
 _CLOCK = {
@@ -49,6 +52,8 @@ class Database:
         self.url = url
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine = make_engine(url)
+        self.audit_keys: Keyring | None = None
+        """What the audit trail is chained with; set by `api.store.trail.begin`."""
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._readers = async_sessionmaker(
             self.engine.execution_options(read_only=True), expire_on_commit=False
@@ -71,9 +76,13 @@ class Database:
         try:
             await _to_its_end(session.connection())
             yield session
-            await _to_its_end(session.commit())
+            await _to_its_end(self._commit(session))
         finally:
             await _to_its_end(session.close())
+
+    async def _commit(self, session: AsyncSession) -> None:
+        await append_noted(session, self.audit_keys)
+        await session.commit()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:

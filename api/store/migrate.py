@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -23,12 +25,21 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SETUP_SECONDS = 60
 
 
-async def migrate(database: Database) -> None:
+@dataclass(frozen=True)
+class Migrated:
+    """The revision of the tables before and after; None: there were none."""
+
+    before: str | None = None
+    after: str | None = None
+
+
+async def migrate(database: Database) -> Migrated:
     """Upgrade tables and checkpoints. Safe to call from several processes at once."""
     if database.is_sqlite:
         await asyncio.to_thread(_make_private_folder, Path(str(database.url.database)).parent)
-    await _run(database.url, lambda config: command.upgrade(config, "head"))
+    done = await _run(database.url, lambda config: command.upgrade(config, "head"))
     await _set_up_checkpoints(database)
+    return done
 
 
 def _make_private_folder(folder: Path) -> None:
@@ -41,23 +52,25 @@ async def downgrade(database: Database, revision: str = "base") -> None:
     await _run(database.url, lambda config: command.downgrade(config, revision))
 
 
-async def _run(url: URL, what: Any) -> None:
+async def _run(url: URL, what: Any) -> Migrated:
     engine = make_engine(url, foreign_keys=False)
     try:
         async with engine.begin() as connection:  # one transaction: on SQLite it is the lock, too
             if url.get_backend_name() != "sqlite":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(7104214)"))
-            await connection.run_sync(_alembic, what)
+            return await connection.run_sync(_alembic, what)
     finally:
         await engine.dispose()
 
 
-def _alembic(connection: Connection, what: Any) -> None:
+def _alembic(connection: Connection, what: Any) -> Migrated:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    before = MigrationContext.configure(connection).get_current_revision()
     what(config)
+    return Migrated(before, MigrationContext.configure(connection).get_current_revision())
 
 
 async def _set_up_checkpoints(database: Database) -> None:

@@ -294,17 +294,47 @@ class MessageRow(Table):
 
 
 class AuditRow(Table):
-    """Who did what, when. Written in the transaction of the deed."""
+    """Who did what, when. Written in the transaction of the deed; triggers refuse to change it."""
 
     __tablename__ = "audit"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Its number in the chain: from 1, without gaps."""
     at: Mapped[datetime]
     by: Mapped[str]
     role: Mapped[str]
     what: Mapped[str]
     incident_id: Mapped[str | None] = mapped_column(String(64), index=True)
     detail: Mapped[dict[str, Any]]
+    key_id: Mapped[str] = mapped_column(String(16), default="")
+    """Empty: from before there was a chain; sealed as found at the next start."""
+    mac: Mapped[str] = mapped_column(String(64), default="")
+    """Covers the fields, the number and the MAC of the row before: `api/store/chain.py`."""
+
+
+class AuditHeadRow(Table):
+    """The one note of the trail's last row. Locked by whoever appends."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    seq: Mapped[int]
+    mac: Mapped[str] = mapped_column(String(64))
+    key_id: Mapped[str] = mapped_column(String(16))
+
+
+class AuditAnchorRow(Table):
+    """The one note of the last row that was pruned: where the trail begins now."""
+
+    __tablename__ = "audit_anchor"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    seq: Mapped[int]
+    """Also how many rows were pruned in all."""
+    mac: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime]
+    key_id: Mapped[str] = mapped_column(String(16))
+    signature: Mapped[str] = mapped_column(String(64))
 
 
 class PageRow(Table):

@@ -18,6 +18,8 @@ from api.app import create_app
 from api.config import Config
 from api.queue import Queue
 from api.settings import Settings
+from api.store import trail
+from api.store.chain import Key, Keyring
 from api.store.database import Database, database_url
 from api.store.migrate import migrate
 from evals import servers
@@ -105,6 +107,7 @@ async def database(url: str) -> AsyncIterator[Database]:
     """A migrated database of each kind."""
     database = Database(database_url(url))
     await migrate(database)
+    await trail.begin(database, Keyring(Key(b"k" * 32)))
     yield database
     await database.close()
 

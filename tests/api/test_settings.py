@@ -9,7 +9,14 @@ import yaml
 from pydantic import BaseModel
 
 from agent.policy import NOT_PRODUCTION
-from api.config import BackupsEntry, Config, SourceEntry, TargetEntry, TokenEntry
+from api.config import (
+    AuditEntry,
+    BackupsEntry,
+    Config,
+    SourceEntry,
+    TargetEntry,
+    TokenEntry,
+)
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.model_settings import ModelEntry, where
 from api.settings import ENVIRONMENT, Settings, SettingsError, load_settings
@@ -18,7 +25,7 @@ SHA = "a" * 64
 ENTRIES: dict[str, type[BaseModel]] = {
     "targets": TargetEntry, "tokens": TokenEntry, "sources": SourceEntry, "policy": PolicyEntry,
     "model": ModelEntry, "backups": BackupsEntry, "freezes": WindowEntry,
-    "maintenance": WindowEntry, "pages": PagesEntry,
+    "maintenance": WindowEntry, "pages": PagesEntry, "audit": AuditEntry,
 }  # fmt: skip
 
 
