@@ -13,6 +13,7 @@ from agent.incident import Culprit, Diagnosis
 from agent.proposed_values import propose_value
 from agent.runbook import ProposedRemedy
 from agent.true_names import MARK, same_pool, true_prefix
+from tools.arithmetic import arithmetic
 from tools.clients import ClientRow, Clients
 from tools.connection import CommandFailure
 from tools.keyspace import Keyspace
@@ -269,7 +270,7 @@ async def _instance_resize(gap: Gap) -> list[Filled]:
         "needed_bytes": size.needed_bytes,
         "recommended_maxmemory": size.recommended_maxmemory,
         "current_limit": None if limit is None else int(limit),
-        "arithmetic": [f"{step.name}: {sized(step.bytes)} ({step.how})" for step in size.steps],
+        "arithmetic": arithmetic(size),
         "sizes": [f"{fit.provider} {fit.name} ({sized(fit.memory_bytes)})" for fit in size.fits],
         "artefact": size.artefact,
     }

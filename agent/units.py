@@ -35,7 +35,7 @@ _COUNTS = (
     "pending pubsub rdb_changes_since_last_save rdb_saves rejected_calls rejected_connections "
     "replicas sampled sampled_keys slots_assigned slots_fail slots_ok slots_owned slots_pfail "
     "subscriptions sync_full sync_partial_err total total_denials total_forks without_ttl size "
-    "databases maxmemory-samples"
+    "databases maxmemory-samples samples breaks days"
 )
 _PLAIN = (
     "aof_enabled aof_rewrite_in_progress async_loading cpu_cores db "
@@ -55,16 +55,16 @@ _BY_NAME = {
     **dict.fromkeys(["usec_per_call", "latest_fork_usec"], "microseconds"),
     "latency-monitor-threshold": "milliseconds",
     "total_eviction_exceeded_time": "milliseconds",
-    "growth_bytes_per_day": "bytes_per_day",
     "per_second": "per_second",
     "active_defrag_running": "percentage",
 }
 _BY_FORM: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("bytes_per_second", re.compile(r".*(bytes|memory)_per_second")),
+    ("bytes_per_day", re.compile(r"(.*_)?bytes_per_day")),
     ("per_second", re.compile(r".*_per_second|.*_per_sec")),
     ("microseconds", re.compile(r".*microseconds|.*-slower-than")),
     ("milliseconds", re.compile(r".*milliseconds")),
-    ("seconds", re.compile(r"(.*_)?seconds(_ago)?|.*_time_sec")),
+    ("seconds", re.compile(r"(.*_)?seconds(_ago|_to_full.*)?|.*_time_sec")),
     ("ratio", re.compile(r"(.*_)?share(_of_.*)?")),
     ("percentage", re.compile(r".*_perc(entage)?|.*-percentage|active-defrag-(cycle|thresh).*")),
     ("factor", re.compile(r".*_ratio")),

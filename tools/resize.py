@@ -2,21 +2,24 @@
 
 import asyncio
 import math
-from importlib import resources
-from pathlib import Path
+from datetime import datetime
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from tools.catalogue import Arguments
 from tools.connection import Connection
+from tools.growth import DAY, History, Trend, fit
 from tools.memory import MemoryInfo, memory_info_of
 from tools.reading import Measured, NotMeasured, Reading, number
 from tools.samples import Samples, growth_noise, take_samples
+from tools.scaling import Way, compare
+from tools.size_artefacts import MIB, how_to_order, worded
+from tools.sizes import Catalogue, InstanceSize, read_catalogue
 
-MIB = 1 << 20
-DAY = 86_400
 TARGET = 0.70
+"""Of the instance; between 65 and 75 %, where the alerts begin."""
 GROWTH_CAP = 1.0
 """An extrapolation from seconds to days is worth little: at most the peak once more."""
 COPY_ON_WRITE = 0.25
@@ -25,40 +28,9 @@ LARGEST_FRAGMENTATION = 1.5
 """More is repaired (active defragmentation, restart), not bought memory for."""
 SMALL = 64 * MIB
 """Below this the fragmentation ratio says nothing (a ratio needs a byte floor)."""
-
-
-class _Size(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    name: str
-    memory_bytes: int = Field(gt=0)
-
-
-class _Provider(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    provider: str
-    source: str
-    checked: str = "not stated"
-    sizes: list[_Size] = Field(min_length=1)
-
-
-class _Catalogue(BaseModel):
-    """`instance_sizes.yaml`, or the file that replaces it."""
-
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
-
-    date: object
-    providers: list[_Provider] = Field(min_length=1)
-
-
-class InstanceSize(Reading):
-    """One size of the catalogue (`tools/instance_sizes.yaml`: source and date there)."""
-
-    provider: str
-    name: str
-    memory_bytes: int
-    source: str
+LONGEST_DAYS = 10 * 365
+"""A limit that is further away than this is not going to be met."""
+SECTIONS = ("memory", "persistence", "cpu", "clients", "replication", "keyspace", "cluster")
 
 
 class SizingStep(Reading):
@@ -74,7 +46,17 @@ class InstanceResize(Reading):
 
     peak_bytes: int
     growth_bytes_per_day: Measured[float]
-    """From the two samples' rate: an extrapolation, marked as such; NotMeasured if it is noise."""
+    """The trend's, else the two samples'; NotMeasured if both are unknown or noise."""
+    growth_from: Literal["trend", "two samples", "nothing"]
+    """`two samples`: seconds were extrapolated to days, for want of anything better."""
+    trend: Measured[Trend]
+    """Of the samples kept over days."""
+    seconds_to_full: Measured[float]
+    """Until the limit is met at that growth."""
+    seconds_to_full_soonest: Measured[float]
+    """At the upper end of the trend's 90 % interval."""
+    seconds_to_full_latest: Measured[float]
+    """At its lower end."""
     steps: list[SizingStep]
     needed_bytes: int
     """Instance memory needed."""
@@ -84,6 +66,8 @@ class InstanceResize(Reading):
     limit_source: str
     fits: list[InstanceSize]
     """Smallest that fits, one per provider; empty if none does: shard."""
+    ways: list[Way]
+    """Scale up and shard out compared, the better one first."""
     artefact: str
     """What a person can use: the provider commands with a placeholder for the instance's name."""
     grows: bool
@@ -101,6 +85,8 @@ class InstanceResizeArguments(Arguments):
     """Between the two samples."""
     catalogue: str | None = Field(default=None, max_length=1_000)
     """Path of a YAML file of sizes that replaces `tools/instance_sizes.yaml`."""
+    history: SkipJsonSchema[History | None] = Field(default=None, exclude=True, repr=False)
+    """What its memory was over days: handed over by whoever keeps it, never kept in evidence."""
 
 
 async def instance_resize(
@@ -108,24 +94,34 @@ async def instance_resize(
 ) -> InstanceResize | NotMeasured:
     """How much memory the instance needs, in bytes, step by step; the smallest sizes that fit.
 
-    A proposal for a person, never executed. Growth is extrapolated from two samples and capped.
-    Source: INFO memory and persistence twice, tools/instance_sizes.yaml.
+    A proposal for a person, never executed. Growth is fitted from samples over days, where they
+    are kept; without, it is extrapolated from two samples and capped.
+    Source: INFO twice, kept samples, tools/instance_sizes.yaml.
     """
-    samples = await take_samples(connection, args.seconds, "memory", "persistence")
+    samples = await take_samples(connection, args.seconds, *SECTIONS)
     catalogue = await asyncio.to_thread(read_catalogue, args.catalogue)
-    return size_up(samples, args, catalogue)
+    return await asyncio.to_thread(size_up, samples, args, catalogue, connection.now())
 
 
 def size_up(
-    samples: Samples, args: InstanceResizeArguments, catalogue: Measured[_Catalogue]
+    samples: Samples,
+    args: InstanceResizeArguments,
+    catalogue: Measured[Catalogue],
+    now: datetime,
 ) -> InstanceResize | NotMeasured:
-    """The sizing of two samples. Pure."""
+    """The sizing of two samples and what was kept before them. Pure."""
     memory = memory_info_of(samples.last, args.memory_limit)
     peak = memory.used_memory_peak
     if isinstance(peak, NotMeasured):
         return peak
-    growth = _growth_per_day(samples, number(memory.limit))
-    kept = _kept_in_memory(memory, peak, growth, args.horizon_days)
+    if isinstance(catalogue, NotMeasured):
+        return catalogue
+    limit = number(memory.limit)
+    trend = fit(args.history or History(), now)
+    if not isinstance(trend, NotMeasured):  # the peak of before a restart counts, too
+        peak = max(peak, round(trend.level_bytes))
+    growth = _Growth.of(trend, samples, limit, peak, args.horizon_days)
+    kept = _kept_in_memory(memory, peak, growth)
     around = _around_it(memory, samples.last, peak)
     steps = [*kept, *around]
     # Whoever needs more memory is not helped by a smaller maxmemory than there is.
@@ -136,18 +132,18 @@ def size_up(
         SizingStep(
             name="room to spare",
             bytes=needed - _sum(steps),
-            how=f"{_worded(_sum(steps))} shall be at most {TARGET:.0%} of the instance, "
-            f"and maxmemory not below the present {_worded(present)}",
+            how=f"{worded(_sum(steps))} shall be at most {TARGET:.0%} of the instance, "
+            f"and maxmemory not below the present {worded(present)}",
         )
     )
-    if isinstance(catalogue, NotMeasured):
-        return catalogue
-    fits = _fits(catalogue, needed)
-    limit = number(memory.limit)
+    fits = catalogue.smallest(needed)
     grows = limit is not None and needed > limit
     return InstanceResize(
         peak_bytes=peak,
-        growth_bytes_per_day=growth,
+        growth_bytes_per_day=growth.per_day,
+        growth_from=growth.source,
+        trend=trend,
+        **_time_to_full(growth, trend, memory),
         steps=steps,
         needed_bytes=needed,
         target_utilization=TARGET,
@@ -155,12 +151,53 @@ def size_up(
         current_limit=memory.limit,
         limit_source=memory.limit_source,
         fits=fits,
-        artefact=_artefact(fits, needed, maxmemory, grows=grows or limit is None),
+        ways=compare(samples, needed, catalogue),
+        artefact=how_to_order(fits, needed, maxmemory, grows=grows or limit is None),
         grows=grows,
     )
 
 
-def _growth_per_day(samples: Samples, limit: float | None) -> Measured[float]:
+class _Growth(Reading):
+    per_day: Measured[float]
+    source: Literal["trend", "two samples", "nothing"]
+    counted: int
+    """Bytes over the horizon."""
+    how: str
+
+    @classmethod
+    def of(
+        cls, trend: Measured[Trend], samples: Samples, limit: float | None, peak: int, days: float
+    ) -> "_Growth":
+        if isinstance(trend, NotMeasured):
+            return cls._of_two(trend, samples, limit, peak, days)
+        low, high = worded(trend.low_bytes_per_day), worded(trend.high_bytes_per_day)
+        between = f"{low} to {high} (90 %), from {trend.days:.0f} days of samples by {trend.source}"
+        noise = growth_noise(limit)
+        if not trend.grows or trend.bytes_per_day * trend.days < noise:
+            how = f"none counted: {between} a day cannot be told from its ups and downs"
+            return cls(per_day=trend.bytes_per_day, source="trend", counted=0, how=how)
+        how = f"{worded(trend.bytes_per_day)} a day, {between}; the upper end for {days:g} days"
+        counted = round(trend.high_bytes_per_day * days)
+        return cls(per_day=trend.bytes_per_day, source="trend", counted=counted, how=how)
+
+    @classmethod
+    def _of_two(
+        cls, unknown: NotMeasured, samples: Samples, limit: float | None, peak: int, days: float
+    ) -> "_Growth":
+        pace = _pace(samples, limit)
+        if isinstance(pace, NotMeasured):
+            how = f"none counted: {pace.because}; trend unknown: {unknown.because}"
+            return cls(per_day=pace, source="nothing", counted=0, how=how)
+        how = (
+            f"a guess, extrapolated from two samples {samples.seconds:.0f} s apart: {worded(pace)} "
+            f"a day for {days:g} days, at most {GROWTH_CAP:.0%} of peak; trend unknown: "
+            f"{unknown.because}"
+        )
+        counted = round(min(pace * days, peak * GROWTH_CAP))
+        return cls(per_day=pace, source="two samples", counted=counted, how=how)
+
+
+def _pace(samples: Samples, limit: float | None) -> Measured[float]:
     growth = samples.growth("used_memory")
     if isinstance(growth, NotMeasured):
         return growth
@@ -168,24 +205,50 @@ def _growth_per_day(samples: Samples, limit: float | None) -> Measured[float]:
     if growth * samples.seconds < noise:
         return NotMeasured(
             not_measured="growth of used_memory",
-            because=f"none beyond noise ({_worded(noise)}) within the {samples.seconds:.0f} s "
+            because=f"none beyond noise ({worded(noise)}) within the {samples.seconds:.0f} s "
             "between the samples",
         )
     return growth * DAY
 
 
-def _kept_in_memory(
-    memory: MemoryInfo, peak: int, growth: Measured[float], days: float
-) -> list[SizingStep]:
+def _time_to_full(
+    growth: _Growth, trend: Measured[Trend], memory: MemoryInfo
+) -> dict[str, Measured[float]]:
+    used = number(memory.used_memory)
+    if isinstance(trend, NotMeasured):
+        # Seconds of growth give no interval.
+        unknown = NotMeasured(not_measured="interval of the time to full", because=trend.because)
+        full = _seconds(memory.limit, used, growth.per_day)
+        return {
+            "seconds_to_full": full,
+            "seconds_to_full_soonest": unknown,
+            "seconds_to_full_latest": unknown,
+        }
+    level = max(used or 0.0, trend.level_bytes)
+    grows = growth.counted > 0 or trend.grows
+    return {
+        "seconds_to_full": _seconds(memory.limit, level, trend.bytes_per_day if grows else 0.0),
+        "seconds_to_full_soonest": _seconds(memory.limit, level, trend.high_bytes_per_day),
+        "seconds_to_full_latest": _seconds(memory.limit, level, trend.low_bytes_per_day),
+    }
+
+
+def _seconds(
+    limit: Measured[int], level: float | None, per_day: Measured[float]
+) -> Measured[float]:
+    if isinstance(limit, NotMeasured):
+        return limit
+    if isinstance(per_day, NotMeasured):
+        return per_day
+    left = max(limit - (level or 0.0), 0.0)
+    if per_day <= 0 or left / per_day > LONGEST_DAYS:
+        because = f"at {worded(per_day)} a day the limit is not met in {LONGEST_DAYS // 365} years"
+        return NotMeasured(not_measured="time to full", because=because)
+    return left / per_day * DAY
+
+
+def _kept_in_memory(memory: MemoryInfo, peak: int, growth: _Growth) -> list[SizingStep]:
     """What maxmemory must hold: peak, growth, buffers."""
-    if isinstance(growth, NotMeasured):
-        grown, how = 0, f"none counted: {growth.because}"
-    else:
-        grown = round(min(growth * days, peak * GROWTH_CAP))
-        how = (
-            f"extrapolated from two samples: {_worded(growth)} a day for {days:g} days, "
-            f"at most {GROWTH_CAP:.0%} of peak"
-        )
     buffers = sum(
         int(number(part) or 0)
         for part in (
@@ -196,12 +259,12 @@ def _kept_in_memory(
     )
     reserve = min(buffers, round(peak * COPY_ON_WRITE))
     return [
-        SizingStep(name="peak", bytes=peak, how="used_memory_peak"),
-        SizingStep(name="growth", bytes=grown, how=how),
+        SizingStep(name="peak", bytes=peak, how="used_memory_peak, or the last day's highest hour"),
+        SizingStep(name="growth", bytes=growth.counted, how=growth.how),
         SizingStep(
             name="replication and client buffers",
             bytes=reserve,
-            how=f"room for as much again as they hold now ({_worded(buffers)}), "
+            how=f"room for as much again as they hold now ({worded(buffers)}), "
             f"at most {COPY_ON_WRITE:.0%} of peak",
         ),
     ]
@@ -211,7 +274,7 @@ def _around_it(memory: MemoryInfo, info: dict[str, str], peak: int) -> list[Sizi
     """What the machine must hold besides: fragmentation, pages copied while a child saves."""
     used, ratio = number(memory.used_memory), number(memory.mem_fragmentation_ratio)
     if used is None or ratio is None or used < SMALL:
-        fragmented, how = 0, f"none counted: below {_worded(SMALL)} in use the ratio says nothing"
+        fragmented, how = 0, f"none counted: below {worded(SMALL)} in use the ratio says nothing"
     else:
         counted = min(max(ratio, 1.0), LARGEST_FRAGMENTATION)
         fragmented = round(peak * (counted - 1))
@@ -226,7 +289,7 @@ def _around_it(memory: MemoryInfo, info: dict[str, str], peak: int) -> list[Sizi
         SizingStep(
             name="copy-on-write reserve",
             bytes=reserve,
-            how=f"{COPY_ON_WRITE:.0%} of peak, or the last save's {_worded(copied)} if more",
+            how=f"{COPY_ON_WRITE:.0%} of peak, or the last save's {worded(copied)} if more",
         ),
     ]
 
@@ -238,107 +301,3 @@ def _sum(steps: list[SizingStep]) -> int:
 def _field(info: dict[str, str], name: str) -> int:
     value = info.get(name, "")
     return int(value) if value.isdecimal() else 0
-
-
-def _worded(size: float) -> str:
-    return f"{size / MIB:,.1f} MiB"
-
-
-LONGEST_CATALOGUE = 256 * 1024
-
-
-def read_catalogue(path: str | None = None) -> Measured[_Catalogue]:
-    """The sizes on offer. What is wrong with a file is said without quoting it."""
-    try:
-        if path is None:
-            text = resources.files("tools").joinpath("instance_sizes.yaml").read_text("utf-8")
-        else:
-            text = _own(Path(path))
-        return _Catalogue.model_validate(yaml.safe_load(text))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        wrong = "not of its shape" if isinstance(error, ValidationError) else type(error).__name__
-        return NotMeasured(
-            not_measured="catalogue of instance sizes",
-            because=f"the file could not be read: {wrong}",
-            failure="error",
-            remedy="write it like tools/instance_sizes.yaml",
-        )
-
-
-def _own(path: Path) -> str:
-    if path.suffix not in (".yaml", ".yml") or path.stat().st_size > LONGEST_CATALOGUE:
-        raise ValueError("not a YAML file of moderate size")
-    return path.read_text("utf-8")
-
-
-def _fits(catalogue: _Catalogue, needed: int) -> list[InstanceSize]:
-    fits = []
-    for provider in catalogue.providers:
-        enough = [size for size in provider.sizes if size.memory_bytes >= needed]
-        if enough:
-            smallest = min(enough, key=lambda size: size.memory_bytes)
-            fits.append(
-                InstanceSize(
-                    provider=provider.provider,
-                    name=smallest.name,
-                    memory_bytes=smallest.memory_bytes,
-                    source=f"{provider.source}; checked {catalogue.date}: {provider.checked}",
-                )
-            )
-    return fits
-
-
-# A person puts the instance's name in the place of NAME.
-_LINES: dict[str, tuple[str, ...]] = {
-    "ElastiCache": (
-        "aws elasticache modify-replication-group --replication-group-id NAME \\",
-        "  --cache-node-type {size} --apply-immediately",
-        "# Terraform, aws_elasticache_replication_group.NAME:",
-        '  node_type = "{size}"',
-    ),
-    "MemoryDB": (
-        "aws memorydb update-cluster --cluster-name NAME --node-type {size}",
-        "# Terraform, aws_memorydb_cluster.NAME:",
-        '  node_type = "{size}"',
-    ),
-    "Memorystore": (
-        "gcloud redis instances update NAME --region=REGION --size={gib}  # no cluster: GiB",
-        "gcloud redis clusters create NAME-larger --region=REGION --node-type={size} \\",
-        "  --shard-count=1 --network=NETWORK  # then migrate: a node type is chosen at creation",
-        "# Terraform, google_redis_cluster.NAME:",
-        '  node_type = "{enum}"',
-    ),
-    "Azure Cache": (
-        "az redis update --name NAME --resource-group GROUP \\",
-        "  --set sku.name={tier} sku.family={family} sku.capacity={capacity}",
-    ),
-    "plain VM": (
-        "aws ec2 stop-instances --instance-ids NAME  # a replica first; fail over before",
-        "aws ec2 modify-instance-attribute --instance-id NAME --instance-type Value={size}",
-    ),
-}
-
-
-def _artefact(fits: list[InstanceSize], needed: int, maxmemory: int, *, grows: bool) -> str:
-    """Commands of the providers. Nothing here is ever run by the service."""
-    lines = ["# Put your instance's name in the place of NAME. One of:"]
-    if not grows:
-        lines.insert(0, f"# The present limit holds {_worded(needed)}: nothing has to grow.")
-    for fit in fits:
-        lines.append(f"# {fit.provider}: {fit.name} ({fit.memory_bytes / MIB:,.0f} MiB)")
-        tier, _, code = fit.name.partition(" ")
-        known = {"size": fit.name, "enum": fit.name.upper().replace("-", "_")}
-        known |= {"gib": str(math.ceil(needed / 1024 / MIB))}
-        known |= {"tier": tier, "family": code[:1], "capacity": code[1:]}
-        lines += [line.format(**known) for line in _LINES.get(fit.provider, ())]
-    if not fits:
-        lines += [f"# No size of the catalogue holds {_worded(needed)}: shard the data."]
-    mebibytes = max(math.ceil(needed / MIB), 64)
-    lines += [
-        "# Kubernetes: the container's memory",
-        "kubectl set resources statefulset/NAME -c redis \\",
-        f"  --requests=memory={mebibytes}Mi --limits=memory={mebibytes}Mi",
-        "# Own configuration, after the memory is there:",
-        f"maxmemory {maxmemory}",
-    ]
-    return "\n".join(lines)

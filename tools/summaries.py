@@ -256,7 +256,7 @@ def _instance_resize(r: InstanceResize) -> str:
     fits = ", ".join(f"{fit.provider} {fit.name}" for fit in r.fits[:3]) or "none: shard"
     return (
         f"needs {size(r.needed_bytes)} (limit now {size(r.current_limit)}), "
-        f"maxmemory {size(r.recommended_maxmemory)}; fits: {fits}"
+        f"maxmemory {size(r.recommended_maxmemory)}; growth from {r.growth_from}; fits: {fits}"
     )
 
 

@@ -191,11 +191,11 @@ PLAIN = frozenset(
     {
         "aof_last_bgrewrite_status", "aof_last_write_status", "artefact", "blocked_by", "bytes_are",
         "code", "command", "context", "counted_by", "encoding", "engine", "event", "flags",
-        "flavour", "how", "last_delivered_id", "library", "limit_source", "master_link_status",
-        "master_replid", "maxmemory_policy", "mem_allocator", "os", "parameters", "provider",
-        "rdb_last_bgsave_status", "reason", "redis_mode", "redis_version", "role", "run_id",
-        "sample_stopped_because", "source", "state", "stopped_because", "type", "types", "unknown",
-        "valkey_version",
+        "flavour", "growth_from", "how", "last_delivered_id", "library", "limit_source",
+        "master_link_status", "master_replid", "maxmemory_policy", "mem_allocator", "os",
+        "parameters", "provider", "rdb_last_bgsave_status", "reason", "redis_mode", "redis_version", "role", "run_id",
+        "sample_stopped_because", "season", "source", "state", "stopped_because", "touches", "type",
+        "types", "unknown", "valkey_version", "way",
     }
 )  # fmt: skip
 """Texts of readings that name nothing of the house: words of ours, of the server, of a build."""

@@ -1,6 +1,7 @@
 """instance_resize: arithmetic that adds up, sizes that fit, an artefact a person can use."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from tools.resize import (
     InstanceResize,
     InstanceResizeArguments,
     instance_resize,
-    read_catalogue,
     size_up,
 )
 from tools.samples import LEAST_GROWTH, Samples, growth_noise
+from tools.sizes import read_catalogue
 
 MIB = 1 << 20
 GIB = 1 << 30
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def info(**fields: object) -> dict[str, str]:
@@ -41,7 +43,7 @@ def info(**fields: object) -> dict[str, str]:
 
 def sized(last: dict[str, str], first: dict[str, str] | None = None, **args: Any) -> InstanceResize:
     samples = Samples(first or last, last, 5.0)
-    found = size_up(samples, InstanceResizeArguments(**args), read_catalogue())
+    found = size_up(samples, InstanceResizeArguments(**args), read_catalogue(), NOW)
     assert isinstance(found, InstanceResize)
     return found
 
@@ -66,7 +68,8 @@ def test_every_step_of_a_known_case() -> None:
     assert found.grows
     assert isinstance(found.growth_bytes_per_day, NotMeasured)
     assert [fit.provider for fit in found.fits] == [
-        "ElastiCache", "MemoryDB", "Memorystore", "Azure Cache", "Redis Cloud", "plain VM"
+        "ElastiCache", "MemoryDB", "Memorystore", "Azure Cache", "Azure Managed Redis",
+        "Redis Cloud", "plain VM",
     ]  # fmt: skip
     assert found.fits[0].name == "cache.t4g.medium"
 
@@ -129,7 +132,7 @@ def test_what_fits_nowhere_is_sharded() -> None:
 def test_without_a_peak_nothing_is_sized() -> None:
     last = info()
     del last["used_memory_peak"]
-    found = size_up(Samples(last, last, 5.0), InstanceResizeArguments(), read_catalogue())
+    found = size_up(Samples(last, last, 5.0), InstanceResizeArguments(), read_catalogue(), NOW)
     assert isinstance(found, NotMeasured)
 
 
@@ -182,7 +185,7 @@ def test_a_team_brings_its_own_sizes(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     samples = Samples(info(), info(), 5.0)
-    found = size_up(samples, InstanceResizeArguments(), read_catalogue(str(own)))
+    found = size_up(samples, InstanceResizeArguments(), read_catalogue(str(own)), NOW)
     assert isinstance(found, InstanceResize)
     assert [(fit.provider, fit.name) for fit in found.fits] == [("our rack", "huge")]
 
@@ -216,6 +219,14 @@ async def test_a_real_server_that_fills_up(build: str, start_server: Callable[..
     assert found.grows
     assert found.recommended_maxmemory > 100 * MIB
     assert found.fits[0].name == "cache.t4g.micro"
-    for word in ("aws elasticache", "gcloud redis", "kubectl", "Terraform", "NAME", "maxmemory "):
+    for word in (
+        "aws elasticache",
+        "gcloud redis",
+        "kubectl",
+        "azurerm",
+        "Terraform",
+        "NAME",
+        "maxmemory ",
+    ):
         assert word in found.artefact
     assert len(found.artefact) < 6_000

@@ -16,11 +16,11 @@ class ProposeResizeArguments(Arguments):
     needed_bytes: int = Field(gt=0)
     recommended_maxmemory: int = Field(gt=0)
     current_limit: int | None = None
-    arithmetic: list[str] = Field(default_factory=list, max_length=30)
-    """One line a step."""
+    arithmetic: list[str] = Field(default_factory=list, max_length=80)
+    """The sum, when the limit is met, and scaling up against sharding out, line by line."""
     sizes: list[str] = Field(default_factory=list, max_length=20)
     """The smallest that fits, one a provider."""
-    artefact: str = Field(default="", max_length=6_000)
+    artefact: str = Field(default="", max_length=12_000)
 
 
 class ProposeResize(Remedy[ProposeResizeArguments]):
