@@ -193,7 +193,8 @@ PLAIN = frozenset(
         "code", "command", "context", "counted_by", "encoding", "engine", "event", "flags",
         "flavour", "growth_from", "how", "last_delivered_id", "library", "limit_source",
         "master_link_status", "master_replid", "maxmemory_policy", "mem_allocator", "os",
-        "parameters", "provider", "rdb_last_bgsave_status", "reason", "redis_mode", "redis_version", "role", "run_id",
+        "parameters", "provider", "rdb_last_bgsave_status", "reason", "redis_mode", "redis_version",
+        "role", "run_id",
         "sample_stopped_because", "season", "source", "state", "stopped_because", "touches", "type",
         "types", "unknown", "valkey_version", "way",
     }
