@@ -110,7 +110,7 @@ def test_what_no_provider_sells_and_what_forks_for_seconds_is_sharded() -> None:
     assert out.better
     assert "the largest of the catalogue, r7g.16xlarge" in out.because[0]
     assert "every client waits" in out.because[1]
-    assert any(touched.startswith("72 shards") for touched in out.touches)
+    assert any(touched.startswith("78 shards") for touched in out.touches)
 
 
 def test_of_a_cluster_and_of_what_is_not_reported_nothing_is_made_up() -> None:
