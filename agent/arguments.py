@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from agent.context import Context
 from agent.incident import Culprit, Diagnosis
+from agent.plain_arguments import PLAIN
 from agent.proposed_values import propose_value
 from agent.runbook import ProposedRemedy
 from agent.true_names import MARK, same_pool, true_prefix
@@ -101,15 +102,17 @@ class Gap:
 
 async def fill(findings: Findings, cause: str, proposed: ProposedRemedy) -> list[Filled]:
     """Complete arguments for a remedy, one set an action; empty if evidence gives none."""
-    filler = _FILLERS.get(proposed.kind)
-    if filler is None:
-        return []
     given = {
         name: findings.culprit.name if value == "{culprit}" else value
         for name, value in proposed.args.items()
     }
+    gap = Gap(findings, cause, given)
     try:
-        return await filler(Gap(findings, cause, given))
+        if proposed.kind in PLAIN:
+            arguments = await PLAIN[proposed.kind](gap)
+            return [] if arguments is None else [Filled(arguments, [])]
+        filler = _FILLERS.get(proposed.kind)
+        return [] if filler is None else await filler(gap)
     except CommandFailure:
         return []
 

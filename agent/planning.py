@@ -23,7 +23,7 @@ from agent.policy import approvals_required
 from agent.prevention import render_prevention
 from agent.redaction import redact_tree
 from agent.runbook import ProposedRemedy, Runbook
-from agent.work import identify
+from agent.work import identify, missing_for
 from tools.connection import CommandFailure
 from tools.reading import Evidence
 from tools.remedies.artefacts import artefact
@@ -134,7 +134,7 @@ def _previewed(
         title=preview.title,
         arguments=arguments,
         risk=remedy.risk,
-        executable=remedy.executable,
+        executable=remedy.executable and not missing_for(remedy, findings.context),
         commands=preview.commands,
         artefact=preview.artefact,
         preconditions=[Precondition(**check.model_dump()) for check in checks],

@@ -129,6 +129,9 @@ def _in_cause(field: str, cause: Cause) -> Iterator[_Finding]:
 
 def _in_remedy(field: str, remedy: ProposedRemedy) -> Iterator[_Finding]:
     yield from _unknown(field, "remedy", [remedy.kind], REMEDIES)
+    if remedy.kind in REMEDIES:
+        known = REMEDIES[remedy.kind].args.model_fields
+        yield from _unknown(f"{field}.args", "argument", remedy.args, known)
 
 
 def _in_template(field: str, found: list[tuple[str, str]]) -> Iterator[_Finding]:

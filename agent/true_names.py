@@ -12,7 +12,6 @@ from agent.redaction import redact
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection
 from tools.reading import printable
-from tools.remedies.expiry import ExpirePrefixArguments
 from tools.remedies.idle_clients import pool_of
 from tools.remedies.prefix_scan import escaped, pages_like
 from tools.remedies.vitals import ClientLine, read_clients
@@ -56,7 +55,7 @@ async def with_true_names(args: A, connection: Connection) -> A:
     shown = str(getattr(args, "prefix", "") or getattr(args, "name", ""))
     if not MARK.search(shown):
         return args
-    if isinstance(args, ExpirePrefixArguments):
+    if hasattr(args, "prefix"):
         return args.model_copy(update={"prefix": await true_prefix(connection, shown)})
     clients = await read_clients(connection)
     wanted = {getattr(args, "id", None), *getattr(args, "ids", [])}
@@ -71,7 +70,7 @@ async def as_far_as_found(args: A, connection: Connection) -> A:
     try:
         return await with_true_names(args, connection)
     except CommandFailure as failure:
-        if failure.kind != "absent" or isinstance(args, ExpirePrefixArguments):
+        if failure.kind != "absent" or hasattr(args, "prefix"):
             raise
         return args
 

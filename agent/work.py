@@ -97,6 +97,12 @@ def work_on(context: Context, action: Action) -> Work:
         raise Stopped("failed", f"its arguments do not fit: {error.error_count()} errors") from None
 
 
+def missing_for(remedy: Remedy[Any], context: Context) -> list[str]:
+    """What it needs and what is not configured here."""
+    has = {"backups": context.backups, "resize_hook": context.resize_hook}
+    return sorted(need for need in remedy.needs if has[need] is None)
+
+
 async def disconnect(connection: Connection, client_id: object) -> None:
     """Redis checks no fencing token: whoever wrote before must not write any more."""
     if not isinstance(client_id, int):

@@ -28,6 +28,10 @@ READ_COMMANDS: frozenset[str] = frozenset(
 WRITE_COMMANDS: frozenset[str] = frozenset(
     {
         "config|set", "client|kill", "memory|purge", "pexpireat", "persist", "script|flush",
+        # What is removed is kept first, and removed only if it is as it was kept.
+        "dump", "watch", "unwatch", "multi", "exec", "unlink", "restore",
+        "function|dump", "function|load", "function|delete",
+        "function|kill", "script|kill", "bgsave", "config|rewrite",
     }
 )  # fmt: skip
 
@@ -72,6 +76,9 @@ CONFIG_REMEDIES: frozenset[str] = frozenset(
     }
 )  # fmt: skip
 
+OVERWRITING = {"restore": 4, "function|load": 2}
+"""Commands that take REPLACE, and the place of the first word that may be it."""
+
 _CONTAINERS = frozenset(
     name.partition("|")[0] for name in READ_COMMANDS | WRITE_COMMANDS if "|" in name
 )
@@ -107,6 +114,8 @@ class Permission:
             return "CLIENT KILL other than by ID is not allowed: it hits bystanders"
         if name == "script|flush" and [_word(part) for part in command[2:]] != ["async"]:
             return "SCRIPT FLUSH other than ASYNC is not allowed: it stalls every client"
+        if name in OVERWRITING and "replace" in map(_word, command[OVERWRITING[name] :]):
+            return f"{name.replace('|', ' ').upper()} with REPLACE is not allowed: it overwrites"
         return _refused_parameter(name, command)
 
 

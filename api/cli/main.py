@@ -17,6 +17,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 runbooks_app = typer.Typer(help="List and check runbooks.", no_args_is_help=True)
+backups_app = typer.Typer(help="What remedies removed.", no_args_is_help=True)
+app.add_typer(backups_app, name="backups")
 app.add_typer(runbooks_app, name="runbooks")
 app.add_typer(evals_app, name="evals")
 
@@ -241,6 +243,27 @@ def bench(
     from api.cli.evaluate import run_bench
 
     run_bench(name, runs, as_json=as_json)
+
+
+@backups_app.command("list")
+def backups_list(as_json: AsJson = False) -> None:
+    """The backups on this machine, oldest first."""
+    from api.cli.backups import list_backups
+
+    list_backups(as_json=as_json)
+
+
+@backups_app.command("restore")
+def backups_restore(
+    name: Annotated[str, typer.Argument(help="As `list` shows it.")],
+    target: Annotated[str, typer.Option(help="A target's name, or a URL that may write.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put back what a backup holds, where nothing has taken its place."""
+    from api.cli.backups import restore_backup
+
+    restore_backup(name, target, yes=yes, as_json=as_json)
 
 
 @runbooks_app.command("list")

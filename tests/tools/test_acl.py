@@ -180,8 +180,8 @@ def test_the_remedy_user_can_do_what_remedies_do_and_no_more(
         user.config_set("maxmemory", "200mb")
         assert user.pexpireat("s", 2**42)
         for forbidden in (
-            "FLUSHALL", "SET s 1", "KEYS *", "GET s", "SAVE", "MONITOR", "DEL s", "UNLINK s",
-            "DUMP s", "RESTORE r 0 x", "XTRIM x MAXLEN 1",
+            "FLUSHALL", "SET s 1", "KEYS *", "GET s", "SAVE", "MONITOR", "DEL s", "EVAL x 0",
+            "COPY s r", "MIGRATE h 1 s 0 1", "XTRIM x MAXLEN 1",
         ):  # fmt: skip
             with pytest.raises(NoPermissionError):
                 ask(user, *forbidden.split(" "))

@@ -9,6 +9,7 @@ from tools.remedies.expiry import ExpirePrefix
 from tools.remedies.idle_clients import KillIdleClients
 from tools.remedies.memory import MemoryPurge
 from tools.remedies.remedy import Remedy
+from tools.remedies.removal import RemovePrefix
 from tools.remedies.script_cache import ScriptFlush
 from tools.remedies.sizing import ProposeResize
 
@@ -18,6 +19,7 @@ _ALL: tuple[Remedy[Any], ...] = (
     KillIdleClients(),
     ScriptFlush(),
     ExpirePrefix(),
+    RemovePrefix(),
     MemoryPurge(),
     ProposeResize(),
     AdviseApplication(),

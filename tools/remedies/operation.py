@@ -16,7 +16,7 @@ class Saved:
     expires_at_ms: int | None = None
     """Milliseconds since the epoch; None: it does not expire."""
     kind: str = "key"
-    """`key`: RESTORE takes the payload; `library`: FUNCTION RESTORE does; another: its remedy's."""
+    """`key`: RESTORE takes the payload; `library`: FUNCTION LOAD does; any other: its remedy."""
 
 
 class BackupDamaged(Exception):

@@ -34,10 +34,11 @@ class Survey:
     """Keys of the prefix whose expiry was read."""
     without_ttl: int
     """Of those."""
+    keys: int
+    """Of the prefix; estimated over the whole database, as the next."""
     keys_without_ttl: int
-    """Estimated over the whole database."""
     mean_bytes: float | None
-    """Of those without expiry, from MEMORY USAGE of a few."""
+    """Of those without expiry, from MEMORY USAGE of a few; of all of them, if so asked."""
     complete: bool
     """The whole database was seen."""
     has_nx: bool
@@ -49,7 +50,7 @@ class Survey:
         return self.without_ttl / self.matched if self.matched else 0.0
 
 
-async def survey(connection: Connection, prefix: str) -> Survey:
+async def survey(connection: Connection, prefix: str, *, size_of_all: bool = False) -> Survey:
     """SCAN a bounded part of the database, PTTL of the prefix's keys. Raises CommandFailure."""
     start = prefix.encode()
     scanned, found, cursor, complete = 0, [], 0, False
@@ -79,8 +80,11 @@ async def survey(connection: Connection, prefix: str) -> Survey:
         scanned=scanned,
         matched=len(looked_at),
         without_ttl=len(forever),
+        keys=round(of_all),
         keys_without_ttl=round(of_all * share),
-        mean_bytes=await _mean_bytes(connection, forever[:MOST_SIZED]),
+        mean_bytes=await _mean_bytes(
+            connection, (looked_at if size_of_all else forever)[:MOST_SIZED]
+        ),
         complete=complete,
         has_nx=(await read_vitals(connection)).at_least(7),
     )
