@@ -27,7 +27,7 @@ from api.auditing import SignIns, audited
 from api.backups import backup_folder
 from api.queue import Queue, open_queue, working
 from api.settings import Settings
-from api.store import decisions, incidents
+from api.store import audit, decisions, incidents
 from api.store.database import Database, database_url
 from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.leases import HEARTBEAT_SECONDS, Lease, LeaseLost, acquire, release, renew
@@ -202,6 +202,9 @@ class Worker:
             self._backups_swept = time.monotonic()
             if gone := await asyncio.to_thread(self.backups.sweep):
                 log.info("backups_expired", deleted=gone)
+                async with self.database.writing() as session:
+                    who = audit.service("service")
+                    await audit.note(session, who, "backups_deleted", deleted=gone)
 
     async def sweep_forever(self) -> None:
         """Every few seconds; the database being away for a while is survived."""

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import (
 
 from api.store.audit import append_noted
 from api.store.chain import Keyring
+from api.store.deeds import note_changes
 
 BUSY_SECONDS = 10
 """How long a writer of SQLite waits for another."""
@@ -81,6 +82,7 @@ class Database:
             await _to_its_end(session.close())
 
     async def _commit(self, session: AsyncSession) -> None:
+        await note_changes(session)
         await append_noted(session, self.audit_keys)
         await session.commit()
 

@@ -21,7 +21,7 @@ from agent.incident import (
     Usage,
 )
 from agent.windows import Window
-from api.store import decisions, freezes, incidents, pages
+from api.store import decisions, deeds, freezes, incidents, pages
 from api.store.database import Database
 from api.store.events import publish
 from api.store.exchanges import SqlLedger
@@ -66,6 +66,7 @@ class SqlJournal:
     async def _writing(self) -> AsyncIterator[tuple[AsyncSession, IncidentRow]]:
         async with self._database.writing() as session:
             await assert_held(session, self._lease)
+            deeds.by(session, "executor")
             row = await incidents.lock(session, self._id)
             if row.status == "closed" or row.attempt != self._attempt:
                 raise Superseded(f"{row.id} is {row.status}, attempt {row.attempt}")
@@ -156,6 +157,7 @@ class SqlJournal:
                 raise ActionMoved(f"{', '.join(sorted(clash))} of {row.id} is already decided")
             for position, action in enumerate(plan.actions):
                 session.add(_action_row(row, position, action))
+            await deeds.note_plan(session, row, plan.actions)
             row.prevention = plan.prevention
             row.checklist = [item.model_dump(mode="json") for item in plan.checklist]
             incidents.touch(row)
@@ -188,6 +190,9 @@ class SqlJournal:
     async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
         """Write ahead. Noted again before its outcome, it is the same intent, updated."""
         async with self._writing() as (session, row):
+            kept = await session.get(ActionRow, (row.id, row.attempt, action_id))
+            if kept is not None:
+                await deeds.note_intent(session, kept, intent)
             known = await self._open_intent(session, action_id)
             if known is not None:
                 known.intent = intent

@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.redaction import redact
+from api.store import audit
 from api.store.events import publish
 from api.store.tables import IncidentRow, PageRow
 
@@ -56,6 +57,8 @@ async def call(
             failure="",
         )
     )
+    who = audit.service("service")
+    await audit.note(session, who, "page", row.id if row else None, reason=reason)
     if row is not None:
         await publish(session, row, "status", {"status": row.status, "page": reason})
 
@@ -104,6 +107,9 @@ async def settle(
             sent_at=at if over else None,
         )
     )
+    if delivered or over:
+        await audit.note(session, audit.service("service"), "page_sent", page.incident_id,
+                         page=page.id, delivered=list(delivered), failure=failure)  # fmt: skip
     return over
 
 

@@ -29,7 +29,7 @@ from agent.run import investigate
 from agent.runbook import Library
 from agent.runbook_library import load_library
 from api.cli import transcript as cli
-from api.store import exchanges, incidents, leases
+from api.store import exchanges, incidents, leases, trail
 from api.store.database import Database, database_url
 from api.store.exchanges import SqlLedger
 from api.store.journal import SqlJournal
@@ -41,6 +41,7 @@ from tests.agent.endpoint import BASE, KEY, SUBMISSION, URL, reply
 from tests.api.serving import as_role
 from tests.api.test_exchanges import MOST, exchange
 from tests.api.test_incidents_api import journal_of, opened, service_of
+from tests.api.trails import KEYS
 from tools.connection import Connection
 from tools.reading import Evidence
 from tools.recording import RecordedConnection
@@ -54,6 +55,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     """SQLite alone: what is told apart here is what was said, not where it is kept."""
     database = Database(database_url(f"sqlite:///{tmp_path / 'store.db'}"))
     await migrate(database)
+    await trail.begin(database, KEYS)
     yield database
     await database.close()
 

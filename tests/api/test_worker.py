@@ -14,8 +14,9 @@ from agent.context import Context
 from agent.incident import Action, Incident, Plan
 from api import worker
 from api.app import create_app
+from api.auditing import keyring
 from api.settings import Settings
-from api.store import incidents, leases
+from api.store import incidents, leases, trail
 from api.store.database import Database, database_url
 from api.store.journal import SqlJournal
 from api.store.migrate import migrate
@@ -105,6 +106,7 @@ async def test_whatever_is_unfinished_at_start_is_found(
     configured = settings()
     database = Database(database_url(configured.database_url.get_secret_value()))
     await migrate(database)
+    await trail.begin(database, keyring(configured))
     ids = []
     async with database.writing() as session:
         for target, status in (("cache-eu", "queued"), ("cache-us", "investigating")):
