@@ -115,9 +115,9 @@ async def disconnect(connection: Connection, client_id: object) -> None:
 
 
 def captured(action: Action) -> dict[str, Any]:
-    """What undo and verification need: the numbers and values from before, and what was done."""
+    """What undo and verification need: what was there before, what was done, what was undone."""
     captured: dict[str, Any] = action.outcome["before"]
-    return captured | {"done": action.outcome.get("done", {})}
+    return captured | {name: action.outcome.get(name, {}) for name in ("done", "undone")}
 
 
 async def save(context: Context, action: Action, **changes: Any) -> Action:

@@ -29,6 +29,7 @@ _UNITS = {
     "gb": 1024**3,
 }
 _SIZE = re.compile(r"(\d{1,18})([a-z]{0,2})")
+_OF_ONE_KEY = ("trim_stream", "trim_collection", "clear_pending")
 _TARGETS = ("name", "address")
 """Arguments that say whom a disconnection hits."""
 
@@ -226,6 +227,9 @@ def _misses_the_culprit(action: Action, truth: Truth) -> str:
     prefix = str(action.arguments.get("prefix", ""))
     if action.kind == "expire_prefix" and prefixes and not prefix.startswith(prefixes):
         return "it expires keys of a bystander"
+    keys = {one.name for one in truth.culprit if one.kind in ("key", "stream")}
+    if action.kind in _OF_ONE_KEY and keys and action.arguments.get("key") not in keys:
+        return "it empties a bystander's key"
     return ""
 
 

@@ -26,6 +26,8 @@ SINCE: dict[str, tuple[Version, Version]] = {
     "function|kill": ((7, 0), (7, 2)),
     "client|no-touch": ((7, 2), (7, 2)),
     "cluster|slot-stats": ((8, 2), (8, 0)),
+    "hpexpiretime": ((7, 4), (9, 0)),
+    "hpexpireat": ((7, 4), (9, 0)),
     "commandlog|get": (NEVER, (8, 1)),
     "commandlog|len": (NEVER, (8, 1)),
 }
@@ -58,7 +60,8 @@ def acl_lines(version: str, valkey: bool) -> list[str]:
         "# never asks. Nor can ACL LOG be granted without its RESET, which it never sends.",
         *_user(DIAGNOSIS, "url", readable, reads),
         "# Remedies: used for an approved action only. CONFIG SET cannot be restricted by",
-        "# parameter either; redis-oncall sets only those on its list.",
+        "# parameter either; redis-oncall sets only those on its list. Nor can ACLs bound XTRIM,",
+        "# LPOP, HDEL and the like, which it sends in steps of at most some thousand elements.",
         *_user(REMEDY, "remedy_url", "~*", both),
     ]
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tools.bounded_commands import form_refused
+
 # Commands (or command|subcommand, in ACL spelling) of the read-only diagnosis identity.
 # All are read-only, and none returns a value stored in a key.
 READ_COMMANDS: frozenset[str] = frozenset(
@@ -32,6 +34,10 @@ WRITE_COMMANDS: frozenset[str] = frozenset(
         "dump", "watch", "unwatch", "multi", "exec", "unlink", "restore",
         "function|dump", "function|load", "function|delete",
         "function|kill", "script|kill", "bgsave", "config|rewrite",
+        # Streams, and collections in steps: what is removed is read first, to be kept.
+        "xtrim", "xrange", "xack", "xclaim", "lrange", "lpop", "rpop", "lpush", "rpush", "hscan",
+        "hmget", "hdel", "hsetnx", "hpexpiretime", "hpexpireat", "sscan", "srem", "sadd", "zrange",
+        "zrem", "zadd",
     }
 )  # fmt: skip
 
@@ -116,7 +122,7 @@ class Permission:
             return "SCRIPT FLUSH other than ASYNC is not allowed: it stalls every client"
         if name in OVERWRITING and "replace" in map(_word, command[OVERWRITING[name] :]):
             return f"{name.replace('|', ' ').upper()} with REPLACE is not allowed: it overwrites"
-        return _refused_parameter(name, command)
+        return form_refused(name, command) or _refused_parameter(name, command)
 
 
 def _refused_parameter(name: str, command: Sequence[object]) -> str | None:

@@ -181,7 +181,8 @@ def test_the_remedy_user_can_do_what_remedies_do_and_no_more(
         assert user.pexpireat("s", 2**42)
         for forbidden in (
             "FLUSHALL", "SET s 1", "KEYS *", "GET s", "SAVE", "MONITOR", "DEL s", "EVAL x 0",
-            "COPY s r", "MIGRATE h 1 s 0 1", "XTRIM x MAXLEN 1",
+            "COPY s r", "MIGRATE h 1 s 0 1", "XGROUP DESTROY x g", "XDEL x 1-1",
+            "LTRIM l 0 0", "HGETALL h",
         ):  # fmt: skip
             with pytest.raises(NoPermissionError):
                 ask(user, *forbidden.split(" "))

@@ -3,15 +3,20 @@
 from typing import Any
 
 from tools.remedies.advice import AdviseApplication
+from tools.remedies.clear_pending import ClearPending
 from tools.remedies.clients import KillClient
 from tools.remedies.config import SetConfig
 from tools.remedies.expiry import ExpirePrefix
 from tools.remedies.idle_clients import KillIdleClients
 from tools.remedies.memory import MemoryPurge
+from tools.remedies.pending_gone import ClearGone
+from tools.remedies.pending_idle import ClearIdle
 from tools.remedies.remedy import Remedy
 from tools.remedies.removal import RemovePrefix
 from tools.remedies.script_cache import ScriptFlush
 from tools.remedies.sizing import ProposeResize
+from tools.remedies.trim_collection import TrimCollection
+from tools.remedies.trim_stream import TrimStream
 
 _ALL: tuple[Remedy[Any], ...] = (
     SetConfig(),
@@ -20,6 +25,9 @@ _ALL: tuple[Remedy[Any], ...] = (
     ScriptFlush(),
     ExpirePrefix(),
     RemovePrefix(),
+    TrimStream(),
+    ClearPending(ClearGone(), ClearIdle()),
+    TrimCollection(),
     MemoryPurge(),
     ProposeResize(),
     AdviseApplication(),
