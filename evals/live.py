@@ -274,7 +274,7 @@ class _Run:
             self.rates[name] = (number(self.first, name) - number(earlier, name)) / seconds
 
     def _look(self) -> Look:
-        return look(self.watch, time.monotonic())
+        return look(self.watch, self.mode.fault)
 
     def _watched(self, earlier: Look, now: Look) -> Watched:
         return Watched(

@@ -23,8 +23,10 @@ SETTLING_SECONDS = 0.4
 """From the injection until the script starts: the clients of the application connect first."""
 _LONGEST = 300
 """Seconds after which a load generator ends by itself."""
-_DELETES_EACH = 4
-"""Steps of the job that replaces large sets: ten deletes a second while there are some."""
+_LETS_GO_EACH = 4
+"""Steps of the job that replaces large sets: ten go in a second while there are some."""
+_MADE_EACH, _SHORT = 2_000, 250
+"""Members it adds in a step, and in one command."""
 _TRIALS = 3
 _MOST_TIMES = 4.0
 """A fast machine gets larger sets, but no more than its memory allows."""
@@ -164,9 +166,6 @@ class BigkeyDeleteStall(Fault):
             _large_set(lab, name, members)
         lab.limit_at(random.uniform(0.4, 0.6))
         client = lab.app.client_name()
-        if expires:
-            for place, name in enumerate(names):
-                lab.admin.pexpire(name, 400 + 300 * place)
         lab.act(40, _Replacing(names, members, expires=expires).step, client)
         setting = "lazyfree-lazy-expire" if expires else "lazyfree-lazy-user-del"
         others = {("client", client), *(("key", n) for n in names), ("prefix", f"{prefix}:")}
@@ -199,24 +198,23 @@ class _Replacing:
 
     def __init__(self, names: list[str], members: int, *, expires: bool) -> None:
         self._names, self._members, self._expires = names, members, expires
-        # Those that expire have their time already.
-        self._ready = 0 if expires else len(names)
-        self._made, self._steps = 0, 0
+        self._ready, self._made, self._steps = len(names), 0, 0
 
     def step(self, pipe: Pipeline) -> None:
-        """One pipeline of it: too short for any slow log."""
+        """One pipeline of it, whose commands are too short for any slow log."""
         self._steps += 1
-        if self._ready:
-            if self._steps % _DELETES_EACH == 0:
-                self._ready -= 1
-                pipe.delete(self._names[self._ready])
-            return
-        name = self._names[0]
-        if self._made < self._members:
-            pipe.sadd(name, *(f"m{n}" for n in range(self._made, self._made + 2 * _BATCH)))
-            self._made += 2 * _BATCH
-            return
-        self._made = 0
+        if self._ready and self._steps % _LETS_GO_EACH == 0:
+            self._ready -= 1
+            self._let_go(pipe, self._names[self._ready])
+        elif not self._ready and self._made < self._members:
+            for start in range(self._made, self._made + _MADE_EACH, _SHORT):
+                pipe.sadd(self._names[0], *(f"m{n}" for n in range(start, start + _SHORT)))
+            self._made += _MADE_EACH
+        elif not self._ready:
+            self._made = 0
+            self._let_go(pipe, self._names[0])
+
+    def _let_go(self, pipe: Pipeline, name: str) -> None:
         if self._expires:
             pipe.pexpire(name, 1)
         else:
