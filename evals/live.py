@@ -1,83 +1,20 @@
-"""The suite on live servers: cause a fault, investigate, approve, apply, and see if it helped.
+"""The suite on live servers: every mode with a safe executable fix, on each of its builds."""
 
-What helped is judged by `evals/symptoms.py` with the workload still running, and what was harmed
-by `evals/faults/canaries.py`: both look at the server themselves and never ask the agent.
-"""
-
-import asyncio
-import contextlib
 import fnmatch
+import multiprocessing
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
-import redis
-from langgraph.checkpoint.memory import InMemorySaver
-
-from agent.context import Context, Target
-from agent.graph import Graph, build_graph
-from agent.incident import Action, Alert, Approval, Incident
-from agent.memory_journal import MemoryJournal
-from agent.rules import Rules
-from agent.run import advance
+from agent.incident import Action
 from agent.runbook import Library
 from agent.runbook_library import load_library
 from evals import servers
-from evals.faults import FAULTS, Expected
-from evals.faults.canaries import Canaries, bystanders
-from evals.faults.workload import connect
-from evals.score import Result, recomputed, summary, wilson
-from evals.servers import Server
-from evals.symptoms import BUILDS, PATIENCE, SYMPTOMS, Look, Watched, look, number, remaining
-from evals.truth import truth_of
-from tools.connection import open_for_reading, open_for_remedies
-
-SCALE = 0.4
-MODE_SECONDS = 120.0
-"""Longest that one mode may take after its fault is there."""
-SETTLE_SECONDS = 9.0
-"""Longest an applied remedy may take to show."""
-CALM_SECONDS = 3.0
-"""How long the symptom has to stay away, with the workload running."""
-BASELINE_SECONDS = 1.0
-MOST_ACTIONS = 6
-APPROVER = "eval-harness"
-WITHOUT_EXPIRY = frozenset({"volatile-policy-no-ttl"})
-"""Faults whose point is that no key expires: there, no canary does."""
-
-
-@dataclass(frozen=True)
-class Mode:
-    """One fault on one build."""
-
-    fault: str
-    build: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """What it is called in the report."""
-        return f"{self.fault}@{self.build}#{self.seed}"
-
-
-@dataclass
-class Outcome:
-    """What became of one mode."""
-
-    mode: Mode
-    result: Result
-    remaining: list[str] = field(default_factory=lambda: ["not reached"])
-    collateral: list[str] = field(default_factory=list)
-    lost_to_fault: list[str] = field(default_factory=list)
-    actions: list[Action] = field(default_factory=list)
-    """Those that were approved."""
-
-    @property
-    def mitigated(self) -> bool:
-        """The symptom is gone, and a remedy of ours was applied."""
-        return not self.remaining and any(action.status == "verified" for action in self.actions)
+from evals.faults import FAULTS
+from evals.live_mode import SCALE, Mode, Outcome, play
+from evals.score import summary, wilson
+from evals.symptoms import BUILDS, SYMPTOMS
 
 
 def modes(only: str = "*", builds: Sequence[str] = (), seed: int = 1) -> Iterator[Mode]:
@@ -99,17 +36,29 @@ def run_live(
     *,
     library: Library | None = None,
     scale: float = SCALE,
+    jobs: int = 1,
     on_done: Callable[[Outcome], None] | None = None,
 ) -> dict[str, Any]:
-    """Every mode, one after another: the JSON of `evals live`. A crash counts as a failure."""
+    """Every mode: the JSON of `evals live`. A crash counts as a failure of its mode alone."""
     started = time.monotonic()
     books = library or load_library()
-    outcomes = []
-    for mode in chosen:
-        outcomes.append(play(mode, books, scale))
+    outcomes: dict[Mode, Outcome] = {}
+    for outcome in _played(chosen, books, scale, jobs):
+        outcomes[outcome.mode] = outcome
         if on_done is not None:
-            on_done(outcomes[-1])
-    return document(outcomes, time.monotonic() - started)
+            on_done(outcome)
+    return document([outcomes[mode] for mode in chosen], time.monotonic() - started)
+
+
+def _played(chosen: Sequence[Mode], library: Library, scale: float, jobs: int) -> Iterator[Outcome]:
+    """Side by side in processes of their own: a workload must not wait for another's agent."""
+    if jobs == 1:
+        yield from (play(mode, library, scale) for mode in chosen)
+        return
+    processes = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, processes, max_tasks_per_child=1) as pool:
+        for done in as_completed(pool.submit(play, mode, library, scale) for mode in chosen):
+            yield done.result()
 
 
 def document(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
@@ -122,11 +71,13 @@ def document(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
         row |= {
             "fault": outcome.mode.fault,
             "build": outcome.mode.build,
+            "seed": outcome.mode.seed,
             "mitigated": outcome.mitigated,
             "remaining": outcome.remaining,
             "collateral": outcome.collateral,
             "lost_to_fault": outcome.lost_to_fault,
             "actions": [_shown(action) for action in outcome.actions],
+            "took": round(outcome.seconds, 1),
             "failure": outcome.result.failure,
         }
     return report
@@ -135,201 +86,3 @@ def document(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
 def _shown(action: Action) -> dict[str, Any]:
     names = ("id", "kind", "title", "risk", "status", "comment")
     return {name: getattr(action, name) for name in names}
-
-
-def play(mode: Mode, library: Library, scale: float = SCALE) -> Outcome:
-    """One mode from fault to judgement. Whatever goes wrong in it is part of its outcome."""
-    fault = FAULTS[mode.fault]
-    expected = Expected(frozenset({mode.fault}))
-    outcome: Outcome | None = None
-    try:
-        with contextlib.ExitStack() as stack:
-            server = stack.enter_context(
-                servers.running(mode.build, *fault.arguments_for(mode.build))
-            )
-            canaries = stack.enter_context(
-                bystanders(
-                    server.port,
-                    f"{fault.id}/{mode.seed}",
-                    expiring=fault.id not in WITHOUT_EXPIRY,
-                )
-            )
-            watch = stack.enter_context(contextlib.closing(connect(server.port)))
-            watch.ping()  # connected before the fault: at maxclients, nobody comes in later
-            expected = stack.enter_context(fault.prepare(server, mode.seed, scale))
-            run = _Run(mode, expected, scale, server, canaries, watch, library)
-            outcome = asyncio.run(run.play())
-    except Exception as error:  # noqa: BLE001 - a crash is a failure of this mode, not of the run
-        failure = f"{type(error).__name__}: {error}"
-        outcome = Outcome(mode, _result(mode, expected, scale, failure=failure))
-    return outcome
-
-
-def _result(mode: Mode, expected: Expected, scale: float, **found: Any) -> Result:
-    truth = truth_of(expected, FAULTS[mode.fault], mode.build, mode.seed, scale)
-    return Result(mode.name, truth, held_back=False, **{"diagnosis": None, **found})
-
-
-@dataclass
-class _Run:
-    """One mode while its fault is there."""
-
-    mode: Mode
-    expected: Expected
-    scale: float
-    server: Server
-    canaries: Canaries
-    watch: "redis.Redis"
-    library: Library
-    first: Look | None = None
-    rates: dict[str, float] = field(default_factory=dict)
-
-    async def play(self) -> Outcome:
-        """Investigate, then approve one action after another until the symptom is gone."""
-        started = time.monotonic()
-        async with asyncio.timeout(MODE_SECONDS), self._context() as context:
-            graph = build_graph(InMemorySaver())
-            async with _beating(self.canaries):
-                await advance(graph, context, await context.journal.incident())
-            outcome = await self._diagnosed(context, time.monotonic() - started)
-            await asyncio.to_thread(self._before)
-            async with _beating(self.canaries):
-                await self._remedy(graph, context, outcome)
-            losses = await asyncio.to_thread(self.canaries.after_remedies, self._culprits())
-        outcome.collateral, outcome.lost_to_fault = losses.collateral, losses.by_fault
-        return outcome
-
-    @contextlib.asynccontextmanager
-    async def _context(self) -> AsyncIterator[Context]:
-        url = self.expected.url or self.server.url
-        connection = await open_for_reading(url)
-        try:
-            yield Context(
-                target=Target(
-                    "cache-1", url, url, "staging", memory_limit=self.expected.memory_limit
-                ),
-                connection=connection,
-                open_for_remedies=lambda: open_for_remedies(url),
-                journal=MemoryJournal(_opened(self.expected.alert)),
-                library=self.library,
-                rules=Rules(self.library),
-            )
-        finally:
-            await connection.close()
-
-    async def _diagnosed(self, context: Context, seconds: float) -> Outcome:
-        incident, evidence = await context.journal.incident(), await context.journal.evidence()
-        readings = {piece.id: piece.reading for piece in evidence}
-        claims = incident.diagnosis.claims if incident.diagnosis else []
-        result = _result(
-            self.mode,
-            self.expected,
-            self.scale,
-            diagnosis=incident.diagnosis,
-            actions=tuple(incident.plan.actions),
-            facts=tuple(recomputed(fact, readings) for claim in claims for fact in claim.facts),
-            readings={piece.tool: piece.reading for piece in reversed(evidence)},
-            evidence=tuple(evidence),
-            usage=incident.usage,
-            seconds=seconds,
-        )
-        return Outcome(self.mode, result, remaining=["nothing that can be applied was proposed"])
-
-    async def _remedy(self, graph: Graph, context: Context, outcome: Outcome) -> None:
-        """Least risk first, as the plan has it; what is not needed any more is not applied."""
-        for _ in range(MOST_ACTIONS):
-            incident = await context.journal.incident()
-            action = next((a for a in incident.plan.actions if _open(a)), None)
-            if action is None:
-                return
-            approval = Approval(by=APPROVER, role="approver", at=datetime.now(UTC))
-            approved = {"status": "approved", "approvals": [approval]}
-            await context.journal.save_action(action.model_copy(update=approved))
-            await advance(graph, context, incident)
-            plan = (await context.journal.incident()).plan
-            outcome.actions.append(next(a for a in plan.actions if a.id == action.id))
-            outcome.remaining = await self._until_gone()
-            if not outcome.remaining:
-                return
-
-    async def _until_gone(self) -> list[str]:
-        """Look until nothing was wrong for a while, or patience is at its end."""
-        deadline = time.monotonic() + PATIENCE.get(self.mode.fault, SETTLE_SECONDS)
-        earlier = await asyncio.to_thread(self._look)
-        while True:
-            await asyncio.sleep(CALM_SECONDS)
-            now = await asyncio.to_thread(self._look)
-            left = remaining(self.mode.fault, self._watched(earlier, now))
-            if not left or time.monotonic() > deadline:
-                return left
-            earlier = now
-
-    def _before(self) -> None:
-        earlier = self._look()
-        self.canaries.before_remedies()
-        time.sleep(BASELINE_SECONDS)
-        self.first = self._look()
-        seconds = self.first.at - earlier.at
-        for name in self.first.info:
-            self.rates[name] = (number(self.first, name) - number(earlier, name)) / seconds
-
-    def _look(self) -> Look:
-        return look(self.watch, self.mode.fault)
-
-    def _watched(self, earlier: Look, now: Look) -> Watched:
-        return Watched(
-            self.first or earlier,
-            lambda name: self.rates.get(name, 0.0),
-            earlier,
-            now,
-            frozenset(self._culprits()),
-            self.expected.memory_limit,
-        )
-
-    def _culprits(self) -> set[str]:
-        return {name for kind, name in self.expected.culprit if kind in ("client", "replica")}
-
-
-def _open(action: Action) -> bool:
-    return action.executable and action.status == "proposed"
-
-
-@contextlib.asynccontextmanager
-async def _beating(canaries: Canaries) -> AsyncIterator[None]:
-    """The canaries' clients do what clients do, meanwhile."""
-
-    async def beat() -> None:
-        while True:
-            await asyncio.to_thread(canaries.beat)
-            await asyncio.sleep(1.0)
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-def _opened(fired: dict[str, Any]) -> Incident:
-    now = datetime.now(UTC)
-    alert = Alert(
-        source="eval",
-        name=fired["name"],
-        fingerprint="live",
-        starts_at=now,
-        severity=fired["severity"],
-        labels=fired["labels"],
-        annotations=fired["annotations"],
-    )
-    return Incident(
-        id="live",
-        status="queued",
-        severity=alert.severity,
-        title=alert.name,
-        target="cache-1",
-        alerts=[alert],
-        opened_at=now,
-        updated_at=now,
-    )

@@ -113,9 +113,13 @@ def evals_live(
         str, typer.Option(help="Server builds, with commas; `all`. Default: one for each fault.")
     ] = "",
     seed: Annotated[int, typer.Option(min=1, help="Draws sizes, names and workload.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Modes side by side.")] = 1,
+    write: Annotated[
+        bool, typer.Option("--write", help="Keep the rows in evals/live.json and live.md.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Cause faults on real servers, apply the plan's remedies, judge what it helped or harmed."""
     from api.cli.evaluate_live import live_evals
 
-    live_evals(only, builds, seed, as_json=as_json)
+    live_evals(only, builds, seed, jobs, as_json=as_json, write=write)

@@ -1,8 +1,11 @@
 """`evals live`."""
 
 import json
+from typing import Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
@@ -10,11 +13,14 @@ from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit
 
 
-def live_evals(only: str, builds: str, seed: int, *, as_json: bool) -> None:
+def live_evals(only: str, builds: str, seed: int, jobs: int, *, as_json: bool, write: bool) -> None:
     """Cause faults on real servers, remedy them, judge; the report on stdout."""
     from agent.runbook_library import load_library
-    from evals.live import Outcome, modes, run_live
+    from evals import live_results
+    from evals.live import modes, run_live
+    from evals.live_mode import Outcome
     from evals.servers import BUILDS
+    from evals.suite import machine
 
     asked = [build.strip() for build in builds.split(",") if build.strip()]
     asked = list(BUILDS) if asked == ["all"] else asked
@@ -32,27 +38,46 @@ def live_evals(only: str, builds: str, seed: int, *, as_json: bool) -> None:
             state = "mitigated" if outcome.mitigated else "NOT mitigated"
             progress.console.print(f"{outcome.mode.name}: {state}", markup=False, highlight=False)
 
-        report = run_live(chosen, library=load_library(settings_or_exit().runbooks), on_done=told)
+        library = load_library(settings_or_exit().runbooks)
+        report = run_live(chosen, library=library, jobs=jobs, on_done=told)
+    if write:
+        live_results.write(report, machine())
     if as_json:
         typer.echo(json.dumps(report, indent=2))
         return
-    table = Table("fault", "build", "cause", "mitigated", "harmed", "applied, and what remains")
-    for row in report["incidents"]:
-        said = [f"{action['kind']} {action['status']}" for action in row["actions"]]
-        said += [] if row["mitigated"] else [row["failure"] or "; ".join(row["remaining"])]
+    _print(report, live_results.kept(report), render.console())
+
+
+def _print(report: dict[str, Any], rows: list[dict[str, Any]], out: Console) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=render.WIDTH)
+    for name in ("mode", "build", "cause", "applied", "gone", "harmed", "s"):
+        table.add_column(name, overflow="fold", justify="right" if name == "s" else "left")
+    for row in rows:
         table.add_row(
             row["fault"],
             row["build"],
-            "right" if row["right"] else f"WRONG: {row['got']}",
+            "right" if row["right"] else "WRONG",
+            ", ".join(_said(*each) for each in row["applied"]) or "nothing",
             "yes" if row["mitigated"] else "NO",
-            "; ".join(row["collateral"]) or "nothing",
-            "; ".join(said),
+            str(len(row["collateral"]) or "no"),
+            str(row["seconds"]),
         )
-    out = render.console()
     out.print(table)
+    for row in rows:
+        mode = f"{row['fault']} on {row['build']}"
+        if not row["right"]:
+            out.print(f"{mode}: the cause was said to be {row['got']}", markup=False)
+        if row["because"]:
+            out.print(f"{mode}: {row['because']}", markup=False)
+        for harm in row["collateral"]:
+            out.print(f"{mode}: HARMED: {harm}", markup=False)
     out.print(
         f"{report['n']} modes: cause right {report['top1']:.0%}, mitigated "
-        f"{report['mitigated']:.0%}, {report['collateral']} canaries harmed, "
+        f"{report['mitigated']:.0%}, {report['collateral']} bystanders harmed, "
         f"{report['seconds']:.0f} s",
         markup=False,
     )
+
+
+def _said(kind: str, status: str) -> str:
+    return kind if status == "verified" else f"{kind} ({status.replace('_', ' ')})"

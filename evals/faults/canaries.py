@@ -1,15 +1,24 @@
-"""Innocent bystanders: keys, a stream, a subscriber and a client that no remedy may harm."""
+"""Innocent bystanders that no remedy may harm.
+
+Keys with their expiries, sessions in use, a stream with its group, a queue, a subscriber, clients,
+every setting, and on some modes a replica.
+"""
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import redis
 
+from evals.faults.canary_replica import Replica, attached
+from evals.faults.canary_settings import changed, settings
+from evals.faults.canary_traffic import Queue, Sessions
 from evals.faults.workload import Application, Family, connect, text, write_value
+from evals.servers import Server
 
 TTL_TOLERANCE = 1.5
 """Seconds an expiry may differ: our clock is read around the command, not by it."""
@@ -65,6 +74,13 @@ class Canaries:
         self._stream = f"{random.choice(['ledger', 'outbox', 'mutation'])}:recent"
         self._write_stream(random)
         self._client_id = self._client.client_id()
+        # What has no expiry on purpose, has none here either.
+        self._sessions = Sessions(self._watch, random) if expiring else None
+        self._queue = Queue(self._watch, random)
+        self._replica: Replica | None = None
+        self._settings: dict[str, str] = {}
+        self._turn = threading.Lock()
+        """A beat that was cancelled still ends in its thread: no check meets half of it."""
         self._before: Losses | None = None
         self._evicted = 0
         self._evicting = False
@@ -78,7 +94,10 @@ class Canaries:
 
     def beat(self) -> None:
         """What a client of the application does, so that none of them is idle or forgotten."""
-        with contextlib.suppress(redis.RedisError):  # a check will say what is wrong
+        with self._turn, contextlib.suppress(redis.RedisError):  # a check will say what is wrong
+            if self._sessions is not None:
+                self._sessions.beat()
+            self._queue.beat()
             self._client.ping()
             pipe = self._watch.pipeline(transaction=False)
             for name in (self._stream, *(key.name for key in self._keys)):
@@ -86,7 +105,7 @@ class Canaries:
             pipe.execute(raise_on_error=False)
 
     def before_remedies(self) -> None:
-        """Take note of what the fault has already cost, and of who is connected.
+        """Take note of what the fault has already cost, of who is connected, of every setting.
 
         Raises redis.RedisError where the server answers nothing: then all that is lost is ours.
         """
@@ -96,9 +115,15 @@ class Canaries:
         self._evicted = self._counter("evicted_keys")
         self._evicting = self._evicted > first
         self._clients = self._connected()
+        self._settings = settings(self._watch)
+        if self._replica is not None:
+            self._replica.before_remedies()
 
-    def after_remedies(self, culprits: set[str]) -> Losses:
-        """What is lost since `before_remedies`. `culprits`: clients that were meant to go."""
+    def after_remedies(self, culprits: set[str], approved: Mapping[str, str]) -> Losses:
+        """What is lost since `before_remedies`.
+
+        `culprits`: clients that were meant to go; `approved`: settings, and what they were to be.
+        """
         before = self._before or Losses()
         evictions = self._counter("evicted_keys") - self._evicted
         losses = Losses(by_fault=list(before.by_fault))
@@ -108,7 +133,14 @@ class Canaries:
             evicted = what.endswith("is gone") and self._evicting and evictions > 0
             (losses.by_fault if evicted else losses.collateral).append(what)
         losses.collateral += self._cut_off(culprits)
+        losses.collateral += changed(self._settings, settings(self._watch), approved)
+        if self._replica is not None:
+            losses.collateral += self._replica.lost(self._names(), self._value_on)
         return losses
+
+    def replicated_by(self, replica: Replica) -> None:
+        """This replica is watched, too."""
+        self._replica = replica
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -128,12 +160,20 @@ class Canaries:
             self._watch.xadd(self._stream, {"n": number, "m": text(random, 40)}, maxlen=1_000)
         self._watch.xgroup_create(self._stream, "ledger", id="0")
         self._watch.xreadgroup("ledger", "ledger-1", {self._stream: ">"}, count=_PENDING)
+        self._stream_was = _stream(self._watch, self._stream)
 
     # -- checking ---------------------------------------------------------------------------
 
     def _lost(self) -> list[str]:
-        lost = [problem for key in self._keys if (problem := self._changed(key))]
-        return lost + self._stream_changed() + self._client_lost() + self._subscriber_lost()
+        with self._turn:
+            lost = [problem for key in self._keys if (problem := self._changed(key))]
+            lost += self._stream_changed() + self._queue.lost()
+            lost += self._sessions.lost() if self._sessions is not None else []
+            return lost + self._client_lost() + self._subscriber_lost()
+
+    def _names(self) -> list[str]:
+        sessions = self._sessions.names if self._sessions is not None else []
+        return [*(key.name for key in self._keys), *sessions, self._stream, self._queue.name]
 
     def _changed(self, key: Key) -> str:
         value, left = self._value(key.name), self._watch.pttl(key.name)
@@ -149,29 +189,32 @@ class Canaries:
         return ""
 
     def _value(self, name: str) -> Any:
-        match self._watch.type(name):
+        return self._value_on(self._watch, name)
+
+    @staticmethod
+    def _value_on(client: "redis.Redis", name: str) -> Any:
+        match client.type(name):
             case b"string":
-                return self._watch.get(name)
+                return client.get(name)
             case b"hash":
-                return self._watch.hgetall(name)
+                return client.hgetall(name)
             case b"list":
-                return self._watch.lrange(name, 0, -1)
+                return client.lrange(name, 0, -1)
             case b"set":
-                return set(self._watch.smembers(name))
+                return set(client.smembers(name))
             case b"zset":
-                return self._watch.zrange(name, 0, -1, withscores=True)
+                return client.zrange(name, 0, -1, withscores=True)
+            case b"stream":
+                return _stream(client, name)
             case _:
                 return None
 
     def _stream_changed(self) -> list[str]:
-        length = self._watch.xlen(self._stream)
-        if not length:
+        now = _stream(self._watch, self._stream)
+        if not now["entries"]:
             return [f"key {self._stream} is gone"]
-        groups = self._watch.xinfo_groups(self._stream)
-        pending = [int(group["pending"]) for group in groups]
-        if (length, pending) == (_ENTRIES, [_PENDING]):
-            return []
-        return [f"stream {self._stream} has {length} entries and {pending} pending"]
+        lost = [what for what, was in self._stream_was.items() if now[what] != was]
+        return [f"stream {self._stream} has other {', '.join(lost)}"] if lost else []
 
     def _client_lost(self) -> list[str]:
         with contextlib.suppress(redis.RedisError):
@@ -214,11 +257,31 @@ class Canaries:
         return int(self._watch.info("stats").get(name, 0))
 
 
+def _stream(client: "redis.Redis", name: str) -> dict[str, Any]:
+    """Entries, where each group is, and what is pending with whom; but no idle times."""
+    groups = client.xinfo_groups(name) if client.exists(name) else []
+    entries: Any = client.xrange(name)
+    return {
+        "entries": [entry for entry, _ in entries],
+        "offsets": [(g["name"], g["last-delivered-id"], g["consumers"]) for g in groups],
+        "pending": [
+            (p["message_id"], p["consumer"], p["times_delivered"])
+            for g in groups
+            for p in client.xpending_range(name, g["name"], "-", "+", 1_000)
+        ],
+    }
+
+
 @contextlib.contextmanager
-def bystanders(port: int, seed: str, *, expiring: bool) -> Iterator[Canaries]:
+def bystanders(
+    server: Server, seed: str, *, expiring: bool, replicated: bool = False
+) -> Iterator[Canaries]:
     """Canaries for the length of a `with`."""
-    canaries = Canaries(port, seed, expiring=expiring)
-    try:
+    with contextlib.ExitStack() as stack:
+        replica = stack.enter_context(attached(server)) if replicated else None
+        canaries = stack.enter_context(
+            contextlib.closing(Canaries(server.port, seed, expiring=expiring))
+        )
+        if replica is not None:
+            canaries.replicated_by(replica)
         yield canaries
-    finally:
-        canaries.close()

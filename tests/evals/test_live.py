@@ -1,6 +1,7 @@
 """The suite on live servers: what it judges, and that it notices harm."""
 
 import fnmatch
+import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +17,9 @@ from agent.runbook_library import load_library
 from evals import servers
 from evals.faults import FAULTS
 from evals.faults.canaries import Canaries, bystanders
-from evals.live import Mode, Outcome, document, modes, play, run_live
+from evals.live import document, modes, run_live
+from evals.live_mode import Mode, Outcome, play
+from evals.live_results import PAGE, ROWS, kept, merge, page
 from evals.symptoms import SYMPTOMS, Look, Watched, remaining
 
 QUICK = ("query-buffer-bloat", "noeviction-oom", "slow-pubsub-cob")
@@ -67,7 +70,7 @@ def canaries() -> Iterator[tuple[Canaries, "redis.Redis"]]:
         pytest.skip("valkey-9.1 is not installed here")
     with (
         servers.running("valkey-9.1") as server,
-        bystanders(server.port, "any/1", expiring=True) as written,
+        bystanders(server, "any/1", expiring=True) as written,
         closing(redis.Redis(port=server.port, decode_responses=True)) as client,
     ):
         yield written, client
@@ -79,7 +82,7 @@ def test_canaries_that_nobody_touched_are_all_well(canaries: tuple[Canaries, Any
     assert len({client.type(name) for name in client.scan_iter()}) >= 3
     written.before_remedies()
     written.beat()
-    assert written.after_remedies(set()).collateral == []
+    assert written.after_remedies(set(), {}).collateral == []
 
 
 @pytest.mark.parametrize(
@@ -96,9 +99,10 @@ def test_what_happens_to_a_key_is_noticed(
 ) -> None:
     written, client = canaries
     written.before_remedies()
-    victim = next(name for name in client.scan_iter() if client.ttl(name) > 0)
+    known = (name for name in client.scan_iter() if not name.startswith("login:"))
+    victim = next(name for name in known if client.ttl(name) > 0)
     harm(client, victim)
-    (said,) = written.after_remedies(set()).collateral
+    (said,) = written.after_remedies(set(), {}).collateral
     assert victim in said
     assert noticed in said
 
@@ -106,15 +110,97 @@ def test_what_happens_to_a_key_is_noticed(
 def test_a_trimmed_stream_and_clients_cut_off_are_noticed(canaries: tuple[Canaries, Any]) -> None:
     written, client = canaries
     written.before_remedies()
-    stream = next(name for name in client.scan_iter() if client.type(name) == "stream")
+    stream = next(name for name in client.scan_iter() if name.endswith(":recent"))
     client.xtrim(stream, maxlen=3, approximate=False)
     for kind in ("pubsub", "normal"):
         client.client_kill_filter(_type=kind, skipme=True)
     with closing(redis.Redis(port=client.connection_pool.connection_kwargs["port"])) as other:
         assert other.ping()
-    said = " ".join(written.after_remedies(set()).collateral)
-    for words in ("has 3 entries", "normal client was disconnected", "subscriber was disconnected"):
+    said = " ".join(written.after_remedies(set(), {}).collateral)
+    for words in (
+        "has other entries",
+        "normal client was disconnected",
+        "subscriber was disconnected",
+    ):
         assert words in said, said
+
+
+@pytest.mark.parametrize(
+    ("harm", "noticed"),
+    [
+        (lambda client: client.config_set("hz", "77"), "setting hz is 77, not 10"),
+        (
+            lambda client: client.config_set("client-output-buffer-limit", "pubsub 0 0 0"),
+            "setting client-output-buffer-limit pubsub is 0 0 0, not 33554432 8388608 60",
+        ),
+        (lambda client: client.xack(_recent(client), "ledger", "0-1"), ""),
+        (lambda client: _acknowledge_all(client), "has other pending"),
+        (lambda client: client.xgroup_setid(_recent(client), "ledger", "0"), "has other offsets"),
+        (lambda client: client.set(_session(client), "x", keepttl=True), "has another value"),
+        (lambda client: client.expire(_session(client), 60), "expires at another time"),
+        (lambda client: client.unlink(_session(client)), "is gone"),
+    ],
+)
+def test_what_happens_to_settings_sessions_and_groups_is_noticed(
+    canaries: tuple[Canaries, Any], harm: Any, noticed: str
+) -> None:
+    written, client = canaries
+    written.before_remedies()
+    harm(client)
+    said = written.after_remedies(set(), {}).collateral
+    assert [noticed in one for one in said] == ([True] if noticed else [])
+
+
+def _recent(client: Any) -> str:
+    return str(next(name for name in client.scan_iter() if name.endswith(":recent")))
+
+
+def _session(client: Any) -> str:
+    return str(next(name for name in client.scan_iter() if name.startswith("login:")))
+
+
+def _acknowledge_all(client: Any) -> None:
+    name = _recent(client)
+    pending = client.xpending_range(name, "ledger", "-", "+", 10)
+    client.xack(name, "ledger", *(entry["message_id"] for entry in pending))
+
+
+def test_an_approved_setting_is_no_harm_and_no_other_value_is(
+    canaries: tuple[Canaries, Any],
+) -> None:
+    written, client = canaries
+    written.before_remedies()
+    client.config_set("hz", "50")
+    limit = "pubsub 16777216 8388608 60"
+    client.config_set("client-output-buffer-limit", limit)
+    approved = {"hz": "50", "client-output-buffer-limit": limit}
+    assert written.after_remedies(set(), approved).collateral == []
+    assert written.after_remedies(set(), {**approved, "hz": "20"}).collateral == [
+        "setting hz is 50, not 20"
+    ]
+
+
+def test_a_replica_that_lost_a_key_or_its_place_is_noticed() -> None:
+    if servers.binary("valkey-9.1") is None:
+        pytest.skip("valkey-9.1 is not installed here")
+    with (
+        servers.running("valkey-9.1") as server,
+        bystanders(server, "any/1", expiring=True, replicated=True) as written,
+        closing(redis.Redis(port=server.port, decode_responses=True)) as client,
+    ):
+        written.before_remedies()
+        written.beat()
+        assert written.after_remedies(set(), {}).collateral == []
+        (seen,) = [value for name, value in client.info("replication").items() if name == "slave0"]
+        with closing(redis.Redis(port=seen["port"], decode_responses=True)) as replica:
+            replica.config_set("replica-read-only", "no")
+            session = _session(replica)
+            replica.unlink(session)
+            (said,) = written.after_remedies(set(), {}).collateral
+            assert said == f"key {session} differs on the replica"
+            replica.replicaof("NO", "ONE")
+            (said,) = written.after_remedies(set(), {}).collateral
+            assert said == "the replica has not caught up"
 
 
 def test_what_the_fault_itself_took_is_told_apart(canaries: tuple[Canaries, Any]) -> None:
@@ -123,7 +209,7 @@ def test_what_the_fault_itself_took_is_told_apart(canaries: tuple[Canaries, Any]
     client.unlink(first)
     written.before_remedies()
     client.unlink(second)
-    losses = written.after_remedies(set())
+    losses = written.after_remedies(set(), {})
     assert losses.by_fault == [f"key {first} is gone"]
     assert losses.collateral == [f"key {second} is gone"]
 
@@ -186,3 +272,29 @@ def test_what_goes_away_without_a_remedy_of_ours_is_not_counted() -> None:
     report = document([healed, outcome], time.monotonic() - started)
     assert report["mitigated"] == 0.5
     assert report["intervals"]["mitigated"][0] == 0.5
+    rows = kept(report)
+    assert [row["applied"] for row in rows] == [[["kill_client", "verified"]], []]
+    assert "no-such-build" in rows[1]["because"]
+
+
+def test_a_later_row_takes_the_place_of_an_earlier_one_and_the_page_says_all() -> None:
+    row = {"fault": "hot", "build": "redis-8.2", "seed": 1, "right": True, "got": "hot",
+           "mitigated": False, "collateral": ["key a is gone"], "lost_to_fault": [],
+           "applied": [["set_config", "rolled_back"]], "because": "still hot",
+           "seconds": 9}  # fmt: skip
+    other = row | {"build": "redis-6.2", "mitigated": True, "collateral": [], "because": ""}
+    rows = merge([row, other], [row | {"seconds": 12}])
+    assert [(each["build"], each["seconds"]) for each in rows] == [
+        ("redis-6.2", 9), ("redis-8.2", 12),
+    ]  # fmt: skip
+    shown = page({"machine": "2 cores", "rows": rows})
+    assert "| mitigated, where the cause was right | 50.0% |" in shown
+    assert "| bystanders harmed | 1 |" in shown
+    assert "- hot on redis-8.2: still hot" in shown
+    assert "0 of 1 | **no** | key a is gone | 12 |" in shown
+
+
+def test_the_page_is_made_of_the_rows_that_are_kept() -> None:
+    document = json.loads(ROWS.read_text())
+    assert PAGE.read_text() == page(document)
+    assert {row["fault"] for row in document["rows"]} <= set(SYMPTOMS)
