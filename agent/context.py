@@ -16,7 +16,8 @@ from agent.incident import (
     Status,
     Usage,
 )
-from agent.policy import BUILT_IN, Policy
+from agent.policy import BUILT_IN, AutoLimits, Policy
+from agent.precedents import Earlier
 from agent.runbook import Library
 from agent.true_names import SeenNames
 from agent.windows import Window
@@ -106,6 +107,14 @@ class Journal(Protocol):
 
     async def freezes(self) -> list[Window]:
         """What people froze on this target, beside what is configured."""
+
+    async def earlier(self) -> Earlier:
+        """What came of earlier plans on this target, and verdicts: recent ones, bounded."""
+
+    async def approve_automatically(
+        self, action: Action, cause: str, limits: AutoLimits
+    ) -> str | None:
+        """The policy's own approval, within its limits; a text: why not."""
 
     async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Publish something for whoever watches."""

@@ -16,6 +16,8 @@ from agent.incident import (
     Status,
     Usage,
 )
+from agent.policy import AutoLimits
+from agent.precedents import Earlier
 from agent.windows import Window
 from tools.reading import Evidence
 
@@ -154,6 +156,16 @@ class MemoryJournal:
     async def freezes(self) -> list[Window]:
         """Those a test declared: there is nobody else."""
         return list(self.frozen)
+
+    async def earlier(self) -> Earlier:
+        """Nothing is known of earlier ones."""
+        return Earlier()
+
+    async def approve_automatically(
+        self, action: Action, cause: str, limits: AutoLimits
+    ) -> str | None:
+        """Never: other processes, and what they approved, cannot be seen."""
+        return "this investigation is kept by no service"
 
     async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Tell the listener."""

@@ -20,6 +20,7 @@ from agent.incident import (
     fingerprint,
 )
 from agent.policy import approvals_required
+from agent.precedents import notes_on
 from agent.prevention import render_prevention
 from agent.redaction import redact_tree
 from agent.runbook import ProposedRemedy, Runbook
@@ -46,9 +47,10 @@ async def propose(
     if diagnosis.is_incident and diagnosis.root_cause != "unknown":
         found = await _actions(findings, books, identity)
     ordered = sorted(found, key=lambda action: _place(action, diagnosis))
+    earlier = await context.journal.earlier()
     return Plan(
         actions=[
-            action.model_copy(update={"id": f"A{place}"})
+            action.model_copy(update={"id": f"A{place}", "notes": notes_on(action, earlier)})
             for place, action in enumerate(ordered[:MOST_ACTIONS], 1)
         ],
         prevention=render_prevention(books, known, _causes(diagnosis)),

@@ -179,9 +179,13 @@ def _action(action: Action) -> Iterator[str]:
             yield f"- {label}: {escape(text)}"
     for approval in action.approvals:
         comment = _because(approval.comment)
-        yield f"- Approved by {escape(approval.by)} ({approval.role}) {_at(approval.at)}{comment}"
+        how = "**Break-glass**: approved alone by" if approval.break_glass else "Approved by"
+        yield f"- {how} {escape(approval.by)} ({approval.role}) {_at(approval.at)}{comment}"
     if action.rejected_by is not None:
         yield f"- Rejected by {escape(action.rejected_by)}"
+    if action.stop_requested:
+        yield f"- Asked to stop: {escape(action.stop_requested)}"
+    yield from (f"- Note: {escape(note)}" for note in action.notes)
     for name in ("before", "after", "undone"):
         if name in action.outcome:
             yield f"- {name.capitalize()}: {escape(_short(action.outcome[name]))}"
@@ -217,7 +221,8 @@ def moments(
         yield taken[-1], f"last of {len(taken)} looks"
     for action in incident.plan.actions:
         for approval in action.approvals:
-            yield approval.at, f"{shown(action.id)} approved by {shown(approval.by)}"
+            glass = ", breaking the glass" if approval.break_glass else ""
+            yield approval.at, f"{shown(action.id)} approved by {shown(approval.by)}{glass}"
     yield incident.updated_at, f"{incident.status}{_because(incident.ended_because, shown)}"
 
 

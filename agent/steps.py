@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from agent import executor, rollback, verification
+from agent import automatic, executor, rollback, verification
 from agent.arbitration import arbitrate, is_disputed
 from agent.case import CaseFile
 from agent.claims import check
@@ -22,6 +22,8 @@ from agent.context import Context, ReasonerUnavailable
 from agent.incident import Action, Culprit, Diagnosis, DiagnosisDraft, Incident, Usage
 from agent.planning import propose as propose_plan
 from agent.policy import waits
+from agent.precedents import NODE, TOOL
+from agent.redaction import redact, redact_tree
 from agent.rules import rank, said
 from agent.runbook import Library
 from agent.runbook_library import match
@@ -72,7 +74,23 @@ async def observe(state: State, runtime: On) -> Update:
     baseline = dict.fromkeys(t for book in case.runbooks.runbooks for t in book.front.baseline)
     await asyncio.gather(*(case.look(tool, {}) for tool in baseline))
     await runtime.context.journal.add_usage(Usage(seconds=time.monotonic() - started))
+    await _remember(runtime.context)
     return {}
+
+
+async def _remember(context: Context) -> None:
+    """What came of earlier plans here is evidence, once."""
+    earlier = await context.journal.earlier()
+    if not earlier or any(seen.tool == TOOL for seen in await context.journal.evidence()):
+        return
+    await context.journal.add_evidence(
+        TOOL,
+        {},
+        redact_tree(earlier.model_dump(mode="json")),
+        measured=True,
+        node=NODE,
+        summary=redact(earlier.summary()),
+    )
 
 
 async def detect_signals(state: State, runtime: On) -> Update:
@@ -205,6 +223,7 @@ async def propose(state: State, runtime: On) -> Update:
 async def gate(state: State, runtime: On) -> Update:
     """Wait for people. The interrupt carries no decision: each resume re-reads them."""
     journal = runtime.context.journal
+    await automatic.consider(runtime.context)
     incident = await journal.incident()
     approved, waiting = _decisions(incident)
     if approved is None and waiting:

@@ -26,6 +26,7 @@ from api.auditing import SignIns, audited
 from api.auth import Tokens
 from api.keys import KeyUnusable
 from api.middleware import BodyLimit, Observed
+from api.paging import Pager
 from api.problems import documented
 from api.queue import open_queue
 from api.reasoning import language_model
@@ -47,6 +48,7 @@ def create_app(
     from agent.runbook_library import load_library
 
     logs.configure()
+    Pager(settings)  # an address that cannot be read stops the start
     library = load_library(settings.runbooks)
 
     @asynccontextmanager

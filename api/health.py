@@ -17,6 +17,7 @@ from api.store.tables import IncidentRow
 
 PROBE_SECONDS = 3.0
 State = Literal["ok", "failing"]
+Mode = Literal["live", "dry_run"]
 On = Annotated[Service, Depends(Service.of)]
 router = APIRouter(tags=["health"])
 log = structlog.get_logger(__name__)
@@ -33,6 +34,8 @@ class Readiness(BaseModel):
 
     status: State
     dependencies: dict[str, State]
+    mode: Mode = "live"
+    """dry_run: whatever is approved, nothing is written."""
 
 
 @router.get("/healthz")
@@ -55,7 +58,8 @@ async def readyz(service: On, response: Response) -> Readiness:
     ready: State = "ok" if set(states) == {"ok"} else "failing"
     if ready != "ok":
         response.status_code = 503
-    return Readiness(status=ready, dependencies=dependencies)
+    mode: Mode = "dry_run" if service.settings.policy.dry_run else "live"
+    return Readiness(status=ready, dependencies=dependencies, mode=mode)
 
 
 async def _probe(name: str, probe: Callable[[], Awaitable[None]]) -> State:

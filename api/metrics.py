@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from sqlalchemy import func, select
 
+from api.store import automatic, pages
 from api.store.database import Database
 from api.store.tables import ActionRow, IncidentRow
 
@@ -29,6 +30,9 @@ INCIDENTS = Gauge(
     "redis_oncall_incidents", "Incidents in the store.", ["status"], registry=REGISTRY
 )
 ACTIONS = Gauge("redis_oncall_actions", "Actions in the store.", ["status"], registry=REGISTRY)
+APPROVALS = Gauge("redis_oncall_approvals", "Approvals in the store.", ["by"], registry=REGISTRY)
+"""by: people | break_glass | policy."""
+PAGES = Gauge("redis_oncall_pages", "Pages in the store.", ["state"], registry=REGISTRY)
 
 
 async def exposition(database: Database) -> bytes:
@@ -40,4 +44,8 @@ async def exposition(database: Database) -> bytes:
                 select(column, func.count()).group_by(column)
             ):
                 gauge.labels(status=status).set(number)
+        for by, number in (await automatic.counts(session)).items():
+            APPROVALS.labels(by=by).set(number)
+        for state, number in (await pages.counts(session)).items():
+            PAGES.labels(state=state).set(number)
     return generate_latest(REGISTRY)

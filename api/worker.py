@@ -4,7 +4,6 @@ The sweeper makes the queue a mere nudge: it finds every unfinished incident nob
 """
 
 import asyncio
-import contextlib
 import math
 import os
 import secrets
@@ -25,6 +24,7 @@ from agent.runbook import Library
 from api import logs, metrics, recorder
 from api.auditing import SignIns, audited
 from api.backups import backup_folder
+from api.paging import Pager
 from api.queue import Queue, open_queue, working
 from api.settings import Settings
 from api.store import audit, decisions, incidents
@@ -236,18 +236,21 @@ async def working_on(
     from agent.runbook_library import load_library
     from api.reasoning import reasoners
 
-    library = load_library(settings.runbooks)
+    pager, library = Pager(settings), load_library(settings.runbooks)
     async with open_checkpoints(database) as checkpointer:
         run_graph = run_graph or _run_with(checkpointer)
         worker = Worker(settings, database, queue, run_graph, library, reasoners(settings, library))
         async with working(queue, docket, worker.advance, settings.workers):
-            sweeper = asyncio.create_task(worker.sweep_forever())
+            beside = [
+                asyncio.create_task(worker.sweep_forever()),
+                asyncio.create_task(pager.send_forever(database)),
+            ]
             try:
                 yield worker
             finally:
-                sweeper.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await sweeper
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
 
 
 async def run_worker(settings: Settings, run_graph: RunGraph | None = None) -> None:

@@ -1,7 +1,6 @@
 """Commands that speak to a running service, with REDIS_ONCALL_URL and REDIS_ONCALL_TOKEN."""
 
 import json
-import sys
 from typing import Any
 
 import httpx2
@@ -80,24 +79,3 @@ def incidents(incident: str | None, status: str | None, *, as_json: bool, full: 
         diagnosis = item.get("diagnosis") or {}
         cause = diagnosis.get("root_cause", "")
         typer.echo(f"{item['id']}  {item['status']:<17} {item['target']:<16} {cause}")
-
-
-def decide(incident: str, action: str, comment: str, *, yes: bool, reject: bool) -> None:
-    """Show an action, ask, and approve or reject exactly what was shown."""
-    shown = Incident.model_validate(call("GET", f"/v1/incidents/{incident}"))
-    chosen = next((a for a in shown.plan.actions if a.id == action), None)
-    if chosen is None:
-        names = ", ".join(a.id for a in shown.plan.actions if a.executable) or "none"
-        raise failure(f"incident {incident} has no action {action} (executable: {names})", code=2)
-    word = "reject" if reject else "approve"
-    render.console(stderr=True).print(render.action(chosen))
-    if not yes:
-        if not sys.stdin.isatty():
-            raise failure(f"to {word} without a terminal, say --yes", code=2)
-        typer.confirm(f"{word} {action} on {shown.target}?", abort=True, err=True)
-    answer = call(
-        "POST",
-        f"/v1/incidents/{incident}/actions/{action}/{word}",
-        {"fingerprint": chosen.fingerprint, "comment": comment},
-    )
-    typer.echo(json.dumps(answer, indent=2))

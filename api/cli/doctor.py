@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import typer
@@ -13,7 +14,7 @@ from agent.budget import money
 from agent.context import Target
 from api.cli import render
 from api.cli.oneshot import settings_or_exit
-from api.settings import Settings
+from api.settings import Settings, SettingsError
 from tools.connection import display_url
 from tools.reading import printable
 
@@ -54,11 +55,12 @@ async def _examine(settings: Settings) -> list[Finding]:
     for answer in await asyncio.gather(*(_target(target) for target in targets)):
         findings += answer
     findings.append(await _model(settings))
+    findings.append(await _pages(settings))
     return findings
 
 
 def _configuration(settings: Settings) -> list[Finding]:
-    tokens = len(settings.tokens)
+    tokens, frozen = len(settings.tokens), len(settings.config.freezes)
     key = "REDIS_ONCALL_KEY" if settings.key else str(settings.data_folder / "key")
     return [
         Finding("configuration", "ok", settings.config_path or "none (REDIS_ONCALL_CONFIG unset)"),
@@ -68,6 +70,10 @@ def _configuration(settings: Settings) -> list[Finding]:
         Finding("tokens", "ok", f"{tokens} configured")
         if tokens
         else Finding("tokens", "warning", "none: the service listens on loopback only"),
+        Finding("mode", "warning", "dry run: whatever is approved, nothing is written")
+        if settings.policy.dry_run
+        else Finding("mode", "ok", "live: what is approved is applied"),
+        Finding("freezes", "ok", f"{frozen} configured"),
     ]
 
 
@@ -124,3 +130,44 @@ async def _model(settings: Settings) -> Finding:
     dollars = f", {money(day.dollars)}" if day.dollars is not None else ""
     caps = f"a day may cost {day.calls:,} calls, {day.tokens:,} tokens{dollars}"
     return Finding("model", "ok", f"{settings.openai_model} at {where}; {cost}; {caps}")
+
+
+async def _pages(settings: Settings) -> Finding:
+    from api.paging import Pager
+
+    try:
+        services = Pager(settings).services
+    except SettingsError as error:
+        return Finding("pages", "missing", str(error))
+    kept = await _kept_pages(settings)
+    left = f"; {kept}" if kept else ""
+    if not services:
+        says = "nobody is called: they are lines in the log only; set pages.to"
+        return Finding("pages", "warning", says + left)
+    return Finding("pages", "warning" if kept else "ok", f"to {', '.join(services)}{left}")
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+async def _kept_pages(settings: Settings) -> str:
+    """Those that did not arrive; nothing where the database is not there yet."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from api.paging import pages_kept
+    from api.store.database import Database, database_url
+
+    url = database_url(settings.database_url.get_secret_value())
+    if url.get_backend_name() == "sqlite" and not _exists(url.database or ""):
+        return ""
+    database = Database(url)
+    try:
+        async with asyncio.timeout(5):
+            kept = await pages_kept(database)
+    except (SQLAlchemyError, OSError, TimeoutError):
+        return ""
+    finally:
+        await database.close()
+    missed = {"waiting": "waiting", "given_up": "given up after the last try"}
+    return ", ".join(f"{kept[name]} {words}" for name, words in missed.items() if kept[name])

@@ -130,21 +130,54 @@ def action(action: Action, *, full: bool = True) -> RenderableType:
         head.append(f"  {action.status}", style=_STATUS_STYLE.get(action.status, "bold"))
     lines: list[RenderableType] = [head]
     if action.executable:
-        lines += [_indent(" ".join(command), "cyan") for command in action.commands[:4]]
+        lines += _commands(action, full=full)
         lines.append(_labelled("effect", action.predicted_effect))
         lines.append(_labelled("risk", _RISK[action.risk]))
+        if full and action.blast_radius:
+            lines.append(_labelled("at worst", action.blast_radius))
         lines.append(_labelled("undo", action.rollback))
         lines += [
             _labelled("not now", f"{p.text}: {p.because}")
             for p in action.preconditions
             if p.holds is not True
         ]
+        lines += _decided(action)
     else:
         lines.append(_indent(action.predicted_effect))
         lines += [_indent(line, "cyan") for line in action.artefact.splitlines() if full]
     if action.comment:
         lines.append(_labelled("note", action.comment))
     return Group(*lines)
+
+
+MOST_COMMANDS, MOST_COMMANDS_FULL = 4, 40
+
+
+def _commands(action: Action, *, full: bool) -> list[RenderableType]:
+    most = MOST_COMMANDS_FULL if full else MOST_COMMANDS
+    shown: list[RenderableType] = [
+        _indent(" ".join(command), "cyan") for command in action.commands[:most]
+    ]
+    if (more := len(action.commands) - most) > 0:
+        shown.append(_indent(f"and {more} more", "dim"))
+    return shown
+
+
+def _decided(action: Action) -> list[RenderableType]:
+    """What was said about it, and what it still needs."""
+    lines = [_labelled("know", note) for note in action.notes]
+    for yes in action.approvals:
+        how = "BREAK-GLASS by" if yes.break_glass else "yes by"
+        why = f": {yes.comment}" if yes.comment else ""
+        lines.append(_labelled("approval", f"{how} {yes.by} ({yes.role}){why}"))
+    if action.status == "proposed" and action.approvals_required > 1:
+        said = f"{len(action.approvals)} of {action.approvals_required} people said yes"
+        lines.append(_labelled("needs", said))
+    if action.stop_requested:
+        lines.append(_labelled("stop", action.stop_requested))
+    if action.dry_run:
+        lines.append(_labelled("dry run", "it is checked and shown, and never applied"))
+    return lines
 
 
 def _checklist(items: list[ChecklistItem], *, full: bool) -> list[RenderableType]:

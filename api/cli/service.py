@@ -23,10 +23,14 @@ def serve(host: str | None, port: int | None, *, worker: bool) -> None:
     who = f"{len(settings.tokens)} tokens" if settings.tokens else "no tokens: local admin"
     typer.echo(
         f"redis-oncall: http://{settings.host}:{settings.port} "
-        f"({len(settings.agent_targets())} targets, {who})",
+        f"({len(settings.agent_targets())} targets, {who})"
+        + (" DRY RUN: nothing is written" if settings.policy.dry_run else ""),
         err=True,
     )
-    app = create_app(settings, worker=worker)
+    try:
+        app = create_app(settings, worker=worker)
+    except SettingsError as error:
+        raise failure(str(error), code=2) from None
     try:
         uvicorn.run(
             app,
@@ -53,3 +57,5 @@ def work() -> None:
         asyncio.run(run_worker(settings_or_exit()))
     except (WrongKey, KeyUnusable) as refused:
         raise failure(str(refused)) from None
+    except SettingsError as error:
+        raise failure(str(error), code=2) from None

@@ -5,21 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Action
 from agent.policy import spoken_time, waits
-from api.store import audit, incidents, pages
+from api.store import audit, endings, incidents, pages
 from api.store.audit import Person
+from api.store.endings import set_status
 from api.store.events import publish
 from api.store.judge import Judge
 from api.store.tables import ActionRow, DecisionRow, IncidentRow
-
-ENDED_BADLY = ("rejected", "lapsed", "rolled_back", "rollback_failed", "outcome_unknown", "failed")
-"""What stops the rest of those that were approved together."""
-FOR_A_PERSON = ("rollback_failed", "outcome_unknown")
-"""Ends that nobody may sleep through."""
 
 
 class NoSuchAction(LookupError):
@@ -95,7 +91,7 @@ async def reject(
         raise Stale("you have already approved it")
     _must_be_open(kept, at, or_waiting=True)
     session.add(_decision(row, choice, who, comment, at, approves=False))
-    await end_action(session, row, kept, "rejected", comment)
+    await endings.end(session, row, kept, "rejected", comment)
     incidents.touch(row)
     _, action = await find(session, row, action.id)
     await publish(session, row, "action", action.model_dump(mode="json"))
@@ -118,7 +114,7 @@ async def stop(
         raise Stale(_NOT_TO_STOP.get(kept.status, f"it is already {kept.status}"))
     kept.stop_requested = f"stopped by {who.name}" + (f": {comment}" if comment else "")
     if kept.status == "approved":
-        await end_action(session, row, kept, "lapsed", kept.stop_requested)
+        await endings.end(session, row, kept, "lapsed", kept.stop_requested)
     incidents.touch(row)
     await session.flush()
     _, action = await find(session, row, action_id)
@@ -161,7 +157,7 @@ async def _say(
             _decision(row, choice, who, comment, judge.at, approves=True, break_glass=break_glass)
         )
     if break_glass and kept.status == "approved":
-        _set(kept, "approved", "")
+        set_status(kept, "approved", "")
         kept.not_before = None
     await session.flush()
     return True
@@ -249,71 +245,13 @@ async def _let_go_on(
                 blocked |= {batch} - {""}
                 continue
             hold = judge.hold(action)
-            _set(kept, "approved", f"waits: {hold.reason}" if hold else "")
+            set_status(kept, "approved", f"waits: {hold.reason}" if hold else "")
             kept.not_before = hold.until if hold else None
             if batch in later:
                 kept.not_before = max(later[batch], kept.not_before or later[batch])
         if batch and kept.status == "approved" and kept.not_before is not None:
             later[batch] = kept.not_before
     await session.flush()
-
-
-def _set(kept: ActionRow, status: str, comment: str) -> None:
-    kept.status = status
-    kept.body = {**kept.body, "status": status, "comment": comment}
-
-
-async def put_off(session: AsyncSession, kept: ActionRow, until: datetime | None) -> None:
-    """An approved action waits until then; those of its batch that come after it do, too."""
-    kept.not_before = until
-    if until is None or not kept.batch or kept.status != "approved":
-        return
-    await session.execute(
-        update(ActionRow)
-        .where(
-            ActionRow.incident_id == kept.incident_id,
-            ActionRow.attempt == kept.attempt,
-            ActionRow.batch == kept.batch,
-            ActionRow.position > kept.position,
-            ActionRow.status == "approved",
-        )
-        .values(not_before=until)
-    )
-
-
-async def end_action(
-    session: AsyncSession, row: IncidentRow, kept: ActionRow, status: str, comment: str
-) -> None:
-    """Another last status; those approved together with it go no further."""
-    _set(kept, status, comment)
-    await session.flush()
-    await after_its_end(session, row, kept)
-
-
-async def after_its_end(session: AsyncSession, row: IncidentRow, kept: ActionRow) -> None:
-    """What follows from an action's new status: its batch stops, and people are called."""
-    if kept.status in FOR_A_PERSON:
-        why = str(kept.body.get("comment", ""))
-        said = f"{kept.id} ({kept.body.get('title', kept.id)}) ended as {kept.status}: {why}"
-        await pages.call(session, said, incidents.now(), row)
-    if not kept.batch or kept.status not in ENDED_BADLY:
-        return
-    rest = await session.scalars(
-        select(ActionRow)
-        .where(
-            ActionRow.incident_id == kept.incident_id,
-            ActionRow.attempt == kept.attempt,
-            ActionRow.batch == kept.batch,
-            ActionRow.status.in_(("proposed", "approved")),
-        )
-        .order_by(ActionRow.position)
-        .with_for_update()
-    )
-    for other in rest.all():
-        ended = kept.status.replace("_", " ")
-        _set(other, "lapsed", f"{kept.id}, approved together with it, ended as {ended}")
-        if kept.attempt == row.attempt:
-            await publish(session, row, "action", other.body)
 
 
 async def expire(session: AsyncSession, limit: int = 100) -> list[str]:
@@ -344,7 +282,7 @@ async def give_up(session: AsyncSession, row: IncidentRow, because: str) -> None
     await lapse_all(session, row, because)
     for action_id in await _ids(session, row, ("applying", "applied", "rolling_back")):
         kept = await session.get_one(ActionRow, (row.id, row.attempt, action_id))
-        await end_action(session, row, kept, "outcome_unknown", because)
+        await endings.end(session, row, kept, "outcome_unknown", because)
         await publish(session, row, "action", kept.body)
 
 
@@ -387,7 +325,7 @@ async def _lapse(
     kept = await session.get_one(ActionRow, (row.id, attempt, action_id), with_for_update=True)
     if kept.status not in ("proposed", "approved"):
         return
-    await end_action(session, row, kept, "lapsed", because)
+    await endings.end(session, row, kept, "lapsed", because)
     incidents.touch(row)
     if attempt == row.attempt:
         await publish(session, row, "action", kept.body)

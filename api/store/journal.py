@@ -20,8 +20,10 @@ from agent.incident import (
     Status,
     Usage,
 )
+from agent.policy import AutoLimits
+from agent.precedents import Earlier
 from agent.windows import Window
-from api.store import decisions, deeds, freezes, incidents, pages
+from api.store import automatic, decisions, deeds, endings, freezes, incidents, pages, precedents
 from api.store.database import Database
 from api.store.events import publish
 from api.store.exchanges import SqlLedger
@@ -176,11 +178,13 @@ class SqlJournal:
             same = kept.body == body and kept.status == action.status
             if same and kept.not_before == action.not_before:
                 return
+            moved = kept.status != action.status
             kept.body, kept.status, kept.expires_at = body, action.status, action.expires_at
-            await decisions.put_off(session, kept, action.not_before)
+            await endings.put_off(session, kept, action.not_before)
             incidents.touch(row)
             await publish(session, row, "action", action.model_dump(mode="json"))
-            await decisions.after_its_end(session, row, kept)
+            if moved:
+                await endings.after_its_end(session, row, kept)
 
     async def add_usage(self, usage: Usage) -> None:
         """Add to what the incident has cost."""
@@ -234,6 +238,20 @@ class SqlJournal:
         """What people froze here."""
         async with self._database.reading() as session:
             return await freezes.about(session, self._lease.target, incidents.now())
+
+    async def earlier(self) -> Earlier:
+        """What came of earlier plans on this target."""
+        async with self._database.reading() as session:
+            return await precedents.earlier(
+                session, self._lease.target, self._id, self._attempt, incidents.now()
+            )
+
+    async def approve_automatically(
+        self, action: Action, cause: str, limits: AutoLimits
+    ) -> str | None:
+        """The policy's own approval; a text: why not."""
+        async with self._writing() as (session, row):
+            return await automatic.approve(self._database, session, row, action, cause, limits)
 
     async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
         """What came of the intent."""

@@ -17,6 +17,8 @@ AGAIN = timedelta(hours=1)
 MOST_TRIES = 12
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=10)
 """After a first failure; then twice that each time: twelve tries take about an hour."""
+CLAIMED = timedelta(minutes=1)
+"""How long a try may take before somebody else makes the next."""
 LONGEST_REASON = 1_000
 
 
@@ -77,9 +79,8 @@ async def claim(session: AsyncSession, at: datetime) -> Page | None:
     )
     if found is None:
         return None
-    pause = min(FIRST_PAUSE * 2 ** min(found.tries, 20), LONGEST_PAUSE)
     found.tries += 1
-    found.due_at = at + pause
+    found.due_at = at + CLAIMED
     incident = await session.get(IncidentRow, found.incident_id) if found.incident_id else None
     return Page(
         id=found.id,
@@ -104,6 +105,7 @@ async def settle(
         .values(
             delivered=sorted(page.delivered | set(delivered)),
             failure=failure,
+            due_at=at + min(FIRST_PAUSE * 2 ** (page.tries - 1), LONGEST_PAUSE),
             sent_at=at if over else None,
         )
     )

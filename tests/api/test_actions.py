@@ -9,6 +9,7 @@ from httpx2 import AsyncClient, Response
 from agent.incident import Action, Plan
 from api.app import create_app
 from api.settings import Settings
+from api.store.journal import SqlJournal
 from tests.api.serving import as_role, serving
 from tests.api.test_incidents_api import journal_of, opened, service_of
 
@@ -31,7 +32,7 @@ class Gate:
 
     async def propose(self, risk: str, target: str = "cache-eu", **changes: Any) -> None:
         self.id = (await opened(self.client, target))["id"]
-        journal = await journal_of(self.client, self.id)
+        self.run = journal = await journal_of(self.client, self.id)
         await journal.set_plan(Plan(actions=[action(risk, **changes), action(risk, id="A2")]))
         await journal.set_status("awaiting_approval")
         self.nudged: list[str] = []
@@ -42,6 +43,7 @@ class Gate:
         self._patch.setattr(service_of(self.client).queue, "nudge", nudge)
 
     _patch: pytest.MonkeyPatch
+    run: SqlJournal | None = None
 
     async def say(
         self, word: str, role: str, fingerprint: str = GOOD, action_id: str = "A1"

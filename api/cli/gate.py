@@ -1,0 +1,165 @@
+"""Deciding: `approve`, `stop`, `freeze`, `freezes`, `thaw`."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from agent.incident import Action, Incident
+from api.cli import render
+from api.cli.client import call
+from api.cli.oneshot import failure
+from tools.reading import printable
+
+_MINUTES = {"m": 1, "h": 60, "d": 1440}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the person at the terminal wants."""
+
+    comment: str
+    yes: bool
+    reject: bool = False
+    break_glass: bool = False
+
+    @property
+    def word(self) -> str:
+        """As asked, and as the path ends."""
+        return "reject" if self.reject else "approve"
+
+
+def decide(incident: str, action: str, wish: Wish) -> None:
+    """Show an action, ask, and approve or reject exactly what was shown."""
+    shown = _incident(incident)
+    chosen = next((a for a in shown.plan.actions if a.id == action), None)
+    if chosen is None:
+        names = ", ".join(a.id for a in shown.plan.actions if a.executable) or "none"
+        raise failure(f"incident {incident} has no action {action} (executable: {names})", code=2)
+    comment = _asked(shown, [chosen], wish)
+    body: dict[str, Any] = {"fingerprint": chosen.fingerprint, "comment": comment}
+    if wish.break_glass:
+        body |= {"break_glass": True}
+    answer = call("POST", f"/v1/incidents/{incident}/actions/{action}/{wish.word}", body)
+    _told(shown, [Action.model_validate(answer)])
+    typer.echo(json.dumps(answer, indent=2))
+
+
+def decide_all(incident: str, wish: Wish) -> None:
+    """The same for all that waits for approval, in one step and in the plan's order."""
+    if wish.reject or wish.break_glass:
+        raise failure("--all goes with neither --reject nor --break-glass", code=2)
+    shown = _incident(incident)
+    chosen = [a for a in shown.plan.actions if a.executable and a.status == "proposed"]
+    if not chosen:
+        raise failure(f"nothing of incident {incident} waits for approval", code=2)
+    comment = _asked(shown, chosen, wish)
+    picked = [{"id": a.id, "fingerprint": a.fingerprint} for a in chosen]
+    body = {"actions": picked, "comment": comment}
+    answer = call("POST", f"/v1/incidents/{incident}/plan/approve", body)
+    _told(shown, [Action.model_validate(action) for action in answer])
+    typer.echo(json.dumps(answer, indent=2))
+
+
+def _incident(incident: str) -> Incident:
+    return Incident.model_validate(call("GET", f"/v1/incidents/{incident}"))
+
+
+def _asked(shown: Incident, chosen: Sequence[Action], wish: Wish) -> str:
+    """Show it, ask whether, and why where that matters; the comment."""
+    out = render.console(stderr=True)
+    out.print(f"On {printable(shown.target)}, exactly this:", markup=False)
+    for action in chosen:
+        out.print(render.action(action, full=True))
+    if len(chosen) > 1:
+        out.print("In this order; if one does not end well, the rest is not begun.")
+    if wish.break_glass:
+        out.print("Break-glass: alone, past freezes and windows. Everybody is paged.")
+    names = " ".join(action.id for action in chosen)
+    if wish.yes:
+        return wish.comment
+    if not sys.stdin.isatty():
+        raise failure(f"to {wish.word} without a terminal, say --yes", code=2)
+    typer.confirm(f"{wish.word} {names} on {printable(shown.target)}?", abort=True, err=True)
+    if wish.comment or not (wish.reject or wish.break_glass):
+        return wish.comment
+    return str(typer.prompt("why", err=True, default="" if wish.reject else None))
+
+
+def _told(shown: Incident, answers: Sequence[Action]) -> None:
+    for action in answers:
+        typer.echo(f"{action.id} on {printable(shown.target)}: {_outlook(action)}", err=True)
+
+
+def _outlook(action: Action) -> str:
+    """What happens now, in one line."""
+    if action.status == "proposed":
+        said = len(action.approvals)
+        if said >= action.approvals_required:
+            return "approved by you; it waits for what comes before it"
+        return f"{said} of {action.approvals_required} approvals; it needs another person"
+    if action.status != "approved":
+        return action.status
+    if action.dry_run:
+        return "approved; a dry run: it is checked again, and nothing is written"
+    if action.not_before is not None:
+        return f"approved, not before {action.not_before:%a %H:%M} UTC: {printable(action.comment)}"
+    return "approved; it is applied now if its preconditions still hold"
+
+
+def stop(incident: str, action: str, comment: str) -> None:
+    """Do not begin, or end after the present batch."""
+    answer = call("POST", f"/v1/incidents/{incident}/actions/{action}/stop", {"comment": comment})
+    said = (
+        "it is not begun"
+        if answer["status"] == "lapsed"
+        else "it ends after its present batch; that is verified, and undone if it did not help"
+    )
+    typer.echo(f"{action}: {said}", err=True)
+    typer.echo(json.dumps(answer, indent=2))
+
+
+def freeze(target: str | None, duration: str, reason: str) -> None:
+    """Nothing is changed there from now on."""
+    match = re.fullmatch(r"(\d{1,6})([mhd])", duration.strip())
+    if match is None:
+        raise failure("--for: a time is expected, such as 30m, 2h or 1d", code=2)
+    body: dict[str, Any] = {"reason": reason, "minutes": int(match[1]) * _MINUTES[match[2]]}
+    if target is not None:
+        body["target"] = target
+    made = call("POST", "/v1/freezes", body)
+    typer.echo(f"{_line(made)}; end it with: redis-oncall thaw {made['id']}", err=True)
+    typer.echo(json.dumps(made, indent=2))
+
+
+def thaw(number: int) -> None:
+    """Changes may go on."""
+    ended = call("POST", f"/v1/freezes/{number}/thaw")
+    typer.echo(f"thawed: {_line(ended)}", err=True)
+
+
+def freezes(*, as_json: bool) -> None:
+    """What is frozen now, or will be."""
+    listed = call("GET", "/v1/freezes")
+    if as_json:
+        typer.echo(json.dumps(listed, indent=2))
+        return
+    if not listed["items"]:
+        typer.echo("nothing is frozen", err=True)
+    for item in listed["items"]:
+        typer.echo(_line(item))
+
+
+def _line(item: dict[str, Any]) -> str:
+    where = ", ".join([*item["targets"], *item["environments"]]) or "every target"
+    until = item["until"][:16].replace("T", " ") + " UTC" if item["until"] else "further notice"
+    if item["active"] or item["since"] is None:
+        when = f"until {until}"
+    else:
+        when = f"from {item['since'][:16].replace('T', ' ')} until {until}"
+    name = f"{item['id']}: " if item["id"] is not None else ""
+    return f"{name}{where} frozen {when} by {item['by']}: {printable(item['reason'])}"
