@@ -253,7 +253,7 @@ OUTCOME: dict[str, str] = {
     "undo": "{verified: bool | null, because, after: {metric: number | null}}",
 }
 """What `Action.outcome` may hold, each from the step that knows it on. The metrics, their units and
-which direction is worse: `agent/regressions.py`, METRICS."""
+which direction is worse: `agent/watched_metrics.py`, METRICS."""
 
 
 class Plan(Words):

@@ -122,7 +122,7 @@ class Remedy(ABC, Generic[A]):
         return 0.0
 
     def disturbs(self, args: A) -> frozenset[str]:
-        """Metrics of `agent/regressions.py` that it is predicted to move: not held against it.
+        """Metrics of `agent/watched_metrics.py` that it is predicted to move: not held against it.
 
         `errors` or `errors.NOSCRIPT`; a name covers those below it.
         """
