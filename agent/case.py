@@ -25,12 +25,20 @@ class CaseFile:
     """Runs read-only tools and keeps what they saw; the same look is taken only once."""
 
     def __init__(
-        self, context: Context, incident: Incident, runbooks: Library, evidence: list[Evidence]
+        self,
+        context: Context,
+        incident: Incident,
+        runbooks: Library,
+        evidence: list[Evidence],
+        *,
+        tag: str = "",
     ) -> None:
         self.incident = incident
         self.runbooks = runbooks
         self.evidence = evidence
         self._context = context
+        self._tag = tag
+        """What the summary of new evidence begins with."""
         self._looks: dict[str, asyncio.Task[Evidence]] = {}
 
     async def look(self, tool: str, arguments: dict[str, Any]) -> Evidence:
@@ -80,7 +88,7 @@ class CaseFile:
             reading.model_dump(mode="json"),
             measured=not isinstance(reading, NotMeasured),
             node=connection.node,
-            summary=summarize(reading),
+            summary=self._tag + summarize(reading),
             taken_at=taken_at,
         )
         await self._context.journal.add_usage(Usage(tool_calls=1))

@@ -1,8 +1,9 @@
 """Applying an approved action: at most once. What follows: `verification.py`, `rollback.py`.
 
-Order: re-read the decision, check who the target is, re-check the preconditions, capture the undo,
-write the intent ahead (with our CLIENT ID), write to the server, write the outcome. A run that was
-cut off between the last three is settled by reading the target, never by applying again.
+Order: re-read the decision, check who the target is, watch it for a moment (the baseline), re-check
+the preconditions, capture the undo, write the intent ahead (with our CLIENT ID), write to the
+server, write the outcome. A run that was cut off between the last three is settled by reading the
+target, never by applying again.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from agent.context import Context
+from agent.hold import before_the_write, hold_seconds
 from agent.incident import Action, ActionStatus, TargetIdentity, fingerprint
 from agent.policy import Hold, decide
 from agent.true_names import as_far_as_found, with_true_names
@@ -103,6 +105,9 @@ async def _apply(work: Work, connection: Connection) -> Action:
     try:
         identity = await identify(connection)
         _must_be_the_same(action, identity)
+        # Before the preconditions: nothing may come between those and the write.
+        seen = await before_the_write(work.context.connection, _hold(work))
+        _must_be_watched(seen, identity)
         work = replace(work, args=await with_true_names(work.args, connection))
         await _must_still_hold(work, connection)
         captured = await work.remedy.capture(connection, work.args)
@@ -116,6 +121,7 @@ async def _apply(work: Work, connection: Connection) -> Action:
         "client_id": client_id,
         "identity": identity.model_dump(),
         "at": datetime.now(UTC).isoformat(),
+        "seen": seen,
     }
     action = await save(work.context, action, status="applying", comment="")
     await journal.note_intent(action.id, intent)
@@ -134,6 +140,7 @@ async def _applied(
     work: Work, intent: dict[str, Any], done: dict[str, Any], comment: str
 ) -> Action:
     outcome = {"before": intent["captured"], "done": done, "identity": intent["identity"]}
+    outcome |= intent.get("seen", {})
     # Status first: were the outcome noted alone, a crash here would look like "not yet applied".
     action = await save(
         work.context, work.action, status="applied", outcome=outcome, comment=comment
@@ -201,6 +208,16 @@ async def _ask_target(
     args = await as_far_as_found(work.args, connection)
     known = intent["captured"] | {"done": intent.get("progress") or {}}
     return await work.remedy.settle(connection, args, known)
+
+
+def _must_be_watched(seen: dict[str, Any], identity: TargetIdentity) -> None:
+    """Both identities must reach the same process: else nobody sees what the write does."""
+    if any(pulse["run_id"] != identity.run_id for pulse in seen["yardstick"]["pulses"]):
+        raise Stopped("lapsed", "url and remedy_url of the target lead to different servers")
+
+
+def _hold(work: Work) -> float:
+    return hold_seconds(work.remedy, work.context.target.environment, work.context.policy)
 
 
 def _must_be_approved(work: Work) -> None:

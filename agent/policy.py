@@ -65,6 +65,8 @@ class Policy:
 
     rules: tuple[Rule, ...] = POLICY
     expires: timedelta = timedelta(hours=24)
+    verify_for: timedelta | None = None
+    """How long a server is watched after a write; None: as each remedy says (`agent/hold.py`)."""
     freezes: tuple[Window, ...] = ()
     maintenance: tuple[Window, ...] = ()
     people: Mapping[str, Role] | None = field(default=None, hash=False)

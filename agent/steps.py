@@ -24,6 +24,7 @@ from agent.planning import propose as propose_plan
 from agent.policy import waits
 from agent.precedents import NODE, TOOL
 from agent.redaction import redact, redact_tree
+from agent.relook import still_firing
 from agent.rules import rank, said
 from agent.runbook import Library
 from agent.runbook_library import match
@@ -299,6 +300,8 @@ def conclude(incident: Incident) -> tuple[Literal["resolved", "needs_human"], st
     if bad := sorted(set(ends) - fine):
         return "needs_human", f"an action ended as {', '.join(bad)}"
     if "verified" in ends:
+        if still := still_firing(incident):
+            return "needs_human", f"applied and verified, but its alert still fires: {still}"
         return "resolved", "an approved action was applied and verified on the live server"
     if ends and any(action.dry_run for action in incident.plan.actions):
         return "needs_human", "dry run: nothing is written from here; each action says what it saw"

@@ -1,56 +1,95 @@
-"""Did an applied action help? Read from the live server until the effect has lasted."""
+"""Did an applied action help, and did it make nothing worse? Watched until the hold is over."""
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from agent import relook
 from agent.context import Context
+from agent.hold import Watched, after_the_write, yardstick
+from agent.hold import hold_seconds as hold_of
 from agent.incident import Action, ActionStatus, TargetIdentity
 from agent.true_names import as_far_as_found
 from agent.work import Stopped, Work, as_stored, captured, identify, save, work_on
 from tools.connection import CommandFailure
+from tools.pulse import Pulse
 from tools.remedies.remedy import Verification
-
-HOLD_SECONDS = 3.0
-"""How long an effect must last to count as verified."""
-PROBE_SECONDS = 1.0
 
 
 async def verify(context: Context, action: Action, *, hold_seconds: float | None = None) -> Action:
-    """Read the live server until the effect has lasted. Not helped: `rolling_back`, for roll_back.
+    """Watch the live server. Not helped, or something got worse: `rolling_back`, for roll_back.
 
-    Only an `applied` action is verified; any other comes back as it is.
+    `hold_seconds`: instead of the policy's and the remedy's own. Only an `applied` action is
+    verified; any other comes back as it is. A run that was cut off begins its hold again, against
+    the baseline from before the write.
     """
     action = await as_stored(context, action)
     if action.status != "applied":
         return action
-    hold = HOLD_SECONDS if hold_seconds is None else hold_seconds
     try:
         work = work_on(context, action)
+        hold = hold_seconds
+        if hold is None:
+            hold = hold_of(work.remedy, context.target.environment, context.policy)
         _must_be_as_applied(action, await identify(context.connection))
-        verification = await _watch(work, hold)
+        watched = await _watch(work, hold)
+        if watched.found:
+            return await _worse(work, watched)
+        args = await as_far_as_found(work.args, context.connection)
+        judged = await work.remedy.verify(context.connection, args, captured(action))
         _must_be_as_applied(action, await identify(context.connection))
     except Stopped as stopped:
         return await save(context, action, status="outcome_unknown", comment=stopped.reason)
     except CommandFailure as failure:
         reason = f"applied, but its effect cannot be read: {failure}"
         return await save(context, action, status="outcome_unknown", comment=reason)
-    outcome = action.outcome | {"after": verification.measured}
-    status: ActionStatus = "verified" if verification.helped else "rolling_back"
-    if verification.helped is None:
+    return await _judged(work, watched, judged)
+
+
+async def _watch(work: Work, hold: float) -> Watched:
+    action, journal = work.action, work.context.journal
+
+    async def tell(seconds: float, how: str) -> None:
+        told = {"action": action.id, "held_seconds": round(seconds, 1), "hold_seconds": hold}
+        await journal.event("status", {"status": "verifying", "so_far": how} | told)
+
+    def must_be(pulse: Pulse) -> None:
+        _must_be_as_applied(action, TargetIdentity(run_id=pulse.run_id, role=pulse.role))
+
+    return await after_the_write(
+        work.context.connection,
+        yardstick(action.outcome),
+        work.remedy.disturbs(work.args),
+        hold,
+        must_be=must_be,
+        tell=tell,
+    )
+
+
+async def _worse(work: Work, watched: Watched) -> Action:
+    action = work.action
+    outcome = action.outcome | watched.outcome(yardstick(action.outcome))
+    worse = "; ".join(regression.because for regression in watched.found)
+    comment = f"{watched.seconds:.0f} s after the write something got worse: {worse}"
+    return await save(work.context, action, status="rolling_back", outcome=outcome, comment=comment)
+
+
+async def _judged(work: Work, watched: Watched, judged: Verification) -> Action:
+    context, action = work.context, work.action
+    outcome: dict[str, Any] = action.outcome | watched.outcome(yardstick(action.outcome))
+    outcome |= {"remedy": judged.measured}
+    comment = judged.because
+    status: ActionStatus = "verified" if judged.helped else "rolling_back"
+    if judged.helped is None:
         status = "outcome_unknown"
-    return await save(context, action, status=status, outcome=outcome, comment=verification.because)
-
-
-async def _watch(work: Work, hold: float) -> Verification:
-    """The judgement at the end of the hold; an effect may take a moment to show."""
-    connection = work.context.connection
-    before = captured(work.action)
-    left = hold
-    args = await as_far_as_found(work.args, connection)
-    verification = await work.remedy.verify(connection, args, before)
-    while left > 0:
-        step = min(PROBE_SECONDS, left)
-        await connection.wait(step)
-        left -= step
-        verification = await work.remedy.verify(connection, args, before)
-    return verification
+    if judged.helped:
+        if judged.effect_within_seconds is not None:
+            by = datetime.now(UTC) + timedelta(seconds=judged.effect_within_seconds)
+            outcome["expected_by"] = f"{by:%Y-%m-%d %H:%M} UTC"
+        again = await relook.look_again(context, action)
+        outcome |= again
+        if heard := relook.said(again.get("signals", {})):
+            comment = f"{comment}; {heard}"
+    return await save(context, action, status=status, outcome=outcome, comment=comment)
 
 
 def _must_be_as_applied(action: Action, identity: TargetIdentity) -> None:

@@ -21,7 +21,7 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "round_trip_ms": Metric(
-        "round trip", "ms", "up", 3.0, 5.0,
+        "mean round trip", "ms", "up", 3.0, 5.0,
         "a healthy event loop answers within a millisecond or two; 5 ms more are seen by callers",
     ),
     "worst_round_trip_ms": Metric(

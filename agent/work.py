@@ -16,6 +16,9 @@ from tools.remedies.catalogue import REMEDIES
 from tools.remedies.operation import Operation
 from tools.remedies.remedy import Remedy
 
+CALLS_PEOPLE = frozenset({"rollback_failed", "outcome_unknown"})
+"""Statuses in which a server may be in a state that nobody chose."""
+
 
 class Stopped(Exception):
     """The action ends here, in this status and for this reason."""
@@ -121,9 +124,16 @@ def captured(action: Action) -> dict[str, Any]:
 
 
 async def save(context: Context, action: Action, **changes: Any) -> Action:
-    """Keep the action with these changes."""
+    """Keep the action with these changes. What a person has to look at now pages first.
+
+    First, since a page that comes twice after a crash is better than none.
+    """
     if "comment" in changes:  # it may quote a name as the server has it
         changes["comment"] = redact(changes["comment"])
     action = action.model_copy(update=changes)
+    if changes.get("status") in CALLS_PEOPLE:
+        how = action.status.replace("_", " ")
+        reason = f"{context.target.name}: {action.id} ({action.title}): {how}: {action.comment}"
+        await context.journal.page(redact(reason))
     await context.journal.save_action(action)
     return action

@@ -174,6 +174,7 @@ class Config(Entry):
         return Policy(
             (*(rule for entry in self.policy.rules for rule in entry.rules()), *POLICY),
             self.policy.expires,
+            self.policy.verify_for,
             freezes=tuple(entry.window() for entry in self.freezes),
             maintenance=tuple(entry.window() for entry in self.maintenance),
             people=people or None,

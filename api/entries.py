@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Entry(BaseModel):
@@ -17,7 +17,7 @@ class Entry(BaseModel):
 
 def duration(value: Any) -> Any:
     """A timedelta from `30m`, `24h` or `7d`. Raises ValueError."""
-    match = re.fullmatch(r"\s*(\d{1,6})\s*([mhd])\s*", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"\s*(\d{1,6})\s*([smhd])\s*", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("a time is expected, such as 30m, 24h or 7d")
     return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])

@@ -79,6 +79,11 @@ class PolicyEntry(Entry):
     expires: Annotated[Duration, Field(ge=timedelta(minutes=1), le=timedelta(days=30))] = (
         Policy().expires
     )
+    verify_for: (
+        Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] | None
+    ) = None
+    """How long a server is watched after a write, whatever the remedy; None: 30 s after most in
+    production and a tenth of that elsewhere."""
     automatic: AutomaticEntry = AutomaticEntry()
 
 

@@ -3,7 +3,6 @@
 Taken every second or so around a write, to tell whether the write made anything worse.
 """
 
-import asyncio
 import re
 import statistics
 import time
@@ -21,6 +20,8 @@ SECTIONS = (
 )  # fmt: skip
 PROBES = 5
 """Round trips of one look."""
+APART_SECONDS = 0.02
+"""Right after a stall every command is quick: probes side by side would meet it once."""
 MOST_COMMANDS = 12
 """Kept of a look, those with most time: the rest changes no mean."""
 MOST_ERRORS = 128
@@ -75,7 +76,7 @@ async def take_pulse(connection: Connection) -> Pulse:
     trips = await _round_trips(connection)
     info = await read_info(connection, *SECTIONS)
     trip: Numbers = {
-        "round_trip_ms": statistics.median(trips),
+        "round_trip_ms": round(statistics.fmean(trips), 3),
         "worst_round_trip_ms": max(trips),
     }
     return Pulse(
@@ -92,8 +93,7 @@ async def _round_trips(connection: Connection) -> list[float]:
     """Milliseconds each. TIME: PING is refused where snapshots fail, and would count as errors."""
     trips = []
     for _ in range(PROBES):
-        # What this process owes to its other tasks is not the server's slowness.
-        await asyncio.sleep(0)
+        await connection.wait(APART_SECONDS)
         started = time.perf_counter()
         await connection.execute("TIME")
         trips.append(round((time.perf_counter() - started) * 1000, 3))

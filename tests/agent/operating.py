@@ -9,6 +9,7 @@ import redis
 from agent.context import Context, Target
 from agent.incident import Action, Approval, Incident, Plan, fingerprint
 from agent.memory_journal import MemoryJournal
+from agent.policy import Policy
 from agent.runbook import Library
 from agent.work import identify
 from evals.servers import Server
@@ -25,6 +26,8 @@ from tools.permissions import READ_WRITE
 from tools.remedies.catalogue import REMEDIES
 
 NOW = datetime.now(UTC)
+AT_ONCE = Policy(verify_for=timedelta(0))
+"""Nobody watches: one look before the write and one after it."""
 HZ = {"parameter": "hz", "value": "50"}
 
 
@@ -74,6 +77,7 @@ class Desk:
             journal=self.journal,
             library=Library(runbooks=[]),
             rules=None,  # type: ignore[arg-type]
+            policy=AT_ONCE,
         )
 
     async def approved(self, kind: str, arguments: dict[str, Any], /, **changes: Any) -> Action:

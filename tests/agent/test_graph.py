@@ -137,8 +137,16 @@ async def test_an_incident_goes_from_alert_to_gate_to_verified(leaking: servers.
     done = await journal.incident()
     ended = next(a for a in done.plan.actions if a.id == chosen.id)
     assert ended.status == "verified", ended.comment
-    assert done.status == "resolved"
-    assert done.ended_because
+    # The keys go when their time is over: until then the alert is right to fire.
+    still = [entry["name"] for entry in ended.outcome["signals"]["still"]]
+    assert "alert memory_info.pressure" in still
+    assert "alert keyspace.expires_share" in {
+        e["name"] for e in ended.outcome["signals"]["cleared"]
+    }
+    assert done.status == "needs_human"
+    assert f"expected to show by {ended.outcome['expected_by']}" in done.ended_because
+    again = {piece.id: piece for piece in done.evidence if piece.id in ended.outcome["evidence"]}
+    assert {piece.summary.partition(":")[0] for piece in again.values()} == {f"after {ended.id}"}
     with Redis(port=leaking.port) as client:
         assert client.ttl("session:000001") > 0
         assert client.ttl("page:1") <= 3_600

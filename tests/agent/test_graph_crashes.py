@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from agent.incident import Action, Approval, fingerprint
 from agent.run import advance
 from agent.work import identify
 from evals.servers import Server
+from tests.agent.operating import AT_ONCE
 from tests.agent.test_graph import context_for, fill_sessions
 from tools.remedies.config import SetConfig
 from tools.remedies.remedy import Verification
@@ -67,6 +69,7 @@ async def test_two_approved_actions_one_rolled_back_through_every_crash(
     server = start_server("valkey-9.1")
     fill_sessions(server.port)
     context, journal, connection = await context_for(server)
+    context = replace(context, policy=AT_ONCE)
     await resume(context, tmp_path / "checkpoints")
     plan = (await journal.incident()).plan
     expire = next(action for action in plan.actions if action.kind == "expire_prefix")
@@ -81,7 +84,6 @@ async def test_two_approved_actions_one_rolled_back_through_every_crash(
         return Verification(helped=False, because="it got worse")
 
     monkeypatch.setattr(SetConfig, "verify", worse)
-    monkeypatch.setattr(verification, "HOLD_SECONDS", 0.0)
     deaths: Counter[str] = Counter()
     steps = {"apply": executor, "verify": verification, "roll_back": rollback}
     for name, module in steps.items():

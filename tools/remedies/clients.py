@@ -10,6 +10,10 @@ from tools.remedies.operation import ALONE, Operation
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import ClientLine, read_clients, read_vitals, sized
 
+DISCONNECTING = frozenset({"connected_clients", "connections", "commands"})
+"""Metrics that a disconnected client takes along."""
+OF_A_REPLICA = frozenset({"replicas_online", "replica_lag_bytes", "full_syncs"})
+
 
 class KillClientArguments(Arguments):
     """Exactly one client, as it was seen."""
@@ -109,6 +113,10 @@ class KillClient(Remedy[KillClientArguments]):
             return Verification(helped=False, because=because, measured=measured)
         because = f"client {args.id} is gone; the server held {sized(captured['held_bytes'])}"
         return Verification(helped=True, because=because, measured=measured)
+
+    def disturbs(self, args: KillClientArguments) -> frozenset[str]:
+        """A client less, whatever it sent, and its coming back; of a replica, its full sync."""
+        return DISCONNECTING | (OF_A_REPLICA if args.type == "replica" else frozenset())
 
     async def undo(
         self,

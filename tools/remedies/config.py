@@ -12,6 +12,13 @@ from tools.remedies.parameters import RULES, Situation, current_value
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import read_clients, read_parameter, read_vitals, sized
 
+_DISTURBS = {
+    "maxmemory": frozenset({"pressure", "used_memory_rss"}),  # writes are accepted again
+    "repl-backlog-size": frozenset({"pressure", "used_memory_rss"}),  # it is taken at once
+    "client-output-buffer-limit": frozenset({"buffer_disconnections", "connected_clients"}),
+    "client-query-buffer-limit": frozenset({"connected_clients"}),
+    "timeout": frozenset({"connected_clients"}),
+}
 FREED = 0.9
 """Of the fragmentation before: less is left once defragmentation has done something."""
 
@@ -146,6 +153,12 @@ class SetConfig(Remedy[SetConfigArguments]):
             await _refuse_to_evict(connection, old, tried)
         await connection.execute(*_command(args, old))
         return {"value": await self._current(connection, args)}
+
+    def disturbs(self, args: SetConfigArguments) -> frozenset[str]:
+        """What the parameter is there to move; never evictions, unless they are the point."""
+        if args.parameter == "maxmemory-policy" and args.owner_confirmed_cache:
+            return frozenset({"evicted_keys", "miss_share"})
+        return _DISTURBS.get(args.parameter, frozenset())
 
     async def settle(
         self, connection: Connection, args: SetConfigArguments, captured: dict[str, Any]

@@ -178,8 +178,19 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
         if touched is None and not seen.complete:
             because += " in a part of the keys; how far the interrupted run came is not known"
             done_enough = False
-        helped = after <= before / 2 and done_enough
-        return Verification(helped=helped, because=because, measured=measured)
+        last = Deadlines(**captured["deadlines"])
+        now = milliseconds(await connection.execute("TIME"))
+        return Verification(
+            helped=after <= before / 2 and done_enough,
+            because=because,
+            measured=measured,
+            effect_within_seconds=max(0, last.base_ms + last.jitter_ms - now) / 1000,
+        )
+
+    def disturbs(self, args: ExpirePrefixArguments) -> frozenset[str]:
+        """Each expiry takes some memory; where the policy may evict such keys, that was known."""
+        takes = frozenset({"pressure", "used_memory_rss"})
+        return takes | (frozenset({"evicted_keys", "miss_share"}) if args.evictable else takes)
 
     async def undo(
         self,

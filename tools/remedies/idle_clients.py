@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection, read_info
+from tools.remedies.clients import DISCONNECTING
 from tools.remedies.operation import ALONE, Operation
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import ClientLine, read_clients
@@ -128,6 +129,10 @@ class KillIdleClients(Remedy[KillIdleClientsArguments]):
             return Verification(helped=False, because=because, measured=measured)
         because = f"{captured['connected']:,} connections became {used:,}; none was refused since"
         return Verification(helped=True, because=because, measured=measured)
+
+    def disturbs(self, args: KillIdleClientsArguments) -> frozenset[str]:
+        """Clients less, and those of them that come back."""
+        return DISCONNECTING
 
     async def undo(
         self,

@@ -23,6 +23,7 @@ class MemoryPurge(Remedy[MemoryPurgeArguments]):
     kind: ClassVar[str] = "memory_purge"
     risk: ClassVar[Risk] = "R1"
     args = MemoryPurgeArguments
+    hold_seconds: ClassVar[float] = 10.0  # what it gives back, a growing server soon takes again
 
     async def preview(self, connection: Connection, args: MemoryPurgeArguments) -> Preview:
         """How much the allocator holds beyond what is active."""

@@ -96,6 +96,10 @@ class ScriptFlush(Remedy[ScriptFlushArguments]):
         helped = cache["scripts"] < min(args.min_scripts, captured["scripts"])
         return Verification(helped=helped, because=because, measured=measured)
 
+    def disturbs(self, args: ScriptFlushArguments) -> frozenset[str]:
+        """Clients meet NOSCRIPT once and load again; verify judges whether they do."""
+        return frozenset({"errors.NOSCRIPT"})
+
     async def undo(
         self,
         connection: Connection,
