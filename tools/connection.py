@@ -249,6 +249,7 @@ class LiveConnection:
             await self._link.send_packed_command(
                 self._link.pack_commands(commands), check_health=False
             )
+            _stop_if_cancelled()
             for command in commands:
                 reply = await self._read()
                 replies.append(
@@ -278,6 +279,16 @@ class LiveConnection:
     async def close(self) -> None:
         """Close the link. Repeatable."""
         await self._drop()
+
+
+def _stop_if_cancelled() -> None:
+    """Python 3.11's wait_for, which redis-py sends with, forgets a cancellation now and then.
+
+    Who lost its lease must stop.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class UnreachableConnection:

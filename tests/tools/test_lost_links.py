@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.tools.looking import (
     opened,
 )
 from tools.connection import (
+    LiveConnection,
     UnreachableConnection,
     display_url,
     open_for_reading,
@@ -193,3 +195,25 @@ async def test_something_that_is_not_redis() -> None:
         )
     assert failure.failure in ("error", "connection_lost")
     assert failure.because.isprintable()
+
+
+async def test_a_cancellation_is_never_forgotten(start_server: StartServer) -> None:
+    """Whoever lost the lease is cancelled, once, wherever it is: it must not go on writing."""
+    connection = LiveConnection(start_server("valkey-9.1").url, reconnects=1_000)
+    await connection.open()
+    went_on = []
+
+    async def work() -> None:
+        await connection.execute("TIME")
+        await asyncio.sleep(0.2)
+        went_on.append(turns)
+
+    for turns in 20 * list(range(8)):
+        task = asyncio.create_task(work())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    await connection.close()
+    assert went_on == []
