@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from agent.collection_arguments import clear_pending, trim_collection, trim_stream
 from agent.context import Context
 from agent.incident import Culprit, Diagnosis
 from agent.plain_arguments import PLAIN
@@ -27,6 +28,7 @@ from tools.remedies.vitals import MIB, Vitals, read_clients, read_parameter, siz
 from tools.replication import Replication
 from tools.resize import InstanceResize
 from tools.stats import Stats
+from tools.streams import Streams
 
 R = TypeVar("R", bound=Reading)
 USUAL_TTL = 86_400
@@ -313,6 +315,16 @@ async def _advise(gap: Gap) -> list[Filled]:
     return [Filled({"topic": topic, "subject": subject, "facts": facts}, [])]
 
 
+def _of_a_key(
+    arguments: Callable[[Gap], Awaitable[list[dict[str, Any]]]],
+) -> Callable[[Gap], Awaitable[list[Filled]]]:
+    async def filled(gap: Gap) -> list[Filled]:
+        seen = gap.findings.latest(Streams) if gap.culprit.kind == "stream" else None
+        return [Filled(one, [seen[1]] if seen else []) for one in await arguments(gap)]
+
+    return filled
+
+
 _Filler = Callable[[Gap], Awaitable[list[Filled]]]
 _FILLERS: dict[str, _Filler] = {
     "set_config": _set_config,
@@ -320,6 +332,9 @@ _FILLERS: dict[str, _Filler] = {
     "kill_idle_clients": _kill_idle_clients,
     "script_flush": _script_flush,
     "expire_prefix": _expire_prefix,
+    "trim_stream": _of_a_key(trim_stream),
+    "clear_pending": _of_a_key(clear_pending),
+    "trim_collection": _of_a_key(trim_collection),
     "memory_purge": _memory_purge,
     "instance_resize": _instance_resize,
     "advise_application": _advise,

@@ -31,7 +31,7 @@ _REMOVES_DATA = frozenset({"data-cleanup", "single-bigkey", "stream-unbounded", 
 
 def effects_of(kind: str, arguments: dict[str, Any]) -> frozenset[Effect]:
     """What an action does, in the words of the table."""
-    if kind in ("expire_prefix", "remove_prefix"):
+    if kind in ("expire_prefix", "remove_prefix", "trim_stream", "trim_collection"):
         return frozenset({"fewer keys"})
     if kind == "advise_application":
         removes = arguments.get("topic") in _REMOVES_DATA

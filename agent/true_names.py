@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from agent.redaction import redact
 from tools.catalogue import Arguments
-from tools.connection import CommandFailure, Connection
+from tools.connection import CommandFailure, Connection, Reply
 from tools.reading import printable
 from tools.remedies.idle_clients import pool_of
 from tools.remedies.prefix_scan import escaped, pages_like
 from tools.remedies.vitals import ClientLine, read_clients
+from tools.replies import items, mapping
 
 A = TypeVar("A", bound=Arguments)
 MARK = re.compile(r"\[redacted [a-z0-9 -]{1,40}\]")
@@ -52,6 +53,8 @@ class SeenNames:
 
 async def with_true_names(args: A, connection: Connection) -> A:
     """The arguments with the server's own names. Raises CommandFailure if they are not found."""
+    if hasattr(args, "key"):
+        return await _of_a_key(args, connection)
     shown = str(getattr(args, "prefix", "") or getattr(args, "name", ""))
     if not MARK.search(shown):
         return args
@@ -70,9 +73,34 @@ async def as_far_as_found(args: A, connection: Connection) -> A:
     try:
         return await with_true_names(args, connection)
     except CommandFailure as failure:
-        if failure.kind != "absent" or hasattr(args, "prefix"):
+        if failure.kind != "absent" or hasattr(args, "prefix") or hasattr(args, "key"):
             raise
         return args
+
+
+async def _of_a_key(args: A, connection: Connection) -> A:
+    """A key, and of a stream its group and consumers."""
+    true: dict[str, str] = {}
+    given = args.model_dump()
+    shown = {name: str(given.get(name, "")) for name in ("key", "group", "consumer", "to_consumer")}
+    if MARK.search(shown["key"]):
+        true["key"] = await true_prefix(connection, shown["key"], whole=True)
+    key = true.get("key", shown["key"])
+    if MARK.search(shown["group"]):
+        rows = items(await connection.execute("XINFO", "GROUPS", key))
+        true["group"] = _redacted_to(rows, shown["group"])
+    for name in ("consumer", "to_consumer"):
+        if MARK.search(shown[name]):
+            group = true.get("group", shown["group"])
+            rows = items(await connection.execute("XINFO", "CONSUMERS", key, group))
+            true[name] = _redacted_to(rows, shown[name])
+    return args.model_copy(update=true)
+
+
+def _redacted_to(rows: list[Reply], shown: str) -> str:
+    raw = [mapping(row).get("name") for row in rows]
+    names = {name.decode("utf-8", "backslashreplace") for name in raw if isinstance(name, bytes)}
+    return _the_one({name for name in names if redact(printable(name)) == shown}, shown)
 
 
 def same_pool(client: ClientLine, shown: str) -> bool:
@@ -80,10 +108,13 @@ def same_pool(client: ClientLine, shown: str) -> bool:
     return shown in (redact(pool_of(client)), redact(client.label))
 
 
-async def true_prefix(connection: Connection, shown: str) -> str:
-    """The one prefix that is shown like this. Raises CommandFailure for none, or more than one."""
+async def true_prefix(connection: Connection, shown: str, *, whole: bool = False) -> str:
+    """The one prefix that is shown like this; `whole`: the one key.
+
+    Raises CommandFailure for none, or more than one.
+    """
     literal = MARK.split(shown)
-    pattern = b"*".join(escaped(part) for part in literal) + b"*"
+    pattern = b"*".join(escaped(part) for part in literal) + (b"" if whole else b"*")
     like = re.compile(".{1,300}?".join(re.escape(part) for part in literal), re.DOTALL)
     found: set[str] = set()
     started = time.monotonic()
@@ -91,7 +122,11 @@ async def true_prefix(connection: Connection, shown: str) -> str:
         found |= {
             match[0]
             for key in page
-            if (match := like.match(key.decode("utf-8", "backslashreplace")))
+            if (
+                match := (like.fullmatch if whole else like.match)(
+                    key.decode("utf-8", "backslashreplace")
+                )
+            )
             and "\\" not in match[0]
             and redact(printable(match[0])) == shown
         }

@@ -103,8 +103,9 @@ ADVICE: dict[str, Advice] = {
         "Consumers of {subject} read entries and do not acknowledge them.",
         (
             "Restore the consumer that stopped (XINFO CONSUMERS: high idle, high pending).",
-            "Take over what it left: XAUTOCLAIM {subject} <group> <consumer> 60000 0 COUNT 100, "
-            "process, XACK.",
+            "If it is dead: which consumer takes over what it left, reading with id 0, or need "
+            "none of it be processed? That only the owner of the group can confirm.",
+            "Take over: XAUTOCLAIM {subject} <group> <consumer> 60000 0 COUNT 100, process, XACK.",
             "Acknowledge in the consumer right after processing.",
         ),
         "The pending list shrinks as entries are acknowledged, 84 bytes an entry and more.",

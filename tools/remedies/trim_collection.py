@@ -68,7 +68,7 @@ class TrimCollectionArguments(Arguments):
         return self
 
     @property
-    def name(self) -> bytes:
+    def raw_key(self) -> bytes:
         """The key, as the server has it."""
         return self.key.encode()
 
@@ -83,8 +83,8 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
 
     async def preview(self, connection: Connection, args: TrimCollectionArguments) -> Preview:
         """How many elements and bytes at the most, and how they come back."""
-        length = await length_of(connection, args.name, args.type)
-        usage = await connection.execute("MEMORY", "USAGE", args.name)
+        length = await length_of(connection, args.raw_key, args.type)
+        usage = await connection.execute("MEMORY", "USAGE", args.raw_key)
         most = _most(length, args)
         key, counted = printable(args.key), not (args.match or args.below_score is not None)
         about = "about" if counted else "at most about"
@@ -118,7 +118,7 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
     ) -> list[Check]:
         """A primary, that type still, and something to remove."""
         vitals = await read_vitals(connection)
-        kind = await connection.execute("TYPE", args.name)
+        kind = await connection.execute("TYPE", args.raw_key)
         checks = [
             Check(
                 text="The server is a primary",
@@ -133,7 +133,7 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
         ]
         if kind != args.type.encode():
             return checks
-        length = await length_of(connection, args.name, args.type)
+        length = await length_of(connection, args.raw_key, args.type)
         return [
             *checks,
             Check(
@@ -147,9 +147,9 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
         self, connection: Connection, args: TrimCollectionArguments
     ) -> dict[str, Any]:
         """Length, bytes and expiry. The elements go into the backup, page by page."""
-        length = await length_of(connection, args.name, args.type)
-        usage = await connection.execute("MEMORY", "USAGE", args.name)
-        left = await connection.execute("PTTL", args.name)
+        length = await length_of(connection, args.raw_key, args.type)
+        usage = await connection.execute("MEMORY", "USAGE", args.raw_key)
+        left = await connection.execute("PTTL", args.raw_key)
         now = milliseconds(await connection.execute("TIME"))
         return {
             "length": length,
@@ -166,7 +166,7 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
         operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """A canary, then page by page: kept first, then removed."""
-        copy = await open_copy(operation, args.name)
+        copy = await open_copy(operation, args.raw_key)
         part = _part(connection, args)
         pace = Pace(connection, captured["round_trip_seconds"], operation)
         done: dict[str, Any] = {"elements_removed": 0, "pages": 0, "stopped_because": ""}
@@ -177,7 +177,7 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
                 if count < 1:
                     break
                 await _take(part, copy, count, done)
-                done["length_after"] = await length_of(connection, args.name, args.type)
+                done["length_after"] = await length_of(connection, args.raw_key, args.type)
                 if not done["stopped_because"]:
                     done["stopped_because"] = await pace.next(done)
         finally:
@@ -188,7 +188,7 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
         self, connection: Connection, args: TrimCollectionArguments, captured: dict[str, Any]
     ) -> Verification:
         """As many as the rule names are gone."""
-        length = await length_of(connection, args.name, args.type)
+        length = await length_of(connection, args.raw_key, args.type)
         done = captured.get("done", {})
         removed, stopped = done.get("elements_removed"), done.get("stopped_because", "")
         measured = {"elements": length, "elements_before": captured["length"]}
@@ -218,7 +218,7 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
             given = await ListReturn(
                 connection,
                 operation,
-                args.name,
+                args.raw_key,
                 "tail" if args.remove_from == "tail" else "head",
                 noted=done.get("pages", 0),
                 under_way=done.get("under_way", True),
@@ -228,15 +228,15 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
             given = await give_back_members(connection, operation)
         expires_at = captured["expires_at_ms"]
         # With its last element, the key and its expiry had gone.
-        if expires_at and await connection.execute("PTTL", args.name) == -1:
-            await connection.execute("PEXPIREAT", args.name, expires_at)
+        if expires_at and await connection.execute("PTTL", args.raw_key) == -1:
+            await connection.execute("PEXPIREAT", args.raw_key, expires_at)
         return {"elements_put_back": given}
 
     async def verify_undo(
         self, connection: Connection, args: TrimCollectionArguments, captured: dict[str, Any]
     ) -> Verification:
         """As many elements as before, or more where the writer went on."""
-        length = await length_of(connection, args.name, args.type)
+        length = await length_of(connection, args.raw_key, args.type)
         before = captured["length"]
         because = f"{before:,} elements before, {length:,} again"
         measured = {"elements": length, "elements_before": before}
@@ -252,7 +252,7 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
         """Progress that was noted, else the length: the canary is all that can be in doubt."""
         if captured.get("done", {}).get("elements_removed"):
             return "applied"
-        length = await length_of(connection, args.name, args.type)
+        length = await length_of(connection, args.raw_key, args.type)
         if length == captured["length"]:
             return "not_applied"
         return "applied" if length < captured["length"] else "unknown"
@@ -287,11 +287,11 @@ def _count(args: TrimCollectionArguments, captured: dict[str, Any], done: dict[s
 def _part(connection: Connection, args: TrimCollectionArguments) -> Part:
     match args.remove_from:
         case "head" | "tail" as end:
-            return ListEnd(connection, args.name, end)
+            return ListEnd(connection, args.raw_key, end)
         case "lowest" | "highest" as end:
-            return ZsetEnd(connection, args.name, end, args.below_score)
+            return ZsetEnd(connection, args.raw_key, end, args.below_score)
         case None:
-            return Matching(connection, args.name, args.match.encode(), args.type == "hash")
+            return Matching(connection, args.raw_key, args.match.encode(), args.type == "hash")
 
 
 def _most(length: int, args: TrimCollectionArguments) -> int:

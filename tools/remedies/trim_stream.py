@@ -9,6 +9,7 @@ from tools.bounded_commands import MOST, MOST_TRIMMED
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection
 from tools.reading import printable
+from tools.remedies.expiry import spoken
 from tools.remedies.operation import ALONE, Operation
 from tools.remedies.pace import LONGEST_SECONDS, Pace
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
@@ -41,6 +42,8 @@ class TrimStreamArguments(Arguments):
     """No entry from here on is touched, whoever has read it."""
     keep_entries: int = Field(default=0, ge=0)
     """The newest so many stay in any case."""
+    keep_seconds: int = Field(default=0, ge=0, le=10 * 366 * 86_400)
+    """What is younger stays: before_id is no later. Ids are times, as XADD * makes them."""
     copy_first: bool = True
     """Keep what is removed in the backup, encrypted."""
 
@@ -53,7 +56,7 @@ class TrimStreamArguments(Arguments):
         return self
 
     @property
-    def name(self) -> bytes:
+    def raw_key(self) -> bytes:
         """The key, as the server has it."""
         return self.key.encode()
 
@@ -72,9 +75,9 @@ class TrimStream(Remedy[TrimStreamArguments]):
 
     async def preview(self, connection: Connection, args: TrimStreamArguments) -> Preview:
         """How many entries and bytes, what stays, and that there is no way back."""
-        stream = await read_stream(connection, args.name)
+        stream = await read_stream(connection, args.raw_key)
         most, counted = _removable(stream, args)
-        usage = await connection.execute("MEMORY", "USAGE", args.name)
+        usage = await connection.execute("MEMORY", "USAGE", args.raw_key)
         freed = ""
         if isinstance(usage, int) and stream.length:
             about = "about" if counted else "at most about"
@@ -104,7 +107,7 @@ class TrimStream(Remedy[TrimStreamArguments]):
     async def preconditions(self, connection: Connection, args: TrimStreamArguments) -> list[Check]:
         """A primary, a stream, the groups that were seen, and nothing that one of them needs."""
         vitals = await read_vitals(connection)
-        kind = await connection.execute("TYPE", args.name)
+        kind = await connection.execute("TYPE", args.raw_key)
         checks = [
             Check(
                 text="The server is a primary: a replica's streams are its primary's",
@@ -119,7 +122,7 @@ class TrimStream(Remedy[TrimStreamArguments]):
         ]
         if kind != b"stream":
             return checks
-        stream = await read_stream(connection, args.name)
+        stream = await read_stream(connection, args.raw_key)
         most, _ = _removable(stream, args)
         refused = _refusal(stream, args)
         return [
@@ -139,10 +142,10 @@ class TrimStream(Remedy[TrimStreamArguments]):
 
     async def capture(self, connection: Connection, args: TrimStreamArguments) -> dict[str, Any]:
         """The length, what may go, and the first id: it tells afterwards whether anything went."""
-        stream = await read_stream(connection, args.name)
-        first = await first_id(connection, args.name)
+        stream = await read_stream(connection, args.raw_key)
+        first = await first_id(connection, args.raw_key)
         most, counted = _removable(stream, args)
-        usage = await connection.execute("MEMORY", "USAGE", args.name)
+        usage = await connection.execute("MEMORY", "USAGE", args.raw_key)
         node = await _node_entries(connection)
         return {
             "length": stream.length,
@@ -162,7 +165,7 @@ class TrimStream(Remedy[TrimStreamArguments]):
         operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """Step by step; the groups are asked before each."""
-        copy = await open_copy(operation, args.name) if args.copy_first else None
+        copy = await open_copy(operation, args.raw_key) if args.copy_first else None
         trim = _Trim(connection, args, captured, copy)
         pace = Pace(connection, captured["round_trip_seconds"], operation)
         try:
@@ -177,7 +180,7 @@ class TrimStream(Remedy[TrimStreamArguments]):
         self, connection: Connection, args: TrimStreamArguments, captured: dict[str, Any]
     ) -> Verification:
         """As many as were promised are gone, and the groups lack nothing."""
-        stream = await read_stream(connection, args.name)
+        stream = await read_stream(connection, args.raw_key)
         done = captured.get("done", {})
         removed, stopped = done.get("entries_removed"), done.get("stopped_because", "")
         measured = {
@@ -233,7 +236,7 @@ class TrimStream(Remedy[TrimStreamArguments]):
         """Another first entry than before: entries were removed."""
         if captured.get("done", {}).get("entries_removed"):
             return "applied"
-        first = await first_id(connection, args.name)
+        first = await first_id(connection, args.raw_key)
         return "not_applied" if str(first or "") == captured["first_id"] else "applied"
 
 
@@ -254,7 +257,7 @@ class _Trim:
 
     async def step(self) -> bool:
         """One step. False: it is finished, or must not go on."""
-        stream = await read_stream(self.connection, self.args.name)
+        stream = await read_stream(self.connection, self.args.raw_key)
         if refused := _refusal(stream, self.args):
             self.done["stopped_because"] = refused
             return False
@@ -267,7 +270,7 @@ class _Trim:
             return False
         limit = min(left, self._step_entries()) if self.args.keep_entries else self._step_entries()
         removed = await self.connection.execute(
-            "XTRIM", self.args.name, "MINID", "~", str(before), "LIMIT", limit
+            "XTRIM", self.args.raw_key, "MINID", "~", str(before), "LIMIT", limit
         )
         if not isinstance(removed, int):
             raise CommandFailure("error", "XTRIM", "an unexpected reply")
@@ -286,7 +289,7 @@ class _Trim:
         count = min(left, self._sized(PAGE_BYTES, MOST))
         page = items(
             await self.connection.execute(
-                "XRANGE", self.args.name, self._read_from, end, "COUNT", count
+                "XRANGE", self.args.raw_key, self._read_from, end, "COUNT", count
             )
         )
         if not page:
@@ -297,7 +300,7 @@ class _Trim:
             match entry:
                 case [bytes() as last, list() as fields]:
                     parts = [part for part in fields if isinstance(part, bytes)]
-                    commands.append(packed("XADD", self.args.name, last, *parts))
+                    commands.append(packed("XADD", self.args.raw_key, last, *parts))
                 case _:
                     raise CommandFailure("error", "XRANGE", "an unexpected reply")
         await copy.keep(commands)
@@ -341,6 +344,8 @@ def _bound(args: TrimStreamArguments) -> str:
     if not args.before_id:
         return newest
     since = "what its slowest group needs" if args.groups else f"ids from {args.before_id} on"
+    if args.keep_seconds:
+        since += f" (and the last {spoken(args.keep_seconds)})"
     return f"{since}, and {newest}" if newest else since
 
 
