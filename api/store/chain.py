@@ -8,7 +8,7 @@ cut off at the end shows only against a MAC that was noted elsewhere (`heads`).
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -107,6 +107,8 @@ class Finding:
 
     seq: int
     text: str
+    without_key: bool = False
+    """Not wrong: nobody here can tell."""
 
 
 class Walk:
@@ -124,18 +126,20 @@ class Walk:
         self.total = 0
         """Findings, also those that are not kept."""
         self._heads = heads or {}
+        self._unknown = set[str]()
         self._key_id = ""
         """The key that the next row must have; empty: any that is at hand."""
         if problem := anchor.problem(keys):
-            self.found(anchor.seq, problem)
+            without_key = keys.find(anchor.key_id) is None
+            self.found(anchor.seq, problem, without_key=without_key)
         if self._heads.get(anchor.seq, anchor.mac) != anchor.mac:
             self.found(anchor.seq, f"the anchor at row {anchor.seq} is not the row noted then")
 
-    def found(self, seq: int, text: str) -> None:
+    def found(self, seq: int, text: str, *, without_key: bool = False) -> None:
         """Note something that is wrong."""
         self.total += 1
         if len(self.findings) < MOST_FINDINGS:
-            self.findings.append(Finding(seq, text))
+            self.findings.append(Finding(seq, text, without_key))
 
     def step(self, entry: Entry) -> None:
         """The next row."""
@@ -145,6 +149,8 @@ class Walk:
             return
         if entry.seq > self.seq + 1:
             self.found(self.seq + 1, f"{_rows(self.seq + 1, entry.seq - 1)} missing")
+        elif self._keys.find(entry.key_id) is None:
+            self._without_key(entry)
         elif problem := self._problem(entry):
             self.found(entry.seq, f"row {entry.seq}: {problem}")
         if (noted := self._heads.get(entry.seq)) is not None and noted != entry.mac:
@@ -158,18 +164,21 @@ class Walk:
         self.found(seq, f"row {seq} was changed: it cannot be read")
         self.seq, self.mac, self._key_id = seq, "", ""
 
+    def _without_key(self, entry: Entry) -> None:
+        if entry.key_id in self._unknown:
+            return
+        if len(self._unknown) < MOST_FINDINGS:
+            self._unknown.add(entry.key_id)
+        text = f"row {entry.seq} and others: written with key {entry.key_id}, which is not here"
+        self.found(entry.seq, f"{text} (here: {self._keys.current.id})", without_key=True)
+
     def _problem(self, entry: Entry) -> str:
         key = self._keys.find(entry.key_id)
-        if key is None:
-            return (
-                f"written with key {entry.key_id}, which is not here (here: "
-                f"{self._keys.current.id}): nothing can be said of it"
-            )
         if self._key_id not in ("", entry.key_id):
             return f"written with key {entry.key_id}, and nobody changed the key before it"
         if not self.mac:
             return ""  # the row before could not be read: that is said already
-        if entry.sealed(key, self.mac) != entry.mac:
+        if key is None or entry.sealed(key, self.mac) != entry.mac:
             return "it was changed, or it is not the row that was written after the one before"
         return ""
 
@@ -210,20 +219,16 @@ def plain(detail: Mapping[str, Any], most: int) -> dict[str, Any]:
     return found
 
 
-def entries(lines: Iterator[Mapping[str, Any]]) -> Iterator[tuple[Entry, str]]:
-    """Exported rows, and the MAC before each. Raises ValueError, KeyError or TypeError."""
-    for line in lines:
-        yield (
-            Entry(
-                seq=int(line["seq"]),
-                at=datetime.fromisoformat(line["at"]),
-                by=line["by"],
-                role=line["role"],
-                what=line["what"],
-                incident_id=line["incident_id"],
-                detail=line["detail"],
-                key_id=line["key_id"],
-                mac=line["mac"],
-            ),
-            str(line["previous"]),
-        )
+def entry_from(line: Mapping[str, Any]) -> Entry:
+    """A row as it was exported. Raises ValueError, KeyError or TypeError."""
+    return Entry(
+        seq=int(line["seq"]),
+        at=datetime.fromisoformat(line["at"]),
+        by=line["by"],
+        role=line["role"],
+        what=line["what"],
+        incident_id=line["incident_id"],
+        detail=line["detail"],
+        key_id=line["key_id"],
+        mac=line["mac"],
+    )

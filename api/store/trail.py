@@ -14,6 +14,8 @@ from api.store.chain import GENESIS, KEY_CHANGE, Anchor, Entry, Key, Keyring, Wa
 from api.store.database import Database
 from api.store.tables import AuditAnchorRow, AuditHeadRow, AuditRow
 
+UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError, DBAPIError)
+"""What a row raises that holds what was never written there."""
 PAGE = 1_000
 """Rows in memory at a time; also what is pruned in one transaction."""
 
@@ -147,7 +149,7 @@ async def all_rows(session: AsyncSession) -> AsyncIterator[Entry | int]:
     while True:
         try:
             page: list[Entry | int] = list(await _rows(session, after))
-        except (ValueError, TypeError, AttributeError, DBAPIError):
+        except UNREADABLE:
             page = await _one_by_one(session, after)
         for entry in page:
             after = entry if isinstance(entry, int) else entry.seq
@@ -174,7 +176,7 @@ async def _one_by_one(session: AsyncSession, after: int | None) -> list[Entry | 
     for number in list(await session.scalars(chosen)):
         try:
             found += await _rows(session, number - 1, 1)
-        except (ValueError, TypeError, AttributeError, DBAPIError):
+        except UNREADABLE:
             found.append(number)
     return found
 
