@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -315,4 +314,4 @@ def test_without_a_database_it_says_so(tmp_path: Path) -> None:
     assert "there is no database" in shell("list").stderr
     (tmp_path / "a.db").touch()
     assert "the service makes and upgrades its tables" in shell("list").stderr
-    assert os.listdir(tmp_path) == ["a.db"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.db"]
