@@ -147,6 +147,21 @@ async def _set_config(gap: Gap) -> list[Filled]:
     return [Filled(arguments, [])]
 
 
+async def _rewrite_config(gap: Gap) -> list[Filled]:
+    """To keep over a restart what a change beside it sets."""
+    return [
+        Filled(
+            {
+                "parameter": filled.arguments["parameter"],
+                "value": RULES[filled.arguments["parameter"]].canonical(filled.arguments["value"]),
+                "old": filled.arguments["expected"],
+            },
+            filled.evidence,
+        )
+        for filled in await _set_config(gap)
+    ]
+
+
 def _written_per_second(findings: Findings) -> float | None:
     found = findings.latest(Stats)
     if found is None:
@@ -328,6 +343,7 @@ def _of_a_key(
 _Filler = Callable[[Gap], Awaitable[list[Filled]]]
 _FILLERS: dict[str, _Filler] = {
     "set_config": _set_config,
+    "rewrite_config": _rewrite_config,
     "kill_client": _kill_client,
     "kill_idle_clients": _kill_idle_clients,
     "script_flush": _script_flush,

@@ -33,6 +33,8 @@ def effects_of(kind: str, arguments: dict[str, Any]) -> frozenset[Effect]:
     """What an action does, in the words of the table."""
     if kind in ("expire_prefix", "remove_prefix", "trim_stream", "trim_collection"):
         return frozenset({"fewer keys"})
+    if kind == "defragment":
+        return frozenset({"defragmentation"})
     if kind == "advise_application":
         removes = arguments.get("topic") in _REMOVES_DATA
         return frozenset({"fewer keys"}) if removes else frozenset()

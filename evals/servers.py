@@ -85,15 +85,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(build: str, path: Path, arguments: Sequence[str] = ()) -> Server:
+def start(
+    build: str, path: Path, arguments: Sequence[str] = (), *, configuration: Path | None = None
+) -> Server:
     """Start a server on a free port with persistence off. Raises RuntimeError if it does not."""
+    file = [str(configuration)] if configuration else []
     for _ in range(5):
         directory = Path(tempfile.mkdtemp(prefix="redis-oncall-server-"))
         port = free_port()
         # Debian has one program for all: it does what its name says.
         name = "valkey-server" if path.name.startswith("valkey") else "redis-server"
         command = [
-            f"/usr/bin/{name}", "--port", str(port), "--bind", "127.0.0.1",
+            f"/usr/bin/{name}", *file, "--port", str(port), "--bind", "127.0.0.1",
             "--dir", str(directory), "--save", "", "--appendonly", "no", "--daemonize", "no",
             "--logfile", str(directory / "server.log"), *arguments,
         ]  # fmt: skip

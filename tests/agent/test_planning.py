@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from agent.memory_journal import MemoryJournal
 from agent.planning import propose
 from agent.runbook_library import load_library
 from agent.work import identify
+from evals import servers
 from evals.servers import Server
 from tests.tools.load import stuck_subscriber
 from tools.connection import Connection, LiveConnection, open_for_reading
@@ -261,12 +263,36 @@ async def test_nothing_is_proposed_for_what_is_no_incident_or_not_understood(
 
 
 async def test_defragmentation_is_offered_only_where_the_allocator_can(
-    server: Server, client: "redis.Redis"
+    server: Server, client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("agent.plain_arguments.LEAST_FRAGMENTED", MIB)
+    pipeline = client.pipeline(transaction=False)
+    for number in range(40_000):
+        pipeline.set(str(number), "x" * 150)
+    pipeline.execute()
+    client.unlink(*(str(number) for number in range(40_000) if number % 5))
     plan = await plan_for(server, diagnosis("fragmentation-after-deletes"), "memory_info")
     jemalloc = client.info("memory")["mem_allocator"].startswith("jemalloc")
-    offered = [a for a in plan.actions if a.arguments.get("parameter") == "activedefrag"]
+    offered = [a for a in plan.actions if a.kind == "defragment"]
     assert bool(offered) is jemalloc
+
+
+async def test_a_change_is_kept_over_a_restart_as_a_step_of_its_own_and_only_where_a_file_is(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "server.conf"
+    file.write_text("timeout 0\n")
+    path = servers.binary("valkey-9.1")
+    assert path is not None
+    found = diagnosis("maxclients-leak", "client", "pool-7")
+    for configuration in (file, None):
+        server = servers.start("valkey-9.1", path, configuration=configuration)
+        try:
+            plan = await plan_for(server, found, "memory_info")
+        finally:
+            servers.stop(server)
+        changed = [a.kind for a in plan.actions if a.arguments.get("parameter") == "timeout"]
+        assert changed == ["set_config", "rewrite_config"][: 2 if configuration else 1]
 
 
 async def test_a_plan_notes_what_it_was_made_for(server: Server, client: "redis.Redis") -> None:

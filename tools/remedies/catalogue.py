@@ -3,16 +3,21 @@
 from typing import Any
 
 from tools.remedies.advice import AdviseApplication
+from tools.remedies.background_save import BackgroundSave
 from tools.remedies.clear_pending import ClearPending
 from tools.remedies.clients import KillClient
 from tools.remedies.config import SetConfig
+from tools.remedies.defragment import Defragment
+from tools.remedies.delete_function import DeleteFunction
 from tools.remedies.expiry import ExpirePrefix
 from tools.remedies.idle_clients import KillIdleClients
+from tools.remedies.kill_script import KillScript
 from tools.remedies.memory import MemoryPurge
 from tools.remedies.pending_gone import ClearGone
 from tools.remedies.pending_idle import ClearIdle
 from tools.remedies.remedy import Remedy
 from tools.remedies.removal import RemovePrefix
+from tools.remedies.rewrite_config import RewriteConfig
 from tools.remedies.script_cache import ScriptFlush
 from tools.remedies.sizing import ProposeResize
 from tools.remedies.trim_collection import TrimCollection
@@ -29,6 +34,11 @@ _ALL: tuple[Remedy[Any], ...] = (
     ClearPending(ClearGone(), ClearIdle()),
     TrimCollection(),
     MemoryPurge(),
+    RewriteConfig(),
+    KillScript(),
+    DeleteFunction(),
+    Defragment(),
+    BackgroundSave(),
     ProposeResize(),
     AdviseApplication(),
 )

@@ -72,6 +72,8 @@ class Remedy(ABC, Generic[A]):
     restarts: ClassVar[bool] = False
     """Others carry it out, and the server restarts or fails over meanwhile: its run_id may change,
     and `settle` alone says what became of it, asked again until its `patience` is over."""
+    while_busy: ClassVar[bool] = False
+    """It is for a server that answers BUSY, and so cannot say before who it is."""
     hold_seconds: ClassVar[float] = 30.0
     """How long its effect is watched in production before it counts as verified: some seconds of
     a client's reconnecting, and enough looks that one stall is no verdict."""
