@@ -297,6 +297,32 @@ async def _instance_resize(gap: Gap) -> list[Filled]:
     return [Filled(arguments, [evidence])]
 
 
+async def _resize_instance(gap: Gap) -> list[Filled]:
+    """The same sizing as an order, where the user's own hook can carry it out."""
+    hook = gap.findings.context.resize_hook
+    found = gap.findings.latest(InstanceResize) or await _look_for_size(gap.findings)
+    if hook is None or found is None or not found[0].grows:
+        return []
+    size, evidence = found
+    maxmemory = gap.findings.vitals.count("maxmemory")
+    if not maxmemory and gap.findings.context.target.memory_limit is not None:
+        return []  # a container's limit is nothing that the server could show
+    limit = maxmemory or gap.findings.vitals.count("total_system_memory")
+    arguments = {
+        "needed_bytes": size.needed_bytes,
+        "recommended_maxmemory": size.recommended_maxmemory,
+        "current_limit": limit,
+        "limit_is": "maxmemory" if maxmemory else "machine",
+        "sizes": [fit.model_dump(exclude={"source"}) for fit in size.fits],
+        "arithmetic": arithmetic(size),
+        "hook": hook.shown,
+        "wait_seconds": hook.wait_seconds,
+        "keeps_data": hook.keeps_data,
+        "undoable": hook.undoes,
+    }
+    return [Filled(arguments, [evidence])]
+
+
 async def _look_for_size(findings: Findings) -> tuple[InstanceResize, str] | None:
     """The sizing, taken now and kept as evidence, if the investigation did not."""
     tool = next((tool for tool in READS.values() if tool.reading is InstanceResize), None)
@@ -305,7 +331,8 @@ async def _look_for_size(findings: Findings) -> tuple[InstanceResize, str] | Non
     limit, connection = findings.context.target.memory_limit, findings.context.connection
     known = "memory_limit" in tool.args.model_fields and limit is not None
     args = {"memory_limit": limit} if known else {}
-    reading = await tool.call(connection, args)
+    ours = await findings.context.known(tool.name) if findings.context.known else {}
+    reading = await tool.call(connection, args | ours)
     if isinstance(reading, NotMeasured) or not isinstance(reading, InstanceResize):
         return None
     piece = await findings.context.journal.add_evidence(
@@ -353,5 +380,6 @@ _FILLERS: dict[str, _Filler] = {
     "trim_collection": _of_a_key(trim_collection),
     "memory_purge": _memory_purge,
     "instance_resize": _instance_resize,
+    "resize_instance": _resize_instance,
     "advise_application": _advise,
 }

@@ -69,7 +69,7 @@ class CaseFile:
 
         A model that named a limit of its own would read the pressure it made up as evidence.
         """
-        facts = {"memory_limit": self._context.target.memory_limit}
+        facts = {"memory_limit": self._context.target.memory_limit, "history": None}
         fields = READS[tool].args.model_fields
         asked = {name: value for name, value in arguments.items() if name not in facts}
         return asked | {
@@ -104,7 +104,9 @@ class CaseFile:
             )
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                return await READS[tool].call(self._context.connection, args)
+                known = self._context.known
+                ours = await known(tool) if known is not None else {}
+                return await READS[tool].call(self._context.connection, args | ours)
         except TimeoutError:
             return NotMeasured(
                 not_measured=tool,

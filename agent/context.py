@@ -25,6 +25,9 @@ from tools.connection import Connection
 from tools.reading import Evidence
 from tools.remedies.operation import Backups, ResizeHook
 
+Known = Callable[[str], Awaitable[dict[str, Any]]]
+"""Arguments of a tool that only the installation can fill, such as its memory over days: offered to
+no model, kept in no evidence."""
 EventKind = Literal["status", "evidence", "claim", "plan", "action", "end"]
 
 
@@ -182,5 +185,7 @@ class Context:
     """Where a remedy keeps what it removes; None: it may not remove."""
     resize_hook: ResizeHook | None = None
     """The user's own way to resize this target, if one is configured."""
+    known: Known | None = None
+    """What is known of the target besides what can be seen of it."""
     names: SeenNames = field(default_factory=SeenNames, repr=False)
     """What the run has shown redacted, by its true name."""

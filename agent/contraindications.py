@@ -59,6 +59,6 @@ def is_harmful(cause: str, kind: str, arguments: dict[str, Any]) -> bool:
     """Would this make that cause worse, or hit what is innocent of it?"""
     harmful = HARMFUL.get(cause, frozenset())
     # A larger machine is the answer to a fork's copied pages, and to nothing a buffer holds.
-    if kind == "instance_resize":
+    if kind in ("instance_resize", "resize_instance"):
         return "more memory" in harmful and cause != "fork-cow-memory"
     return bool(harmful & effects_of(kind, arguments))

@@ -33,6 +33,8 @@ from tools.remedies.remedy import Check, Preview, Remedy
 from tools.remedies.vitals import Vitals, read_vitals
 
 MOST_ACTIONS = 20
+CARRIED_OUT_BY = {"instance_resize": "resize_instance"}
+"""Proposals that something of the user's own may be able to execute."""
 
 
 async def propose(
@@ -69,12 +71,24 @@ async def _actions(
 ) -> list[Action]:
     actions: dict[str, Action] = {}
     for cause, proposed in _options(findings, books):
-        for filled in await fill(findings, cause, proposed):
-            action = await _action(findings, proposed, filled, identity)
-            if action is not None:
-                # The same change may be asked for by several runbooks: the first one says when.
-                actions.setdefault(f"{action.kind} {sorted(action.arguments.items())}", action)
+        for action in await _best(findings, cause, proposed, identity):
+            # The same change may be asked for by several runbooks: the first one says when.
+            actions.setdefault(f"{action.kind} {sorted(action.arguments.items())}", action)
     return list(actions.values())
+
+
+async def _best(
+    findings: Findings, cause: str, proposed: ProposedRemedy, identity: TargetIdentity
+) -> list[Action]:
+    """What carries the remedy out, if it can be; else the remedy as the runbook names it."""
+    made: list[Action] = []
+    for kind in (CARRIED_OUT_BY.get(proposed.kind), proposed.kind):
+        if kind is not None and not made:
+            chosen = proposed.model_copy(update={"kind": kind})
+            for filled in await fill(findings, cause, chosen):
+                action = await _action(findings, chosen, filled, identity)
+                made += [action] if action is not None else []
+    return made
 
 
 def _options(findings: Findings, books: Sequence[Runbook]) -> Iterator[tuple[str, ProposedRemedy]]:

@@ -58,6 +58,7 @@ class Work:
             note=note,
             backups=self.context.backups,
             resize_hook=self.context.resize_hook,
+            reopen=self.context.open_for_remedies,
         )
 
 

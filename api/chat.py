@@ -27,6 +27,7 @@ from api.auth import Responder
 from api.incidents import Body
 from api.listing import Comment, Cursor, Limit, Page
 from api.looks import Looks
+from api.past import Past
 from api.problems import Problem, busy, documented
 from api.service import Service
 from api.store import audit, incidents, threads
@@ -265,7 +266,8 @@ def _looks(asked: Asked, evidence: Sequence[Evidence]) -> Looks | None:
     if asked.incident is not None:
         keep = partial(add_asked_evidence, asked.service.database, asked.incident.id)
     numbers = (int(piece.id[1:]) for piece in evidence)
-    return Looks(asked.target, keep, known=max(numbers, default=0))
+    past = Past(asked.service.settings, asked.service.database, asked.target.name)
+    return Looks(asked.target, keep, past.known, known=max(numbers, default=0))
 
 
 async def _keep(asked: Asked, thread_id: str, said: ChatAnswer) -> None:

@@ -14,6 +14,7 @@ from agent.policy import POLICY, Policy
 from api.entries import Duration, Entry, Name
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.model_settings import ModelEntry
+from api.sizing_config import PrometheusEntry, ResizeHookEntry, WatchEntry
 
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2,
           "g": 1000**3, "gb": 1024**3}  # fmt: skip
@@ -59,6 +60,9 @@ class TargetEntry(Entry):
     environment: Name = "production"
     memory_limit: Annotated[int | None, BeforeValidator(_bytes)] = None
     match: dict[str, str] = Field(default_factory=dict)
+    series: dict[str, str] = Field(default_factory=dict, max_length=20)
+    """The labels of its series in Prometheus; none: those of `match`."""
+    resize_hook: ResizeHookEntry | None = None
 
     def target(self) -> Target:
         """For the agent."""
@@ -135,6 +139,10 @@ class Config(Entry):
     model: ModelEntry = ModelEntry()
     backups: BackupsEntry = BackupsEntry()
     audit: AuditEntry = AuditEntry()
+    watch: WatchEntry = WatchEntry()
+    prometheus: PrometheusEntry | None = None
+    sizes: Path | None = None
+    """A catalogue of instance sizes that replaces `tools/instance_sizes.yaml`."""
     recordings: int = Field(default=500, ge=0, le=100_000)
     """How many recordings of investigations are kept, newest first; 0 keeps none."""
 

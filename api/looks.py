@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agent.context import Target
+from agent.context import Known, Target
 from agent.redaction import redact_tree, redacted
 from tools.connection import Connection, open_for_reading
 from tools.reading import Evidence, NotMeasured, Reading
@@ -25,6 +25,8 @@ class Looks:
     target: Target
     keep: Callable[[Evidence], Awaitable[Evidence]] | None = None
     """Called with what was seen; returns it as it was kept, under the number it got."""
+    past: Known | None = None
+    """What is known of the target besides what can be seen of it."""
     known: int = 0
     """The highest number of the evidence there is."""
     taken: int = 0
@@ -73,7 +75,8 @@ class Looks:
             return NotMeasured(not_measured=tool, because=because, failure="budget")
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                return await READS[tool].call(connection, args)
+                ours = await self.past(tool) if self.past is not None else {}
+                return await READS[tool].call(connection, args | ours)
         except TimeoutError:
             because = f"no answer within {LOOK_SECONDS:.0f} s"
             return NotMeasured(not_measured=tool, because=because, failure="timeout")

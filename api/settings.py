@@ -63,6 +63,9 @@ class Settings(Entry):
     """The keys before that one, with commas: what was written with them can still be verified."""
     data_folder: Path
 
+    path: str = "/usr/local/bin:/usr/bin:/bin"
+    """Where a resize hook's program is looked for."""
+
     def openai_address(self) -> dict[str, str]:
         """Where the model is, and the way to it; secret. Raises SettingsError."""
         proxy = self.https_proxy.get_secret_value()
@@ -155,6 +158,7 @@ ENVIRONMENT = {
     "dry_run": "REDIS_ONCALL_DRY_RUN",
     "token": "REDIS_ONCALL_TOKEN",
     "service_url": "REDIS_ONCALL_URL",
+    "path": "PATH",
     "key": "REDIS_ONCALL_KEY",
     "previous_keys": "REDIS_ONCALL_PREVIOUS_KEYS",
 }
@@ -270,6 +274,8 @@ def _resolve_folders(content: dict[str, Any], path: Path) -> None:
     backups = content.get("backups")
     if isinstance(backups, dict) and isinstance(backups.get("folder"), str):
         backups["folder"] = str(path.parent / Path(backups["folder"]).expanduser())
+    if isinstance(content.get("sizes"), str):
+        content["sizes"] = str(path.parent / Path(content["sizes"]).expanduser())
     folders = content.get("runbooks")
     if isinstance(folders, list):
         content["runbooks"] = [

@@ -25,7 +25,9 @@ from api import logs, metrics, recorder
 from api.auditing import SignIns, audited
 from api.backups import backup_folder
 from api.paging import Pager
+from api.past import Past
 from api.queue import Queue, open_queue, working
+from api.resize_hook import resize_hook_of
 from api.settings import Settings
 from api.store import audit, decisions, incidents
 from api.store.database import Database, database_url
@@ -33,6 +35,7 @@ from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.leases import HEARTBEAT_SECONDS, Lease, LeaseLost, acquire, release, renew
 from api.store.migrate import migrate, open_checkpoints
 from api.store.tables import IncidentRow
+from api.watch import Watch
 from tools.connection import (
     CommandFailure,
     Connection,
@@ -148,6 +151,8 @@ class Worker:
             model=model,
             policy=self.settings.policy,
             backups=self.backups,
+            resize_hook=resize_hook_of(self.settings, target.name),
+            known=Past(self.settings, self.database, target.name).known,
         )
         run = asyncio.ensure_future(self.run_graph(context, incident))
         heart = asyncio.create_task(self._beat(lease))
@@ -245,6 +250,9 @@ async def working_on(
                 asyncio.create_task(worker.sweep_forever()),
                 asyncio.create_task(pager.send_forever(database)),
             ]
+            if settings.config.watch.enabled:
+                watch = Watch(settings, database, worker.holder)
+                beside.append(asyncio.create_task(watch.forever()))
             try:
                 yield worker
             finally:

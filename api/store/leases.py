@@ -26,13 +26,19 @@ class Lease:
     fencing: int
 
 
-async def acquire(database: Database, target: str, incident_id: str, holder: str) -> Lease | None:
+async def acquire(
+    database: Database,
+    target: str,
+    incident_id: str,
+    holder: str,
+    seconds: float = LEASE_SECONDS,
+) -> Lease | None:
     """Take the target's lease if nobody holds it. One statement: no race."""
     async with database.writing() as session:
         clock = await database.clock(session)
         insert = (sqlite if database.is_sqlite else postgresql).insert(LeaseRow)
         values = {
-            "holder": holder, "incident_id": incident_id, "expires": clock + LEASE_SECONDS
+            "holder": holder, "incident_id": incident_id, "expires": clock + seconds
         }  # fmt: skip
         fencing = await session.scalar(
             insert.values(target=target, fencing=1, **values)

@@ -20,12 +20,14 @@ from api.config import (
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.model_settings import ModelEntry, where
 from api.settings import ENVIRONMENT, Settings, SettingsError, load_settings
+from api.sizing_config import PrometheusEntry, WatchEntry
 
 SHA = "a" * 64
 ENTRIES: dict[str, type[BaseModel]] = {
     "targets": TargetEntry, "tokens": TokenEntry, "sources": SourceEntry, "policy": PolicyEntry,
     "model": ModelEntry, "backups": BackupsEntry, "freezes": WindowEntry,
     "maintenance": WindowEntry, "pages": PagesEntry, "audit": AuditEntry,
+    "watch": WatchEntry, "prometheus": PrometheusEntry,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from tools.remedies.pending_idle import ClearIdle
 from tools.remedies.remedy import Remedy
 from tools.remedies.removal import RemovePrefix
 from tools.remedies.rewrite_config import RewriteConfig
+from tools.remedies.resizing import ResizeInstance
 from tools.remedies.script_cache import ScriptFlush
 from tools.remedies.sizing import ProposeResize
 from tools.remedies.trim_collection import TrimCollection
@@ -40,6 +41,7 @@ _ALL: tuple[Remedy[Any], ...] = (
     Defragment(),
     BackgroundSave(),
     ProposeResize(),
+    ResizeInstance(),
     AdviseApplication(),
 )
 REMEDIES: dict[str, Remedy[Any]] = {remedy.kind: remedy for remedy in _ALL}

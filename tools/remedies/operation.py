@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tools.connection import Connection
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -58,6 +60,10 @@ class ResizeHook(Protocol):
         """How long a resize may take, from the order until the server shows its new limit."""
 
     @property
+    def keeps_data(self) -> bool:
+        """The data outlive it, even where the server has neither a replica nor a file."""
+
+    @property
     def undoes(self) -> bool:
         """May the old size be ordered back through it?"""
 
@@ -85,6 +91,9 @@ class Operation:
     note: Note = _goes_on
     backups: Backups | None = None
     resize_hook: ResizeHook | None = None
+    reopen: Callable[[], Awaitable[Connection]] | None = None
+    """Another connection to the target, where the first one ends with a restart. Raises
+    CommandFailure."""
 
 
 ALONE = Operation("alone")

@@ -1,0 +1,102 @@
+"""Looking at every target's memory at intervals: what `tools/growth.py` fits its trend from.
+
+Each worker process tries; a lease that nobody renews lets one of them look once an interval. A look
+is INFO memory and keyspace on a connection of its own, and nothing else.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from agent.context import Target
+from api.settings import Settings
+from api.store import samples
+from api.store.database import Database
+from api.store.leases import acquire
+from api.store.tables import SampleRow
+from tools.connection import CommandFailure, open_for_reading, read_info
+from tools.remedies.vitals import Vitals
+
+LOOK_SECONDS = 10.0
+AT_A_TIME = 8
+FORGET_EVERY = 60
+"""Rounds between two deletions of what is too old."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Watch:
+    """The looks of one worker process."""
+
+    settings: Settings
+    database: Database
+    holder: str
+
+    async def forever(self) -> None:
+        """Round after round; whatever fails in one is tried again in the next."""
+        every = self.settings.config.watch.every.total_seconds()
+        rounds = 0
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self.round()
+                if rounds % FORGET_EVERY == 0:
+                    await self.forget()
+            except Exception:
+                log.exception("watch_failed")
+            rounds += 1
+
+    async def round(self) -> None:
+        """Look at every target that no other process looked at within the interval."""
+        free = asyncio.Semaphore(AT_A_TIME)
+
+        async def one(target: Target) -> None:
+            async with free:
+                await self._look(target)
+
+        await asyncio.gather(*(one(target) for target in self.settings.agent_targets()))
+
+    async def forget(self) -> None:
+        """Delete what is older than `watch.keep`."""
+        async with self.database.writing() as session:
+            await samples.forget(session, datetime.now(UTC) - self.settings.config.watch.keep)
+
+    async def _look(self, target: Target) -> None:
+        # Clocks tick unevenly: whoever comes a little early in the next round shall not miss it.
+        seconds = self.settings.config.watch.every.total_seconds() * 0.9
+        # No target's name has a slash: this is the lease of no investigation.
+        name = f"watch/{target.name}"
+        if await acquire(self.database, name, "", self.holder, seconds) is None:
+            return
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                row = await sample(target)
+        except (CommandFailure, TimeoutError) as failure:
+            # That a target cannot be reached is for its alerts to say, once and not every minute.
+            log.debug("not_sampled", target=target.name, because=type(failure).__name__)
+            return
+        if row is not None:
+            async with self.database.writing() as session:
+                await samples.keep(session, row)
+
+
+async def sample(target: Target) -> SampleRow | None:
+    """One look. None if the server does not say what it uses. Raises CommandFailure."""
+    connection = await open_for_reading(target.url)
+    try:
+        vitals = Vitals(await read_info(connection, "memory", "keyspace"))
+    finally:
+        await connection.close()
+    if vitals.used is None:
+        return None
+    return SampleRow(
+        target=target.name,
+        at=datetime.now(UTC),
+        used_bytes=vitals.used,
+        peak_bytes=vitals.count("used_memory_peak"),
+        rss_bytes=vitals.count("used_memory_rss"),
+        limit_bytes=vitals.count("maxmemory") or target.memory_limit,
+        keys=vitals.keys,
+    )

@@ -1,0 +1,138 @@
+"""Looks at targets' memory for its trend: one an interval over all workers, kept for a while."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import func, insert, select
+
+from agent.context import Target
+from api.past import Past
+from api.settings import Settings
+from api.store.database import Database
+from api.store.leases import acquire
+from api.store.tables import SampleRow
+from api.watch import Watch, sample
+from evals.servers import Server
+from tools.connection import open_for_reading
+from tools.growth import Trend, fit
+from tools.reads import READS
+from tools.resize import InstanceResize
+
+MIB = 1 << 20
+
+
+def target(server: Server, name: str = "cache-1", **more: Any) -> dict[str, Any]:
+    return {"name": name, "url": server.url} | more
+
+
+async def rows(database: Database) -> int:
+    async with database.reading() as session:
+        return await session.scalar(select(func.count()).select_from(SampleRow)) or 0
+
+
+async def test_several_workers_look_once_an_interval(
+    database: Database, settings: Callable[..., Settings], start_server: Callable[..., Server]
+) -> None:
+    server = start_server("valkey-9.1", "--maxmemory", "64mb")
+    away = {"name": "away", "url": "redis://127.0.0.1:1"}
+    told = settings(targets=[target(server), target(server, "other"), away])
+    watches = [Watch(told, database, f"worker-{number}") for number in range(4)]
+    await asyncio.gather(*(watch.round() for watch in watches))
+    assert await rows(database) == 2
+    await watches[0].round()
+    assert await rows(database) == 2, "the lease lasts for the interval"
+    # An investigation's lease is another one.
+    assert await acquire(database, "cache-1", "inc-1", "worker-0") is not None
+
+
+async def test_one_look_reads_two_sections_and_no_more(
+    start_server: Callable[..., Server],
+) -> None:
+    server = start_server("valkey-9.1", "--maxmemory", "64mb")
+    with redis.Redis(port=server.port) as client:
+        client.mset({f"k{number}": "x" * 1000 for number in range(50)})
+        client.config_resetstat()
+        row = await sample(Target("cache-1", server.url))
+        assert row is not None
+        assert (row.limit_bytes, row.keys) == (64 * MIB, 50)
+        assert MIB / 2 < row.used_bytes < 16 * MIB
+        asked = {name for name in client.info("commandstats") if "info" not in name}
+        assert asked <= {
+            "cmdstat_client|id", "cmdstat_client|setname", "cmdstat_client|no-touch",
+            "cmdstat_role", "cmdstat_config|resetstat", "cmdstat_hello",
+        }  # fmt: skip
+        assert client.info("commandstats")["cmdstat_info"]["calls"] <= 4
+
+
+async def fill(database: Database, days: int, per_day: int = 10 * MIB, every: int = 10) -> None:
+    now = datetime.now(UTC)
+    steps = days * 1_440 // every
+    values = [
+        {
+            "target": "cache-1",
+            "at": now - timedelta(minutes=every * back),
+            "used_bytes": 500 * MIB - per_day * back * every // 1_440,
+        }
+        for back in range(steps)
+    ]
+    async with database.writing() as session:
+        await session.execute(insert(SampleRow), values)
+
+
+async def test_what_is_older_than_it_is_kept_goes(
+    database: Database, settings: Callable[..., Settings]
+) -> None:
+    await fill(database, 8, every=60)
+    watch = Watch(settings(watch={"keep": "2d"}), database, "worker-0")
+    await watch.forget()
+    assert await rows(database) == pytest.approx(48, abs=1)
+
+
+async def test_kept_samples_reach_the_sizing_of_an_investigation(
+    database: Database, settings: Callable[..., Settings], start_server: Callable[..., Server]
+) -> None:
+    server = start_server("valkey-9.1", "--maxmemory", "800mb")
+    await fill(database, 9)
+    past = Past(settings(targets=[target(server)]), database, "cache-1")
+    connection = await open_for_reading(server.url)
+    try:
+        known = await past.known("instance_resize")
+        size = await READS["instance_resize"].call(connection, {"seconds": 1.0} | known)
+    finally:
+        await connection.close()
+    assert isinstance(size, InstanceResize)
+    assert size.growth_from == "trend"
+    assert size.growth_bytes_per_day == pytest.approx(10 * MIB, rel=0.01)
+    assert isinstance(size.trend, Trend)
+    assert size.trend.source == "watch"
+    assert await past.known("memory_info") == {}
+
+
+async def test_why_there_is_no_trend_is_said(
+    database: Database, settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    told = settings(targets=[{"name": "cache-1", "url": "redis://127.0.0.1:1"}])
+    history = await Past(told, database, "cache-1").history()
+    assert history.because == "no samples are kept for this target yet"
+    off = settings(watch={"enabled": False}, sizes=tmp_path / "sizes.yaml")
+    past = Past(off, database, "cache-1")
+    assert (await past.history()).because == "`watch` is switched off"
+    assert (await past.known("instance_resize"))["catalogue"] == str(tmp_path / "sizes.yaml")
+
+
+async def test_weeks_of_minutes_are_read_by_ten_minutes_and_know_weekends(
+    database: Database, settings: Callable[..., Settings]
+) -> None:
+    await fill(database, 15, every=1)
+    past = Past(settings(), database, "cache-1")
+    history = await past.history()
+    assert len(history.samples) == pytest.approx(2_160, abs=2)
+    trend = await asyncio.to_thread(fit, history, datetime.now(UTC))
+    assert isinstance(trend, Trend)
+    assert trend.season == "week"
+    assert trend.bytes_per_day == pytest.approx(10 * MIB, rel=0.01)
