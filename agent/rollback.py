@@ -32,6 +32,9 @@ async def roll_back(
         operation = await work.operation(undoing=True)
         undone = await work.remedy.undo(connection, args, captured(action), operation)
         action = action.model_copy(update={"outcome": action.outcome | {"undone": undone}})
+        if work.remedy.restarts:  # the connection ended with the process
+            await connection.close()
+            connection = await context.open_for_remedies()
         if not undone.get("nothing_to_put_back"):
             await _must_be_undone(work, connection, action)
     except (Stopped, CommandFailure) as failure:

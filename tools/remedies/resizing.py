@@ -226,6 +226,17 @@ class ResizeInstance(Remedy[ResizeInstanceArguments]):
         answer = await operation.resize_hook(order)
         return answer | {"limit": await self._back_at(old, args, operation)}
 
+    async def verify_undo(
+        self, connection: Connection, args: ResizeInstanceArguments, captured: dict[str, Any]
+    ) -> Verification:
+        """The old limit, and the data."""
+        vitals = await read_vitals(connection)
+        limit, old = _limit(vitals, args.limit_is), captured["limit"]
+        other = _other_data(captured, vitals)
+        because = other or f"the limit is {_shown(limit)}, before it was {_shown(old)}"
+        back = None if limit is None or old is None or other else limit <= old
+        return Verification(helped=back, because=because, measured={"limit": limit})
+
     async def _back_at(
         self, old: int, args: ResizeInstanceArguments, operation: Operation
     ) -> int | None:
