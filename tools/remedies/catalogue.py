@@ -17,8 +17,8 @@ from tools.remedies.pending_gone import ClearGone
 from tools.remedies.pending_idle import ClearIdle
 from tools.remedies.remedy import Remedy
 from tools.remedies.removal import RemovePrefix
-from tools.remedies.rewrite_config import RewriteConfig
 from tools.remedies.resizing import ResizeInstance
+from tools.remedies.rewrite_config import RewriteConfig
 from tools.remedies.script_cache import ScriptFlush
 from tools.remedies.sizing import ProposeResize
 from tools.remedies.trim_collection import TrimCollection
