@@ -24,6 +24,7 @@ from tools.reads import READS
 from tools.remedies.advice_texts import ADVICE, ALIASES
 from tools.remedies.idle_clients import MOST_IDS, SHORTEST_IDLE, pool_of
 from tools.remedies.parameters import RULES, current_value
+from tools.remedies.prefix_scan import survey
 from tools.remedies.vitals import MIB, Vitals, read_clients, read_parameter, sized
 from tools.replication import Replication
 from tools.resize import InstanceResize
@@ -33,6 +34,8 @@ from tools.streams import Streams
 R = TypeVar("R", bound=Reading)
 USUAL_TTL = 86_400
 SHORTEST_TTL = 3_600
+LEAST_EXPIRED, GROWN = 1_000, 2
+"""Keys that one action may give an expiry: twice those there are, and a few at least."""
 MOST_CLIENTS = 5
 LONGEST_IDLE = 300
 """Seconds: whoever sent nothing for that long does not wait to be asked for longer."""
@@ -273,7 +276,11 @@ async def _expire_prefix(gap: Gap) -> list[Filled]:
     ttl = int(gap.given.get("ttl_seconds", ttl))
     policy = gap.findings.vitals.fields.get("maxmemory_policy", "")
     evictable = policy.startswith("volatile")
-    return [Filled({"prefix": prefix, "ttl_seconds": ttl, "evictable": evictable}, evidence)]
+    seen = await survey(gap.findings.context.connection, prefix)
+    # What is approved is a job of about this size: one that grew far beyond it is another.
+    most = max(LEAST_EXPIRED, GROWN * seen.keys_without_ttl)
+    arguments = {"prefix": prefix, "ttl_seconds": ttl, "evictable": evictable, "max_keys": most}
+    return [Filled(arguments, evidence)]
 
 
 async def _memory_purge(_: Gap) -> list[Filled]:

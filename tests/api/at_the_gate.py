@@ -6,7 +6,7 @@ graph, the executor, verification and roll-back do with it is the real thing, on
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -101,9 +101,12 @@ class Gate:
         self.server, self.door = server, door
         self.kind, self.arguments = kind, arguments
         self.client: AsyncClient
+        self.service = contextlib.AsyncExitStack()
+        self.restarted: Callable[..., Awaitable[None]]
+        """With another configuration, on the same database."""
         self.incident_id = ""
         self.shown: Action
-        self._go = asyncio.Event()
+        self._go, self.leaves = asyncio.Event(), asyncio.Event()
         self._when: dict[str, Callable[[], object]] = {}
         self._graph = build_graph(InMemorySaver())
 
@@ -112,9 +115,19 @@ class Gate:
         if incident.status == "queued":
             await self._enter(context, incident)
         elif any(action.status != "proposed" for action in incident.plan.actions):
-            await self._go.wait()
+            if not await self._may_go_on():
+                return
             context = replace(context, journal=cast("Journal", _Watched(context.journal, self)))
         await advance(self._graph, context, await context.journal.incident())
+
+    async def _may_go_on(self) -> bool:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._go, self.leaves)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return self._go.is_set()
 
     async def _enter(self, context: Context, incident: Incident) -> None:
         piece = await context.journal.add_evidence(
@@ -214,10 +227,20 @@ def waiting_with(settings: Callable[..., Settings]) -> Waiting:
             gate = Gate(server, door, kind, arguments)
             url = f"redis://127.0.0.1:{door.port}"
             target = {"name": "cache-eu", "url": url, "remedy_url": url, "environment": "staging"}
-            app = create_app(settings(targets=[target]), run_graph=gate.run)
-            async with serving(app) as client:
-                gate.client = client
-                gate.incident_id = (await opened(client, "cache-eu"))["id"]
+
+            async def start(**config: Any) -> None:
+                configured = settings(targets=[target], **config)
+                gate.leaves.set()
+                await gate.service.aclose()
+                gate.leaves.clear()
+                gate.client = await gate.service.enter_async_context(
+                    serving(create_app(configured, run_graph=gate.run))
+                )
+
+            gate.restarted = start
+            async with gate.service:
+                await start()
+                gate.incident_id = (await opened(gate.client, "cache-eu"))["id"]
                 await gate.is_open()
                 yield gate
 

@@ -16,6 +16,7 @@ from api.settings import Settings
 from api.store.tables import ActionRow
 from evals.servers import Server
 from tests.api.at_the_gate import Waiting, asked, wait_for, waiting_with
+from tests.api.serving import token_entries
 from tests.tools.load import fill
 from tools.remedies.vitals import MIB
 
@@ -257,6 +258,23 @@ async def test_an_approval_that_is_too_old(
         ended = await gate.let_go()
     assert ended.status == "lapsed"
     assert "expired" in ended.comment
+    assert asked(client, "hz") == "10"
+
+
+async def test_an_approver_who_is_one_no_longer(
+    waiting: Waiting, valkey: Server, client: "redis.Redis"
+) -> None:
+    """She said yes and left the team; the service was told so before the action was applied."""
+    tokens = [
+        {**entry, "role": "viewer"} if entry["name"] == "approver-1" else entry
+        for entry in token_entries()
+    ]
+    async with waiting(valkey, "set_config", **HZ) as gate:
+        await gate.approve()
+        await gate.restarted(tokens=tokens)
+        ended = await gate.let_go()
+    assert ended.status == "lapsed"
+    assert "0 of 1 approvals" in ended.comment
     assert asked(client, "hz") == "10"
 
 
