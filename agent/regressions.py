@@ -12,23 +12,25 @@ from itertools import combinations
 from typing import Any
 
 from agent.pulse_points import Known, Point, cost_of_calls, known, points
-from agent.watched_metrics import Metric, metric_of, shown
+from agent.watched_metrics import REFUSALS, Metric, metric_of, shown
 from tools.pulse import Pulse
 
 SCATTER = 6.0
 """Median absolute deviations: about four standard deviations, so that none in 10,000 looks at a
 quiet server is beyond it by chance."""
-POISSON = 4.0
-"""Standard deviations of a count: counts scatter by the root of what is expected."""
+POISSON = 5.0
+"""Standard deviations of the difference between two counts."""
 SAME_PACE = 1.5
 """What was getting worse before may go on half as fast again: few trends are straight lines."""
 AGREEING = 0.8
 """Of all pairs of looks before: so many must rise for a trend; of chance, half do."""
 CLEARLY = 2.0
 """Beyond every threshold by this: worth an undo before the hold is over."""
-CLEAR_LOOKS = 4
+CLEAR_LOOKS = 5
 """In a row. A fork or a slow command may take a second or two, and passes."""
 FEWEST_POINTS = 2
+FEWEST_LOOKS = 3
+"""Of a gauge, for a verdict: the median of two is at the mercy of one."""
 BASELINE_LASTS = 1_800.0
 """Seconds after which nobody can say that a difference came from the change."""
 
@@ -66,9 +68,17 @@ def regressions(
         return []
     names = sorted({name for point in now for name in point.values})
     judged = (
-        _judge(name, was, now, clearly=clearly) for name in names if not _covers(disturbs, name)
+        _judge(name, was, now, clearly=clearly, ever=_ever(before[-1], name))
+        for name in names
+        if not _covers(disturbs, name)
     )
     return [found for found in judged if found is not None]
+
+
+def _ever(last: Pulse, name: str) -> bool:
+    """Had it happened before, since the server's start?"""
+    counted = REFUSALS if name == "refused_writes" else (name,)
+    return any(last.counters.get(one, 0.0) != 0.0 for one in counted)
 
 
 def _covers(disturbs: frozenset[str], name: str) -> bool:
@@ -79,7 +89,7 @@ def _covers(disturbs: frozenset[str], name: str) -> bool:
 
 
 def _judge(
-    name: str, was: Sequence[Point], now: Sequence[Point], *, clearly: bool
+    name: str, was: Sequence[Point], now: Sequence[Point], *, clearly: bool, ever: bool
 ) -> Regression | None:
     metric = metric_of(name)
     if metric is None or not metric.worse:
@@ -89,8 +99,11 @@ def _judge(
         before = before or [(point.at, point.seconds, 0.0) for point in was]
     if len(before) < FEWEST_POINTS or len(after) < FEWEST_POINTS:
         return None
-    judge = _counted if metric.unit == "per_second" else _gauged
-    found = judge(metric, before, after, CLEARLY if clearly else 1.0)
+    factor = CLEARLY if clearly else 1.0
+    if metric.unit == "per_second":
+        found = _counted(metric, before, after, factor, ever=ever)
+    else:
+        found = _gauged(metric, before, after, factor)
     return None if found is None else _worded(name, metric, *found)
 
 
@@ -102,8 +115,9 @@ def _gauged(
     values = [value for _, _, value in before]
     usual = statistics.median(values)
     scatter = statistics.median(abs(value - usual) for value in values)
-    looks = after[-CLEAR_LOOKS:] if factor > 1 else after[len(after) // 2 :]
-    if factor > 1 and len(looks) < CLEAR_LOOKS:
+    fewest = CLEAR_LOOKS if factor > 1 else max(FEWEST_LOOKS, (len(after) + 1) // 2)
+    looks = after[-fewest:]
+    if len(looks) < fewest:
         return None
     seen = [value for _, _, value in looks]
     found = statistics.median(seen) if factor == 1 else sign * min(sign * value for value in seen)
@@ -119,7 +133,7 @@ def _gauged(
 
 
 def _counted(
-    metric: Metric, before: Known, after: Known, factor: float
+    metric: Metric, before: Known, after: Known, factor: float, *, ever: bool
 ) -> tuple[float, float] | None:
     """How many more there were than at the pace of before."""
     looks = after if factor == 1 else after[-CLEAR_LOOKS:]
@@ -138,9 +152,12 @@ def _counted(
     expected = rate * seconds
     more = count - expected
     enough = more >= factor * metric.floor and count >= factor * metric.ratio * expected
-    # Bursts scatter more than the root says: the busiest moment of before is no regression.
+    # What has happened before may come again, unevenly: two counts of one pace differ by so much,
+    # and the busiest moment of before is no regression. What never happened is new.
+    pooled = (usual * watched + count) / (watched + seconds)
+    scatter = math.sqrt(pooled * seconds * (1 + seconds / watched)) if ever else 0.0
     busiest = max(rate for _, _, rate in before)
-    beyond = more > POISSON * math.sqrt(expected) and count / seconds > busiest
+    beyond = more > POISSON * scatter and count / seconds > busiest
     # Clearly: it goes on. What happened once is over, and an undo cannot hurry.
     lasts = factor == 1 or all(rate > 0 for _, _, rate in looks[-2:])
     return (usual, count / seconds) if enough and beyond and lasts else None

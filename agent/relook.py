@@ -16,6 +16,7 @@ from agent.signals import SIGNALS, Signal, Signals, detect
 from agent.thresholds import Crossing, crossings
 from agent.true_names import MARK
 from tools.reading import Evidence
+from tools.reads import READS
 
 MOST_TOOLS = 8
 """Looked with again: those that the cause and its alert rest on are two to five."""
@@ -141,7 +142,7 @@ def _books(diagnosis: Diagnosis, library: Library) -> list[Runbook]:
 
 def _pieces(before: Sequence[Evidence], ids: Sequence[str]) -> list[Evidence]:
     by_id = {piece.id: piece for piece in before}
-    found = [by_id[number] for number in ids if number in by_id]
+    found = [by_id[number] for number in ids if number in by_id and by_id[number].tool in READS]
     looks = {json.dumps([piece.tool, piece.args], sort_keys=True): piece for piece in found}
     return list(looks.values())[:MOST_TOOLS]
 

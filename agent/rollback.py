@@ -84,7 +84,9 @@ async def _watch(work: Work, before: list[Pulse], seconds: float | None) -> Watc
 
 async def _must_be_undone(work: Work, connection: Connection, action: Action) -> None:
     args = await as_far_as_found(work.args, connection)
-    verified = await work.remedy.verify_undo(connection, args, captured(action))
+    verified = await work.remedy.verify_undo(
+        connection, args, captured(action) | {"undone": action.outcome["undone"]}
+    )
     if verified.helped is not True:
         raise Stopped("rollback_failed", verified.because)
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent.context import Context
-from agent.incident import Action, ActionStatus, TargetIdentity
+from agent.incident import CALLS_PEOPLE, Action, ActionStatus, TargetIdentity
 from agent.policy import Hold, held
 from agent.redaction import redact
 from tools.catalogue import Arguments
@@ -15,9 +15,6 @@ from tools.connection import CommandFailure, Connection, read_info
 from tools.remedies.catalogue import REMEDIES
 from tools.remedies.operation import Operation
 from tools.remedies.remedy import Remedy
-
-CALLS_PEOPLE = frozenset({"rollback_failed", "outcome_unknown"})
-"""Statuses in which a server may be in a state that nobody chose."""
 
 
 class Stopped(Exception):

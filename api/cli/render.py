@@ -8,7 +8,7 @@ from rich.text import Text
 
 from agent.arbitration import told
 from agent.budget import model_calls, money
-from agent.incident import Action, ChecklistItem, Diagnosis, Incident
+from agent.incident import CALLS_PEOPLE, Action, ChecklistItem, Diagnosis, Incident
 
 WIDTH = 80
 _RISK = {
@@ -145,7 +145,9 @@ def action(action: Action, *, full: bool = True) -> RenderableType:
     else:
         lines.append(_indent(action.predicted_effect))
         lines += [_indent(line, "cyan") for line in action.artefact.splitlines() if full]
-    if action.comment:
+    if action.status in CALLS_PEOPLE:
+        lines.append(_labelled("LOOK NOW", action.comment, "bold red"))
+    elif action.comment:
         lines.append(_labelled("note", action.comment))
     return Group(*lines)
 
@@ -234,9 +236,9 @@ def _indent(text: str, style: str = "") -> RenderableType:
     return Padding(Text(text, style=style, overflow="fold"), (0, 0, 0, 3))
 
 
-def _labelled(label: str, text: str) -> RenderableType:
+def _labelled(label: str, text: str, style: str = "") -> RenderableType:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=9, justify="right")
     table.add_column(overflow="fold")
-    table.add_row(Text(label, style="dim"), Text(text))
+    table.add_row(Text(label, style=style or "dim"), Text(text, style=style))
     return table

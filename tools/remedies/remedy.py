@@ -133,7 +133,10 @@ class Remedy(ABC, Generic[A]):
     async def verify_undo(
         self, connection: Connection, args: A, captured: dict[str, Any]
     ) -> Verification:
-        """Is everything as it was before? Read from the server after undo."""
+        """Is everything as it was before? Read from the server after undo.
+
+        `captured` as undo had it, and `undone`: what undo returned.
+        """
         settled = await self.settle(connection, args, captured)
         said = {
             "not_applied": (True, "the target shows nothing of the change any more"),
