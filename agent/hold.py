@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.policy import Policy, is_production
 from agent.pulse_points import cost_of_calls, points, series, typical
-from agent.regressions import Regression, regressions
+from agent.regressions import FEWEST_LOOKS, Regression, regressions
 from tools.connection import CommandFailure, Connection
 from tools.pulse import Pulse, is_answer, take_pulse
 from tools.remedies.remedy import Remedy
@@ -21,8 +21,8 @@ MOST_LOOKS = 50
 STEP_SECONDS = 1.0
 TELL_SECONDS = 5.0
 """Between two words to whoever waits."""
-CALM_SECONDS = 3.0
-"""After an undo, without anything being worse any more."""
+CALM_LOOKS = 4
+"""After an undo: in the last so many, nothing is worse any more."""
 
 Tell = Callable[[float, str], Awaitable[None]]
 """Seconds so far, and how it looks."""
@@ -117,12 +117,28 @@ async def after_the_write(
     return Watched(held, pulses, regressions(before, [*before[-1:], *pulses], disturbs))
 
 
+def unseen(pulses: Sequence[Pulse], metrics: Sequence[str]) -> list[str]:
+    """Those of these gauges that too few of the looks could measure."""
+    gauges = [name for name in metrics if any(name in pulse.gauges for pulse in pulses)]
+    return [
+        name
+        for name in gauges
+        if sum(pulse.gauges.get(name) is not None for pulse in pulses[1:]) < FEWEST_LOOKS
+    ]
+
+
 async def after_the_undo(
-    connection: Connection, before: Sequence[Pulse], disturbs: frozenset[str], seconds: float
+    connection: Connection,
+    before: Sequence[Pulse],
+    disturbs: frozenset[str],
+    seconds: float,
+    *,
+    was_worse: Sequence[str] = (),
 ) -> Watched:
     """Look until nothing was worse than before for a moment, or patience is at its end.
 
-    Only what is worse still counts: how it was until the undo is known. Raises CommandFailure.
+    Only what is worse still counts: how it was until the undo is known. `was_worse`: metrics of
+    which silence is no good sign. Raises CommandFailure.
     """
     pulses = [await take_pulse(connection)]
     held, found = 0.0, list[Regression]()
@@ -131,8 +147,8 @@ async def after_the_undo(
         await connection.wait(wait)
         held += wait
         pulses.append(await take_pulse(connection))
-        lately = pulses[-1 - int(CALM_SECONDS / STEP_SECONDS) :]
+        lately = pulses[-1 - CALM_LOOKS :]
         found = regressions(before, lately, disturbs)
-        if not found and held >= min(CALM_SECONDS, seconds):
+        if not found and len(pulses) > FEWEST_LOOKS and not unseen(lately, was_worse):
             break
     return Watched(held, pulses, found)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from agent.context import Context
-from agent.hold import Watched, after_the_undo, hold_seconds, yardstick
+from agent.hold import CALM_LOOKS, Watched, after_the_undo, hold_seconds, unseen, yardstick
 from agent.incident import Action, TargetIdentity
 from agent.true_names import as_far_as_found
 from agent.work import Stopped, Work, as_stored, captured, disconnect, identify, save, work_on
@@ -61,6 +61,9 @@ async def _ended(work: Work, action: Action, why: str, watch_seconds: float | No
         undo["after"] = watched.outcome(before)["after"]
         worse = "; ".join(regression.because for regression in watched.found)
         wrong = f"still worse than before: {worse}" if worse else ""
+        if not worse and (missing := unseen(watched.pulses[-1 - CALM_LOOKS :], _was_worse(action))):
+            undone += f"; not measured again: {', '.join(missing)}"
+            undo |= {"verified": None, "because": undone}
     except CommandFailure as failure:
         wrong = f"whether the server is as before cannot be read: {failure}"
     if wrong:
@@ -79,7 +82,17 @@ async def _watch(work: Work, before: list[Pulse], seconds: float | None) -> Watc
     if seconds is None:
         seconds = hold_seconds(work.remedy, context.target.environment, context.policy)
     disturbs = work.remedy.disturbs(work.args)
-    return await after_the_undo(context.connection, before, disturbs, seconds if before else 0.0)
+    return await after_the_undo(
+        context.connection,
+        before,
+        disturbs,
+        seconds if before else 0.0,
+        was_worse=_was_worse(work.action),
+    )
+
+
+def _was_worse(action: Action) -> list[str]:
+    return [regression["metric"] for regression in action.outcome.get("regressions", [])]
 
 
 async def _must_be_undone(work: Work, connection: Connection, action: Action) -> None:

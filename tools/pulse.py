@@ -22,7 +22,7 @@ PROBES = 5
 """Round trips of one look."""
 APART_SECONDS = 0.02
 """Right after a stall every command is quick: probes side by side would meet it once."""
-OWN_LAG_MS = 2.0
+OWN_LAG_MS = 5.0
 """So late, and this process itself waits for its turn: what it times says nothing of the server."""
 MOST_COMMANDS = 12
 """Kept of a look, those with most time: the rest changes no mean."""

@@ -18,13 +18,13 @@ from agent.policy import Policy
 from evals.faults.workload import Actor, Application, Traffic, connect, everyday_traffic, text
 from evals.servers import Server
 from tests.agent.operating import HZ, Desk, hz
+from tools import pulse
 from tools.connection import open_for_reading
 from tools.remedies.config import SetConfig
 from tools.remedies.remedy import Verification
 from tools.remedies.vitals import MIB
 
-HOLD = 4.0
-WATCHED = Policy(verify_for=timedelta(seconds=HOLD))
+WATCHED = Policy(verify_for=timedelta(seconds=4))
 
 
 @contextmanager
@@ -121,14 +121,15 @@ def slowed(port: int) -> Iterator[Callable[[float], None]]:
 
 
 async def test_a_change_that_slows_everything_is_undone_and_pages_if_it_stays_slow(
-    desk: Desk,
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pulse, "OWN_LAG_MS", 1e9)  # a busy machine that runs tests is slow itself
     action = await desk.approved("set_config", HZ)
-    context = await watched(desk, Policy(verify_for=timedelta(seconds=8)))
+    context = await watched(desk)
     with slowed(desk.server.port) as slower:
         applied = await executor.apply(context, action)
-        slower(60)
-        judged = await verification.verify(context, applied)
+        slower(150)
+        judged = await verification.verify(context, applied, hold_seconds=8)
         assert judged.status == "rolling_back", judged.comment
         assert "round trip" in judged.comment
         undone = await rollback.roll_back(context, judged)
@@ -194,7 +195,7 @@ async def test_before_and_after_are_there_to_draw(desk: Desk) -> None:
     outcome = ended.outcome
     for when in ("baseline", "after"):
         assert outcome[when]["commands"] > 100
-        assert outcome[when]["round_trip_ms"] > 0
+        assert outcome[when]["connected_clients"] > 5
         assert outcome[when]["evicted_keys"] == 0
         assert outcome[when]["replica_lag_bytes"] is None  # no replica is no lag of zero
     columns, rows = outcome["series"]["columns"], outcome["series"]["rows"]
