@@ -12,7 +12,7 @@ from agent.chat_wordings import Intent
 from agent.claims import how_sure
 from agent.facts import print_seconds
 from agent.incident import Incident
-from agent.report import moments
+from agent.report_timeline import moments
 from tools.reading import printable
 from tools.reads import READS
 

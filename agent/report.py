@@ -12,8 +12,10 @@ from typing import Any
 
 from agent.arbitration import told
 from agent.budget import cost
+from agent.effects import Effect, effects
 from agent.facts import printed
 from agent.incident import Action, Claim, Diagnosis, Fact, Incident
+from agent.report_timeline import Happened, moments
 from tools.reading import printable
 
 LONGEST_TEXT = 2_000
@@ -27,21 +29,27 @@ _MARKUP = re.compile(
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _RESULTS = {"pass": "pass", "fail": "**FAIL**", "not_measured": "not measured"}
+MOST_MOMENTS = 200
+_VALUES = {
+    "before": "Before", "done": "Done", "remedy": "After", "undone": "Put back", "undo": "Undo",
+    "expected_by": "Its effect is expected by",
+}  # fmt: skip
 Verdicts = Sequence[tuple[str, str, str]]
 """Who said it, the root cause, a comment."""
 
 
-def render_report(incident: Incident, verdicts: Verdicts = ()) -> str:
-    """The whole report."""
+def render_report(incident: Incident, verdicts: Verdicts = (), events: Happened = ()) -> str:
+    """The whole report, as Markdown."""
     sections = (
         _head(incident),
+        _timeline(incident, events),
         _cause(incident),
         _claims(incident.diagnosis),
         _doubts(incident.diagnosis),
         _actions(incident),
-        _timeline(incident),
+        _effects(incident),
+        _list("Follow-ups", (escape(item) for item in follow_ups(incident))),
         _checklist(incident),
-        _list("Prevention", (escape(item) for item in incident.plan.prevention)),
         _evidence(incident),
         _list("Verdicts", (_verdict(verdict) for verdict in verdicts)),
         _cost(incident),
@@ -186,44 +194,94 @@ def _action(action: Action) -> Iterator[str]:
     if action.stop_requested:
         yield f"- Asked to stop: {escape(action.stop_requested)}"
     yield from (f"- Note: {escape(note)}" for note in action.notes)
-    for name in ("before", "after", "undone"):
-        if name in action.outcome:
-            yield f"- {name.capitalize()}: {escape(_short(action.outcome[name]))}"
+    for label, value in values(action):
+        yield f"- {label}: {escape(short(value))}"
     if action.commands:
         yield ""
         yield from fenced(" ".join(command) for command in action.commands)
 
 
-def _short(value: Any) -> str:
+def values(action: Action) -> Iterator[tuple[str, Any]]:
+    """What there was and what there is, as the steps of the action measured it."""
+    for name, label in _VALUES.items():
+        if (value := action.outcome.get(name)) not in (None, {}, []):
+            yield label, value
+    if "baseline" not in action.outcome and "after" in action.outcome:
+        yield "After", action.outcome["after"]
+
+
+def short(value: Any) -> str:
+    """A value as JSON, on one line, bounded."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= LONGEST_OUTCOME else text[:LONGEST_OUTCOME] + " …"
 
 
-def _timeline(incident: Incident) -> Iterator[str]:
+def _timeline(incident: Incident, events: Happened) -> Iterator[str]:
     yield "## Timeline"
     yield ""
-    for moment, what in sorted(moments(incident), key=lambda entry: entry[0]):
+    for moment, what in timeline(incident, escape, events):
         yield f"- {_at(moment)} {what}"
 
 
-def moments(
-    incident: Incident, shown: Callable[[str], str] = escape
-) -> Iterator[tuple[datetime, str]]:
-    """What happened when. `shown`: how untrusted text is made harmless; default: as Markdown."""
-    yield incident.opened_at, "incident opened"
-    for alert in incident.alerts:
-        yield alert.starts_at, f"alert {shown(alert.name)} from {shown(alert.source)} began"
-        if alert.ends_at is not None:
-            yield alert.ends_at, f"alert {shown(alert.name)} ended"
-    taken = sorted(piece.taken_at for piece in incident.evidence)
-    if taken:
-        yield taken[0], "first look at the target"
-        yield taken[-1], f"last of {len(taken)} looks"
+def timeline(
+    incident: Incident, shown: Callable[[str], str], events: Happened
+) -> list[tuple[datetime, str]]:
+    """What happened, in order, bounded: of a long story the middle is left out."""
+    told = sorted(moments(incident, shown, events), key=lambda entry: entry[0])
+    if len(told) <= MOST_MOMENTS:
+        return told
+    half = MOST_MOMENTS // 2
+    gap = (told[half][0], f"… {len(told) - MOST_MOMENTS} more …")
+    return [*told[:half], gap, *told[-half:]]
+
+
+def _effects(incident: Incident) -> Iterator[str]:
+    for number, effect in enumerate(effects(incident.plan.actions)):
+        if number == 0:
+            yield "## Effect"
+        yield ""
+        held = "" if effect.held_seconds is None else f", watched for {effect.held_seconds:.0f} s"
+        yield f"### {escape(effect.action.id)}: {escape(effect.action.title)}{held}"
+        yield ""
+        for one in effect.measured:
+            worse = " **worse**" if one.verdict else ""
+            curve = f" `{one.curve.sparkline}`" if one.curve else ""
+            yield f"- {escape(one.title)}: {one.before} → {one.after}{worse}{curve}"
+            if one.because:
+                yield f"  - {escape(one.because)}"
+        if effect.more:
+            yield f"- {unchanged(effect)}"
+        for label, found in signals(effect):
+            yield f"- {label}: {escape(found)}"
+
+
+def unchanged(effect: Effect) -> str:
+    """How many metrics are left out."""
+    many = "" if effect.more == 1 else "s"
+    return f"{effect.more} other metric{many}: as before, or not measured"
+
+
+def signals(effect: Effect) -> Iterator[tuple[str, str]]:
+    """The signals of the cause and of the alert, looked at again."""
+    for label, named in (
+        ("Cleared", effect.cleared),
+        ("Still there", effect.still),
+        ("Not measured again", effect.not_measured),
+    ):
+        for one in named:
+            yield label, one
+
+
+def follow_ups(incident: Incident) -> Iterator[str]:
+    """What is left to do: long-term actions, what the checklist found, prevention."""
+    done = {"verified", "rejected"}
     for action in incident.plan.actions:
-        for approval in action.approvals:
-            glass = ", breaking the glass" if approval.break_glass else ""
-            yield approval.at, f"{shown(action.id)} approved by {shown(approval.by)}{glass}"
-    yield incident.updated_at, f"{incident.status}{_because(incident.ended_because, shown)}"
+        if action.relief == "long_term" and action.status not in done:
+            yield f"{action.id}: {action.title} (risk {action.risk}, {action.status})"
+    for item in incident.plan.checklist:
+        if item.result == "fail":
+            yield f"Checklist: {item.text} — {item.because}"
+    yield from incident.plan.prevention
 
 
 def _checklist(incident: Incident) -> Iterator[str]:

@@ -19,6 +19,7 @@ from api import (
     logs,
     problems,
     recordings,
+    reports,
     transcripts,
 )
 from api.alerts import intake
@@ -94,7 +95,7 @@ def create_app(
     app.add_middleware(Observed)
     for router in (
         intake.router, incidents.router, actions.router, freezes.router, events.router, chat.router,
-        catalogues.router, recordings.router, transcripts.router,
+        catalogues.router, recordings.router, reports.router, transcripts.router,
     ):  # fmt: skip
         app.include_router(router, responses=_ERRORS)
     app.include_router(health.router)

@@ -3,14 +3,11 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import PlainTextResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Culprit, Incident, Status
 from agent.redaction import redact
-from agent.report import render_report
 from api.auth import Responder, Viewer
 from api.listing import Comment, Cursor, EvidenceId, IncidentId, Limit, Page
 from api.problems import Problem, documented
@@ -135,28 +132,6 @@ async def get_evidence(
         raise Problem(404, "the incident has no such evidence")
     await service.seen.note(person, "evidence", incident_id)
     return to_evidence(row)
-
-
-@router.get(
-    "/incidents/{incident_id}/report",
-    response_class=PlainTextResponse,
-    responses={200: {"content": {"text/markdown": {}}, "description": "Markdown"}},
-)
-async def get_report(service: On, person: Viewer, incident_id: IncidentId) -> PlainTextResponse:
-    """The post-incident report, Markdown."""
-    async with service.database.reading() as session:
-        incident = await incidents.load(session, incident_id)
-        verdicts = await session.scalars(
-            select(VerdictRow)
-            .where(VerdictRow.incident_id == incident_id)
-            .order_by(VerdictRow.id)
-            .limit(20)
-        )
-        said = [(row.by, row.root_cause, row.comment) for row in verdicts]
-    await service.seen.note(person, "report", incident_id)
-    return PlainTextResponse(
-        render_report(incident, said), media_type="text/markdown; charset=utf-8"
-    )
 
 
 @router.post("/incidents/{incident_id}/verdict")

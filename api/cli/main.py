@@ -237,6 +237,18 @@ def transcript(
 
 
 @app.command()
+def report(
+    incident: Annotated[str, typer.Argument(help="The incident's id.")],
+    html: Annotated[bool, typer.Option("--html", help="A page instead of Markdown.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="File; default: stdout.")] = "-",
+) -> None:
+    """The post-incident report: timeline, cause, actions, their measured effect, follow-ups."""
+    from api.cli.report import report as write
+
+    write(incident, output, html=html)
+
+
+@app.command()
 def usage(as_json: AsJson = False) -> None:
     """What models cost on each day, and what a day may cost."""
     from api.cli.transcript import usage as show

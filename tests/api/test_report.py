@@ -65,7 +65,7 @@ def test_every_part_of_an_incident_is_in_it() -> None:
     for heading in (
         "# word", "## Root cause", "## Claims and their evidence", "## Alternatives considered",
         "## Not measured", "## Actions", "### A1: word", "## Timeline", "## Production checklist",
-        "## Prevention", "## Evidence", "## Verdicts", "## Cost of the investigation",
+        "## Follow-ups", "## Evidence", "## Verdicts", "## Cost of the investigation",
     ):  # fmt: skip
         assert f"\n{heading}\n" in f"\n{report}", heading
     shown = visible(rendered(report))
