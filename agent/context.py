@@ -79,8 +79,19 @@ class Journal(Protocol):
     async def set_plan(self, plan: Plan) -> None:
         """Keep the plan (replaces proposed actions) and publish a `plan` event."""
 
-    async def save_action(self, action: Action) -> None:
-        """Keep an action's status, outcome and comment; publish an `action` event."""
+    async def save_action(
+        self,
+        action: Action,
+        *,
+        intent: dict[str, Any] | None = None,
+        outcome: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep an action's status, outcome and comment; publish an `action` event.
+
+        In the same transaction: `intent`, what is about to be done to the target (captured state,
+        CLIENT ID), before it is done; `outcome`, what came of the open intent; and a page where
+        the status is one that calls people.
+        """
 
     async def add_usage(self, usage: Usage) -> None:
         """Add to what the incident has cost."""
@@ -88,9 +99,6 @@ class Journal(Protocol):
     @property
     def ledger(self) -> Ledger:
         """Where the calls of a model are counted and kept; adds them to the usage, too."""
-
-    async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
-        """Write ahead: what is about to be done (undo, CLIENT ID), before it is done."""
 
     async def intent(self, action_id: str) -> dict[str, Any] | None:
         """The intent without an outcome that an earlier run left, if any; `progress` with it."""
@@ -102,8 +110,8 @@ class Journal(Protocol):
         its right to write.
         """
 
-    async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
-        """What came of the intent."""
+    async def unsettled(self) -> list[dict[str, Any]]:
+        """Every open intent on this target, of any incident: connections that may still write."""
 
     async def page(self, reason: str) -> None:
         """Call people now: kept with the incident until it is sent."""

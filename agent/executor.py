@@ -4,34 +4,39 @@ Order: re-read the decision, check who the target is, watch it for a moment (the
 the preconditions, capture the undo, write the intent ahead (with our CLIENT ID), write to the
 server, write the outcome. A run that was cut off between the last three is settled by reading the
 target, never by applying again.
+
+What is guaranteed about a failover: the process and its role are those of the approval when the
+intent is written, and again between two batches, on the connection that writes. A batch under way
+ends with the READONLY or the lost link it meets, and is settled. What a primary acknowledged and
+lost by failing over afterwards is found by verification: another process or role answers then.
 """
 
-import asyncio
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from agent.context import Context
 from agent.hold import before_the_write, hold_seconds
-from agent.incident import Action, ActionStatus, TargetIdentity, fingerprint
+from agent.incident import Action, TargetIdentity, fingerprint
 from agent.policy import Hold, decide
-from agent.true_names import as_far_as_found, with_true_names
+from agent.settling import applied, settle
+from agent.true_names import with_true_names
 from agent.work import (
     Stopped,
     Work,
     as_stored,
-    disconnect,
+    disconnect_earlier,
     hold_on,
     identify,
+    intent_of,
     save,
     work_on,
 )
 from tools.connection import CommandFailure, Connection
 
-Settled = Literal["applied", "not_applied", "unknown"]
-ASK_AGAIN_SECONDS = 2.0
-"""Between two looks at a target that may still come to show a change."""
+STALE_SECONDS = 10.0
+"""Between the last look and the first write: who was frozen for longer looks again first."""
 
 
 async def apply(context: Context, action: Action) -> Action:
@@ -46,7 +51,7 @@ async def apply(context: Context, action: Action) -> Action:
     try:
         work = work_on(context, action)
         if pending is not None:
-            return await _settle(work, pending, "an earlier run was interrupted")
+            return await settle(work, "an earlier run was interrupted")
         _must_be_approved(work)
         if (hold := await hold_on(context, action)) is not None:
             return await _put_off(work, hold)
@@ -54,7 +59,10 @@ async def apply(context: Context, action: Action) -> Action:
             return await _rehearse(work)
         return await _open_and_apply(work)
     except Stopped as stopped:
-        return await save(context, action, status=stopped.status, comment=stopped.reason)
+        settles = None if pending is None else {"settled": "unknown", "because": stopped.reason}
+        return await save(
+            context, action, settles=settles, status=stopped.status, comment=stopped.reason
+        )
 
 
 async def _put_off(work: Work, hold: Hold) -> Action:
@@ -101,113 +109,40 @@ async def _open_and_apply(work: Work) -> Action:
 
 
 async def _apply(work: Work, connection: Connection) -> Action:
-    journal, action = work.context.journal, work.action
+    journal = work.context.journal
     try:
         identity = await identify(connection)
-        _must_be_the_same(action, identity)
+        _must_be_the_same(work.action, identity)
+        # The lease was another incident's before it was ours: its executor may only be frozen.
+        for earlier in await journal.unsettled():
+            await disconnect_earlier(connection, identity, earlier)
         # Before the preconditions: nothing may come between those and the write.
         seen = await before_the_write(work.context.connection, _hold(work))
         _must_be_watched(seen, identity)
         work = replace(work, args=await with_true_names(work.args, connection))
         await _must_still_hold(work, connection)
         captured = await work.remedy.capture(connection, work.args)
-        client_id = await connection.execute("CLIENT", "ID")
+        intent = await intent_of("apply", connection, identity, captured=captured, seen=seen)
     except CommandFailure as failure:
         raise Stopped(
             "lapsed", f"could not be re-checked, nothing was written: {failure}"
         ) from None
-    intent = {
-        "captured": captured,
-        "client_id": client_id,
-        "identity": identity.model_dump(),
-        "at": datetime.now(UTC).isoformat(),
-        "seen": seen,
-    }
-    action = await save(work.context, action, status="applying", comment="")
-    await journal.note_intent(action.id, intent)
+    looked_at = time.monotonic()
+    action = await save(work.context, work.action, intent=intent, status="applying", comment="")
+    if time.monotonic() - looked_at > STALE_SECONDS:
+        reason = f"nothing was written: more than {STALE_SECONDS:.0f} s passed since the last look"
+        settles = {"settled": "not_applied", "because": reason}
+        return await save(work.context, action, settles=settles, status="lapsed", comment=reason)
     try:
-        operation = await work.operation()
+        operation = await work.operation(connection, intent)
         done = await work.remedy.apply(connection, work.args, captured, operation)
     except CommandFailure as failure:
         # An error reply or a lost link: only the target knows how much of it was done.
-        return await _settle(work, await journal.intent(action.id) or intent, str(failure))
+        return await settle(work, str(failure))
     if work.remedy.restarts:  # whoever carries it out is not believed
-        return await _settle(work, intent | {"progress": done}, "it was ordered")
-    return await _applied(work, intent, done, "")
-
-
-async def _applied(
-    work: Work, intent: dict[str, Any], done: dict[str, Any], comment: str
-) -> Action:
-    outcome = {"before": intent["captured"], "done": done, "identity": intent["identity"]}
-    outcome |= intent.get("seen", {})
-    # Status first: were the outcome noted alone, a crash here would look like "not yet applied".
-    action = await save(
-        work.context, work.action, status="applied", outcome=outcome, comment=comment
-    )
-    await work.context.journal.note_outcome(action.id, outcome)
-    return action
-
-
-async def _settle(work: Work, intent: dict[str, Any], because: str) -> Action:
-    """What does the target say about a write whose outcome is not known? Never writes again."""
-    # An intent of long ago is asked about once.
-    begun = datetime.fromisoformat(intent["at"]).timestamp() if "at" in intent else 0.0
-    until = begun + work.remedy.patience(work.args)
-    settled, identity, failed = await _open_and_ask(work, intent)
-    while settled == "unknown" and (left := until - time.time()) > 0:
-        await asyncio.sleep(min(ASK_AGAIN_SECONDS, left))
-        stop = await work.context.journal.note_progress(
-            work.action.id, intent.get("progress") or {}
-        )
-        if stop:
-            because = f"{because}; nobody waits for it any more: {stop}"
-            break
-        settled, identity, failed = await _open_and_ask(work, intent)
-    if failed:
-        because = f"{because}; settling failed: {failed}"
-    if settled == "applied":
-        if work.remedy.restarts:
-            intent = intent | {"identity": identity.model_dump()}
-        return await _applied(
-            work, intent, intent.get("progress") or {}, f"settled by reading the target: {because}"
-        )
-    status: ActionStatus = "failed" if settled == "not_applied" else "outcome_unknown"
-    ending = "the target shows no effect" if settled == "not_applied" else "a person has to look"
-    action = await save(work.context, work.action, status=status, comment=f"{because}; {ending}")
-    await work.context.journal.note_outcome(action.id, {"settled": settled, "because": because})
-    return action
-
-
-async def _open_and_ask(
-    work: Work, intent: dict[str, Any]
-) -> tuple[Settled, TargetIdentity, CommandFailure | None]:
-    """What the target says, who it is by now, and why it could not be asked."""
-    try:
-        connection = await work.context.open_for_remedies()
-    except CommandFailure as failure:
-        return "unknown", TargetIdentity(), failure
-    try:
-        identity = await identify(connection)
-        return await _ask_target(work, connection, identity, intent), identity, None
-    except CommandFailure as failure:
-        return "unknown", TargetIdentity(), failure
-    finally:
-        await connection.close()
-
-
-async def _ask_target(
-    work: Work, connection: Connection, identity: TargetIdentity, intent: dict[str, Any]
-) -> Settled:
-    if identity.run_id == intent["identity"]["run_id"]:
-        await disconnect(connection, intent["client_id"])
-    elif not (
-        work.remedy.restarts or identity.replication_id == intent["identity"]["replication_id"]
-    ):
-        return "unknown"  # another server: what it shows says nothing about the write
-    args = await as_far_as_found(work.args, connection)
-    known = intent["captured"] | {"done": intent.get("progress") or {}}
-    return await work.remedy.settle(connection, args, known)
+        await journal.note_progress(action.id, done)
+        return await settle(work, "it was ordered")
+    return await applied(work, intent, done, "")
 
 
 def _must_be_watched(seen: dict[str, Any], identity: TargetIdentity) -> None:

@@ -234,10 +234,13 @@ class Action(Words):
     status: ActionStatus = "proposed"
 
 
+FOR_A_PERSON: frozenset[str] = frozenset({"rollback_failed", "outcome_unknown"})
+"""Ends of an action that nobody may sleep through: who keeps one calls people with it."""
 OUTCOME: dict[str, str] = {
     "identity": "TargetIdentity of the server that was written to",
     "before": "what the remedy captured: old values and its own numbers, for the undo",
-    "done": "what the remedy says it did: counts, values, stopped_because",
+    "done": "what the remedy says it did: counts, values, stopped_because; of an interrupted one "
+    "what it had noted by then, which is at least that much",
     "baseline": "{metric: number | null}: the server in the seconds before the first write",
     "after": "{metric: number | null}: the same metrics over the hold; null: not measured",
     "series": "{columns: [seconds, metric, ...], rows: [[number | null, ...], ...]}: at most 60 "

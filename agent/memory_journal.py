@@ -7,6 +7,7 @@ from typing import Any
 from agent.context import EventKind
 from agent.exchange import Exchange, bounded, total
 from agent.incident import (
+    FOR_A_PERSON,
     Action,
     Diagnosis,
     EvidenceSummary,
@@ -120,8 +121,23 @@ class MemoryJournal:
         self._touch()
         await self.event("plan", plan.model_dump(mode="json"))
 
-    async def save_action(self, action: Action) -> None:
-        """Keep an action's state."""
+    async def save_action(
+        self,
+        action: Action,
+        *,
+        intent: dict[str, Any] | None = None,
+        outcome: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep an action's state, its intent or outcome, and whom it calls."""
+        if intent is not None:
+            known = self._intents.get(action.id, {})
+            self._intents[action.id] = {k: known[k] for k in ("progress",) if k in known} | intent
+        if outcome is not None:
+            self._intents.pop(action.id, None)
+        before = {known.id: known.status for known in self._incident.plan.actions}
+        if action.status in FOR_A_PERSON and before.get(action.id) != action.status:
+            how = action.status.replace("_", " ")
+            self.pages.append(f"{action.id} ({action.title}): {how}: {action.comment}")
         self._incident.plan.actions = [
             action if known.id == action.id else known for known in self._incident.plan.actions
         ]
@@ -132,10 +148,6 @@ class MemoryJournal:
         """Add to the cost."""
         self._incident.usage = self._incident.usage.plus(usage)
 
-    async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
-        """Write ahead."""
-        self._intents[action_id] = intent
-
     async def intent(self, action_id: str) -> dict[str, Any] | None:
         """An intent without an outcome."""
         return self._intents.get(action_id)
@@ -145,9 +157,9 @@ class MemoryJournal:
         self._intents[action_id] = self._intents[action_id] | {"progress": dict(done)}
         return ""
 
-    async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
-        """The intent is settled."""
-        self._intents.pop(action_id, None)
+    async def unsettled(self) -> list[dict[str, Any]]:
+        """The open intents."""
+        return list(self._intents.values())
 
     async def page(self, reason: str) -> None:
         """Keep it: nobody but this process is there to be called."""

@@ -1,4 +1,9 @@
-"""Undoing an applied action: put back what was captured before the first write, and look."""
+"""Undoing an applied action: put back what was captured before the first write, and look.
+
+An undo is journaled as an action is: its intent with our CLIENT ID before it writes, its progress
+between batches. Every undo looks before it writes, so one that was cut off is simply done again,
+by whoever comes next, after disconnecting whoever was at it.
+"""
 
 from typing import Any
 
@@ -6,7 +11,19 @@ from agent.context import Context
 from agent.hold import CALM_LOOKS, Watched, after_the_undo, hold_seconds, unseen, yardstick
 from agent.incident import Action, TargetIdentity
 from agent.true_names import as_far_as_found
-from agent.work import Stopped, Work, as_stored, captured, disconnect, identify, save, work_on
+from agent.work import (
+    Stopped,
+    Work,
+    as_stored,
+    captured,
+    disconnect_earlier,
+    identify,
+    in_words,
+    intent_of,
+    patiently,
+    save,
+    work_on,
+)
 from tools.connection import CommandFailure, Connection
 from tools.pulse import Pulse
 
@@ -23,31 +40,40 @@ async def roll_back(
     if action.status not in ("applied", "rolling_back"):
         return action
     why = action.comment or "rolled back on request"
-    connection: Connection | None = None
     try:
         work = work_on(context, action)
-        connection = await context.open_for_remedies()
-        action = await _prepare_undo(work, connection)
-        args = await as_far_as_found(work.args, connection)
-        operation = await work.operation(undoing=True)
-        undone = await work.remedy.undo(connection, args, captured(action), operation)
+        undone = await patiently(lambda: _undo(work))
         action = action.model_copy(update={"outcome": action.outcome | {"undone": undone}})
-        if work.remedy.restarts:  # the connection ended with the process
-            await connection.close()
-            connection = await context.open_for_remedies()
         if not undone.get("nothing_to_put_back"):
-            await _must_be_undone(work, connection, action)
+            await patiently(lambda: _must_be_undone(work, action))
     except (Stopped, CommandFailure) as failure:
-        comment = f"{why}; not undone completely: {failure}"
-        undo = {"verified": False, "because": str(failure)}
-        outcome = action.outcome | {"undo": undo}
-        return await save(
-            context, action, status="rollback_failed", outcome=outcome, comment=comment
-        )
-    finally:
-        if connection is not None:
-            await connection.close()
+        return await _failed(context, action, why, str(failure))
     return await _ended(work, action, why, watch_seconds)
+
+
+async def _undo(work: Work) -> dict[str, Any]:
+    """One try, on a connection of its own. Raises Stopped, CommandFailure."""
+    connection = await work.context.open_for_remedies()
+    try:
+        intent = await _begin(work, connection)
+        args = await as_far_as_found(work.args, connection)
+        operation = await work.operation(connection, intent)
+        known = captured(work.action) | {"undone": await _progress(work)}
+        return await work.remedy.undo(connection, args, known, operation)
+    finally:
+        await connection.close()
+
+
+async def _must_be_undone(work: Work, action: Action) -> None:
+    """Read on another connection: the undo's may have ended with the process."""
+    connection = await work.context.open_for_remedies()
+    try:
+        args = await as_far_as_found(work.args, connection)
+        seen = await work.remedy.verify_undo(connection, args, captured(action))
+        if seen.helped is not True:
+            raise Stopped("rollback_failed", seen.because)
+    finally:
+        await connection.close()
 
 
 async def _ended(work: Work, action: Action, why: str, watch_seconds: float | None) -> Action:
@@ -71,6 +97,7 @@ async def _ended(work: Work, action: Action, why: str, watch_seconds: float | No
     return await save(
         work.context,
         action,
+        settles=undo,
         status="rollback_failed" if wrong else "rolled_back",
         outcome=action.outcome | {"undo": undo},
         comment=f"{why}; {undone}" + (f", but {wrong}" if wrong else ""),
@@ -95,29 +122,41 @@ def _was_worse(action: Action) -> list[str]:
     return [regression["metric"] for regression in action.outcome.get("regressions", [])]
 
 
-async def _must_be_undone(work: Work, connection: Connection, action: Action) -> None:
-    args = await as_far_as_found(work.args, connection)
-    verified = await work.remedy.verify_undo(
-        connection, args, captured(action) | {"undone": action.outcome["undone"]}
-    )
-    if verified.helped is not True:
-        raise Stopped("rollback_failed", verified.because)
-
-
-async def _prepare_undo(work: Work, connection: Connection) -> Action:
+async def _begin(work: Work, connection: Connection) -> dict[str, Any]:
     """The same server as then, no earlier undo still writing, and our CLIENT ID on record."""
     applied_on = TargetIdentity.model_validate(work.action.outcome["identity"])
     identity = await identify(connection)
-    same_process = identity.run_id == applied_on.run_id
     # A primary's replication id changes when its first replica attaches; a restart keeps it only
     # where the data was kept.
-    same_data = same_process or identity.replication_id == applied_on.replication_id
-    if identity.role != applied_on.role or not same_data:
+    same_data = applied_on.replication_id == identity.replication_id
+    if identity.role != applied_on.role or not (same_data or identity.run_id == applied_on.run_id):
         reason = "the target is another server now, or changed its role, since it was applied"
         raise Stopped("rollback_failed", reason)
-    earlier = work.action.outcome.get("undo_client_id")
-    if same_process:
-        await disconnect(connection, earlier)
-    client_id = await connection.execute("CLIENT", "ID")
-    outcome = work.action.outcome | {"undo_client_id": client_id}
-    return await save(work.context, work.action, status="rolling_back", outcome=outcome)
+    for earlier in await work.context.journal.unsettled():
+        await disconnect_earlier(connection, identity, earlier)
+    intent = await intent_of("undo", connection, identity)
+    await save(work.context, work.action, intent=intent, status="rolling_back")
+    return intent
+
+
+async def _progress(work: Work) -> dict[str, Any]:
+    """What earlier tries of this undo are known to have put back."""
+    intent = await work.context.journal.intent(work.action.id)
+    return (intent or {}).get("progress") or {}
+
+
+async def _failed(context: Context, action: Action, why: str, because: str) -> Action:
+    """Its end. How far it came stands in the outcome, and in the page."""
+    intent = await context.journal.intent(action.id)
+    done = (intent or {}).get("progress") or {}
+    far = f"; put back: {words}" if (words := in_words(done)) else ""
+    undo = {"verified": False, "because": because}
+    outcome = action.outcome | {"undo": undo} | ({"undone": done} if done else {})
+    return await save(
+        context,
+        action,
+        settles=undo,
+        status="rollback_failed",
+        outcome=outcome,
+        comment=f"{why}; not undone completely: {because}{far}",
+    )

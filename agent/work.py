@@ -1,8 +1,11 @@
 """One action being carried out: what apply, verify and roll back have in common."""
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,6 +18,14 @@ from tools.connection import CommandFailure, Connection, read_info
 from tools.remedies.catalogue import REMEDIES
 from tools.remedies.operation import Operation
 from tools.remedies.remedy import Remedy
+
+PATIENCE_SECONDS = 60.0
+"""How long a target that cannot be reached is asked again before people are called."""
+LONGEST_PAUSE_SECONDS = 5.0
+_PASSES = frozenset(
+    {"unreachable", "unresolvable", "timeout", "connection_lost", "maxclients", "loading", "busy"}
+)
+T = TypeVar("T")
 
 
 class Stopped(Exception):
@@ -35,17 +46,21 @@ class Work:
     remedy: Remedy[Any]
     args: Arguments
 
-    async def operation(self, *, undoing: bool = False) -> Operation:
-        """What the remedy has at hand while it writes; its progress is kept in the journal.
+    async def operation(self, connection: Connection, intent: dict[str, Any]) -> Operation:
+        """What the remedy has at hand while it writes.
 
-        An undo goes on to its end, whoever asked the remedy to stop and whatever is frozen since.
+        Between two batches its progress is kept in the journal, under a lease that is alive, and
+        the target is looked at: another process or role ends it (CommandFailure). A request to
+        stop, or a freeze, ends what is applied; an undo goes on to its end.
         """
         action, journal = self.action, self.context.journal
         incident = await journal.incident()
 
         async def note(done: dict[str, Any]) -> str:
             stop = await journal.note_progress(action.id, done)
-            if undoing:
+            if not self.remedy.restarts:
+                await must_be_as_noted(connection, intent)
+            if intent["phase"] == "undo":
                 return ""
             hold = None if stop else await hold_on(self.context, action)
             return hold.reason if hold else stop
@@ -81,6 +96,70 @@ async def identify(connection: Connection) -> TargetIdentity:
     )
 
 
+async def intent_of(
+    phase: Literal["apply", "undo"], connection: Connection, identity: TargetIdentity, **more: Any
+) -> dict[str, Any]:
+    """What is journaled before the first write. Raises CommandFailure.
+
+    Without a CLIENT ID that stays the same, whoever comes after us could not disconnect us.
+    """
+    ids = {await connection.execute("CLIENT", "ID") for _ in range(2)}
+    if len(ids) != 1 or not isinstance(client_id := ids.pop(), int):
+        because = "it changes from one command to the next: a proxy shares our connection"
+        raise CommandFailure("error", "CLIENT ID", because)
+    at = datetime.now(UTC).isoformat()
+    who = identity.model_dump()
+    return {"phase": phase, "client_id": client_id, "identity": who, "at": at} | more
+
+
+async def must_be_as_noted(connection: Connection, intent: dict[str, Any]) -> None:
+    """The connection still leads to the process, in the role, that the intent names.
+
+    Raises CommandFailure.
+    """
+    then, now = TargetIdentity.model_validate(intent["identity"]), await identify(connection)
+    client_id = await connection.execute("CLIENT", "ID")
+    if (now.run_id, now.role, client_id) != (then.run_id, then.role, intent["client_id"]):
+        failed = (
+            f"the target is another one, or has another role, since the last batch "
+            f"(now run {now.run_id[:12]}, {now.role})"
+        )
+        raise CommandFailure("error", "look at the target between two batches", failed)
+
+
+async def disconnect_earlier(
+    connection: Connection, identity: TargetIdentity, intent: dict[str, Any] | None
+) -> None:
+    """Redis checks no fencing token: whoever wrote before must not write any more.
+
+    CLIENT IDs are given once by one process; another one has nothing of ours. Raises
+    CommandFailure.
+    """
+    if intent is None or intent["identity"]["run_id"] != identity.run_id:
+        return
+    try:
+        await connection.execute("CLIENT", "KILL", "ID", intent["client_id"])
+    except CommandFailure as failure:
+        if "no such client" not in failure.failed.lower():
+            raise
+
+
+async def patiently(look: Callable[[], Awaitable[T]]) -> T:
+    """Again and again, for a bounded time, while the target cannot be reached.
+
+    Only for what may be repeated. Raises CommandFailure.
+    """
+    until, pause = time.monotonic() + PATIENCE_SECONDS, 0.25
+    while True:
+        try:
+            return await look()
+        except CommandFailure as failure:
+            if failure.kind not in _PASSES or time.monotonic() + pause > until:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
 async def as_stored(context: Context, action: Action) -> Action:
     """The decision of people is in the journal, not in what a caller hands over."""
     incident = await context.journal.incident()
@@ -104,34 +183,34 @@ def missing_for(remedy: Remedy[Any], context: Context) -> list[str]:
     return sorted(need for need in remedy.needs if has[need] is None)
 
 
-async def disconnect(connection: Connection, client_id: object) -> None:
-    """Redis checks no fencing token: whoever wrote before must not write any more."""
-    if not isinstance(client_id, int):
-        return
-    try:
-        await connection.execute("CLIENT", "KILL", "ID", client_id)
-    except CommandFailure as failure:
-        if "no such client" not in failure.failed.lower():
-            raise
-
-
 def captured(action: Action) -> dict[str, Any]:
     """What undo and verification need: what was there before, what was done, what was undone."""
     captured: dict[str, Any] = action.outcome["before"]
     return captured | {name: action.outcome.get(name, {}) for name in ("done", "undone")}
 
 
-async def save(context: Context, action: Action, **changes: Any) -> Action:
-    """Keep the action with these changes. What a person has to look at now pages first.
+def counted(done: dict[str, Any]) -> dict[str, int]:
+    """The counts in what was done, without those that are zero."""
+    return {name: n for name, n in done.items() if type(n) is int and n > 0}
 
-    First, since a page that comes twice after a crash is better than none.
-    """
+
+def in_words(done: dict[str, Any]) -> str:
+    """`at least 510 keys touched, 2 batches`; empty if nothing is known to be done."""
+    parts = [f"{count:,} {name.replace('_', ' ')}" for name, count in counted(done).items()]
+    return f"at least {', '.join(parts)}" if parts else ""
+
+
+async def save(
+    context: Context,
+    action: Action,
+    *,
+    intent: dict[str, Any] | None = None,
+    settles: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Action:
+    """Keep the action with these changes; with them its intent, or what it `settles` to."""
     if "comment" in changes:  # it may quote a name as the server has it
         changes["comment"] = redact(changes["comment"])
     action = action.model_copy(update=changes)
-    if changes.get("status") in CALLS_PEOPLE:
-        how = action.status.replace("_", " ")
-        reason = f"{context.target.name}: {action.id} ({action.title}): {how}: {action.comment}"
-        await context.journal.page(redact(reason))
-    await context.journal.save_action(action)
+    await context.journal.save_action(action, intent=intent, outcome=settles)
     return action

@@ -11,6 +11,7 @@ from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit, target_of
 from tools.backups import BackupFolder, Kept
 from tools.connection import CommandFailure, open_for_remedies
+from tools.remedies.operation import Operation
 from tools.remedies.restoring import restore
 
 
@@ -84,6 +85,6 @@ def restore_backup(name: str, target: str, *, yes: bool, as_json: bool) -> None:
 async def _restore(folder: BackupFolder, name: str, url: str | None) -> dict[str, Any]:
     connection = await open_for_remedies(url)
     try:
-        return await restore(connection, folder, name)
+        return await restore(connection, folder, Operation(name))
     finally:
         await connection.close()

@@ -5,14 +5,13 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from agent.incident import FOR_A_PERSON
 from api.store import incidents, pages
 from api.store.events import publish
 from api.store.tables import ActionRow, IncidentRow
 
 ENDED_BADLY = ("rejected", "lapsed", "rolled_back", "rollback_failed", "outcome_unknown", "failed")
 """What stops the rest of those that were approved together."""
-FOR_A_PERSON = ("rollback_failed", "outcome_unknown")
-"""Ends that nobody may sleep through."""
 
 
 def set_status(kept: ActionRow, status: str, comment: str) -> None:

@@ -34,7 +34,7 @@ from tools.reading import Evidence
 _PEOPLES = {"approvals", "rejected_by", "batch", "stop_requested", "not_before"}
 """What people decided has its own table; a run never writes it."""
 
-
+MOST_UNSETTLED = 100
 ASKED = 0
 """The attempt of evidence that a question in chat asked for."""
 
@@ -65,9 +65,13 @@ class SqlJournal:
         self._lease = lease
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[tuple[AsyncSession, IncidentRow]]:
+    async def _writing(
+        self, *, acting: bool = False
+    ) -> AsyncIterator[tuple[AsyncSession, IncidentRow]]:
+        """A transaction under our lease; about to act on the target, under one that is alive."""
         async with self._database.writing() as session:
-            await assert_held(session, self._lease)
+            alive_at = await self._database.clock(session) if acting else None
+            await assert_held(session, self._lease, alive_at)
             deeds.by(session, "executor")
             row = await incidents.lock(session, self._id)
             if row.status == "closed" or row.attempt != self._attempt:
@@ -165,15 +169,30 @@ class SqlJournal:
             incidents.touch(row)
             await publish(session, row, "plan", plan.model_dump(mode="json"))
 
-    async def save_action(self, action: Action) -> None:
-        """Keep an action's state. What people decided stays theirs."""
-        async with self._writing() as (session, row):
+    async def save_action(
+        self,
+        action: Action,
+        *,
+        intent: dict[str, Any] | None = None,
+        outcome: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep an action's state, and in the same transaction its intent or outcome.
+
+        What people decided stays theirs. An intent noted again before its outcome is the same
+        one, updated; its progress stays.
+        """
+        async with self._writing(acting=intent is not None) as (session, row):
             kept = await session.get(
                 ActionRow, (row.id, row.attempt, action.id), with_for_update=True
             )
             if kept is None or kept.fingerprint != action.fingerprint:
                 raise ActionMoved(f"{action.id} of {row.id} is not what the run read")
             _must_not_have_moved(kept, action)
+            if intent is not None:
+                await deeds.note_intent(session, kept, intent)
+                await self._begin(session, row, action.id, intent)
+            if outcome is not None:
+                await self._end(session, action.id, outcome)
             body = action.model_dump(mode="json", exclude=_PEOPLES)
             same = kept.body == body and kept.status == action.status
             if same and kept.not_before == action.not_before:
@@ -191,26 +210,6 @@ class SqlJournal:
         async with self._writing() as (_, row):
             row.usage = Usage.model_validate(row.usage).plus(usage).model_dump()
 
-    async def note_intent(self, action_id: str, intent: dict[str, Any]) -> None:
-        """Write ahead. Noted again before its outcome, it is the same intent, updated."""
-        async with self._writing() as (session, row):
-            kept = await session.get(ActionRow, (row.id, row.attempt, action_id))
-            if kept is not None:
-                await deeds.note_intent(session, kept, intent)
-            known = await self._open_intent(session, action_id)
-            if known is not None:
-                known.intent = intent
-                return
-            session.add(
-                IntentRow(
-                    incident_id=row.id,
-                    attempt=row.attempt,
-                    action_id=action_id,
-                    intent=intent,
-                    noted_at=incidents.now(),
-                )
-            )
-
     async def intent(self, action_id: str) -> dict[str, Any] | None:
         """The intent without an outcome that an earlier run left, if any."""
         async with self._database.reading() as session:
@@ -222,7 +221,7 @@ class SqlJournal:
 
     async def note_progress(self, action_id: str, done: dict[str, Any]) -> str:
         """Keep what a remedy has done so far; a text, if a person asked it to stop."""
-        async with self._writing() as (session, row):
+        async with self._writing(acting=True) as (session, row):
             known = await self._open_intent(session, action_id)
             if known is not None:
                 known.progress = done
@@ -253,12 +252,17 @@ class SqlJournal:
         async with self._writing() as (session, row):
             return await automatic.approve(self._database, session, row, action, cause, limits)
 
-    async def note_outcome(self, action_id: str, outcome: dict[str, Any]) -> None:
-        """What came of the intent."""
-        async with self._writing() as (session, _):
-            known = await self._open_intent(session, action_id)
-            if known is not None:
-                known.outcome, known.settled_at = outcome, incidents.now()
+    async def unsettled(self) -> list[dict[str, Any]]:
+        """The open intents of any incident on this target, newest first; at most 100."""
+        async with self._database.reading() as session:
+            found = await session.scalars(
+                select(IntentRow.intent)
+                .join(IncidentRow, IncidentRow.id == IntentRow.incident_id)
+                .where(IncidentRow.target == self._lease.target, IntentRow.settled_at.is_(None))
+                .order_by(IntentRow.id.desc())
+                .limit(MOST_UNSETTLED)
+            )
+            return list(found)
 
     async def event(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Publish something for whoever watches."""
@@ -270,6 +274,28 @@ class SqlJournal:
         async with self._writing() as (session, row):
             await decisions.give_up(session, row, because)
             await incidents.move(session, row, "needs_human", because)
+
+    async def _begin(
+        self, session: AsyncSession, row: IncidentRow, action_id: str, intent: dict[str, Any]
+    ) -> None:
+        known = await self._open_intent(session, action_id)
+        if known is not None:
+            known.intent = intent
+            return
+        session.add(
+            IntentRow(
+                incident_id=row.id,
+                attempt=row.attempt,
+                action_id=action_id,
+                intent=intent,
+                noted_at=incidents.now(),
+            )
+        )
+
+    async def _end(self, session: AsyncSession, action_id: str, outcome: dict[str, Any]) -> None:
+        known = await self._open_intent(session, action_id)
+        if known is not None:
+            known.outcome, known.settled_at = outcome, incidents.now()
 
     async def _open_intent(self, session: AsyncSession, action_id: str) -> IntentRow | None:
         return await session.scalar(

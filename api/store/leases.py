@@ -72,9 +72,14 @@ async def release(database: Database, lease: Lease) -> None:
         await session.execute(update(LeaseRow).where(*_is(lease)).values(expires=0.0))
 
 
-async def assert_held(session: AsyncSession, lease: Lease) -> None:
-    """In the transaction of a write: still ours? Raises LeaseLost."""
-    found = select(LeaseRow.fencing).where(*_is(lease)).with_for_update(read=True)
+async def assert_held(session: AsyncSession, lease: Lease, alive_at: float | None = None) -> None:
+    """In the transaction of a write: still ours? Raises LeaseLost.
+
+    `alive_at`, of the database's clock: it must not have expired by then either. Whoever was
+    frozen for longer than that and not replaced may keep what it found, but not act on it.
+    """
+    alive = () if alive_at is None else (LeaseRow.expires > alive_at,)
+    found = select(LeaseRow.fencing).where(*_is(lease), *alive).with_for_update(read=True)
     if await session.scalar(found) is None:
         raise LeaseLost(lease.target)
 

@@ -180,9 +180,10 @@ async def test_a_crash_after_the_intent_is_settled_and_never_applied_again(
             stale, REMEDIES["set_config"].args.model_validate(HZ)
         ),
         "client_id": await stale.execute("CLIENT", "ID"),
+        "at": NOW.isoformat(),
         "identity": (await identify(stale)).model_dump(),
     }
-    await desk.journal.note_intent("A1", intent)
+    await desk.journal.save_action(action, intent=intent)
     ended = await executor.apply(await desk.context(), action)
     assert (ended.status, hz(client), desk.writes) == ("failed", "10", [])
     assert "no effect" in ended.comment
@@ -199,9 +200,10 @@ async def test_a_crash_after_the_write_is_settled_as_applied(
     intent = {
         "captured": {"old": "10", "oom_errors": 0, "evicted_keys": 0, "pressure": None},
         "client_id": await connection.execute("CLIENT", "ID"),
+        "at": NOW.isoformat(),
         "identity": (await identify(connection)).model_dump(),
     }
-    await desk.journal.note_intent("A1", intent)
+    await desk.journal.save_action(action, intent=intent)
     await connection.execute("CONFIG", "SET", "hz", "50")
     await connection.close()
     context = await desk.context()
@@ -212,14 +214,13 @@ async def test_a_crash_after_the_write_is_settled_as_applied(
 
 async def test_what_cannot_be_settled_goes_to_a_person(desk: Desk, client: "redis.Redis") -> None:
     action = await desk.approved("set_config", HZ, status="applying")
-    await desk.journal.note_intent(
-        "A1",
-        {
-            "captured": {"old": "10"},
-            "client_id": 1,
-            "identity": {"run_id": "gone", "role": "master", "replication_id": "gone"},
-        },
-    )
+    intent = {
+        "captured": {"old": "10"},
+        "client_id": 1,
+        "at": NOW.isoformat(),
+        "identity": {"run_id": "gone", "role": "master", "replication_id": "gone"},
+    }
+    await desk.journal.save_action(action, intent=intent)
     ended = await executor.apply(await desk.context(), action)
     assert ended.status == "outcome_unknown"
     assert (await executor.apply(await desk.context(), ended)).status == "outcome_unknown"

@@ -41,8 +41,8 @@ async def planned(database: Database, **fields: Any) -> SqlJournal:
 async def test_the_executors_deeds_name_who_approved_and_both_values(database: Database) -> None:
     journal = await planned(database)
     at_work = action(arguments={"value": "512mb"}, status="applying")
-    await journal.save_action(at_work)
-    await journal.note_intent("A1", {"captured": {"old": "256mb"}, "client_id": 7})
+    intended = {"captured": {"old": "256mb"}, "client_id": 7}
+    await journal.save_action(at_work, intent=intended)
     outcome: dict[str, Any] = {"before": {"old": "256mb"}, "done": {"set": "512mb"}}
     await journal.save_action(at_work.model_copy(update={"status": "applied", "outcome": outcome}))
     outcome |= {"baseline": {"errors": 0}, "after": {"errors": 3}, "regressions": ["errors rose"]}
@@ -50,9 +50,9 @@ async def test_the_executors_deeds_name_who_approved_and_both_values(database: D
     await journal.save_action(at_work.model_copy(update=undoing))
     trail = [row for row in await trail_of(database) if row.detail.get("action") == "A1"]
     assert [row.what for row in trail] == [
-        "approved", "applying", "intent", "applied", "rolling_back",
+        "approved", "intent", "applying", "applied", "rolling_back",
     ]  # fmt: skip
-    intent, applied, undone = (row.detail for row in trail[2:])
+    intent, _, applied, undone = (row.detail for row in trail[1:])
     assert {row.by.split("@")[0] for row in trail[1:]} == {"executor"}
     assert intent["approved_by"] == applied["approved_by"] == ["alice"]
     assert (intent["previous"], intent["new"]) == ({"old": "256mb"}, {"value": "512mb"})
@@ -64,7 +64,8 @@ async def test_the_executors_deeds_name_who_approved_and_both_values(database: D
 async def test_secrets_and_floods_do_not_reach_the_trail(database: Database) -> None:
     journal = await planned(database)
     captured = {"old": "redis://u:hunter2@cache", "names": ["x" * 200] * 400}
-    await journal.note_intent("A1", {"captured": captured})
+    at_work = action(arguments={"value": "512mb"}, status="applying")
+    await journal.save_action(at_work, intent={"captured": captured})
     (row,) = await trail_of(database, "intent")
     assert "hunter2" not in str(row.detail)
     assert len(str(row.detail)) < 3_000

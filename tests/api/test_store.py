@@ -106,13 +106,18 @@ async def last_event(database: Database, incident_id: str) -> int:
 
 async def test_an_intent_stays_until_it_has_an_outcome(database: Database) -> None:
     journal = await journal_of(database)
+    await journal.set_plan(Plan(actions=[action(status="approved")]))
     assert await journal.intent("A1") is None
-    await journal.note_intent("A1", {"undo": "1"})
-    await journal.note_intent("A1", {"undo": "1", "client_id": 7})
-    assert await journal.intent("A1") == {"undo": "1", "client_id": 7}
+    await journal.save_action(action(status="applying"), intent={"client_id": 6})
+    await journal.note_progress("A1", {"keys": 5})
+    await journal.save_action(action(status="applying"), intent={"client_id": 7})
+    assert await journal.intent("A1") == {"client_id": 7, "progress": {"keys": 5}}
+    assert await journal.unsettled() == [{"client_id": 7}]
     assert await journal.intent("A2") is None
-    await journal.note_outcome("A1", {"done": True})
-    assert await journal.intent("A1") is None
+    await journal.save_action(action(status="applied"), outcome={"done": True})
+    assert (await journal.intent("A1"), await journal.unsettled()) == (None, [])
+    await journal.save_action(action(status="rolling_back"), intent={"client_id": 8})
+    assert await journal.intent("A1") == {"client_id": 8}, "an undo has a progress of its own"
 
 
 async def test_one_lease_per_target(database: Database) -> None:
@@ -143,6 +148,22 @@ async def test_whoever_lost_the_lease_writes_nothing_more(database: Database) ->
     await leases.release(database, old)  # not ours any more: changes nothing
     assert await leases.acquire(database, "cache", old.incident_id, "third") is None
     assert (await journal.incident()).status == "queued"
+
+
+async def test_whoever_was_frozen_past_its_lease_acts_no_more_though_nobody_took_it(
+    database: Database,
+) -> None:
+    """What it checked is as old as the freeze: it may say so, and not write to the target."""
+    journal = await journal_of(database)
+    await journal.set_plan(Plan(actions=[action(status="approved")]))
+    await journal.save_action(action(status="applying"), intent={"client_id": 6})
+    await expire_lease(database)
+    with pytest.raises(LeaseLost):
+        await journal.note_progress("A1", {"keys": 5})
+    with pytest.raises(LeaseLost):
+        await journal.save_action(action(status="applying"), intent={"client_id": 7})
+    assert await journal.intent("A1") == {"client_id": 6}
+    await journal.save_action(action(status="applied"), outcome={"done": True})
 
 
 async def test_a_released_lease_is_free_at_once(database: Database) -> None:

@@ -156,7 +156,7 @@ class DeleteFunction(Remedy[DeleteFunctionArguments]):
         """FUNCTION LOAD of what was kept."""
         if operation.backups is None:
             raise CommandFailure("not_allowed", "restore", "the backups are not configured")
-        return await restore(connection, operation.backups, operation.id)
+        return await restore(connection, operation.backups, operation)
 
     async def settle(
         self, connection: Connection, args: DeleteFunctionArguments, captured: dict[str, Any]

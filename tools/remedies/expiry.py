@@ -10,7 +10,7 @@ from tools.connection import CommandFailure, Connection
 from tools.reading import printable
 from tools.remedies.deadlines import Deadlines, milliseconds
 from tools.remedies.operation import ALONE, Operation
-from tools.remedies.pace import LONGEST_SECONDS, PAUSE_SHARE, Pace
+from tools.remedies.pace import LONGEST_SECONDS, PAUSE_SHARE, Pace, ones
 from tools.remedies.prefix_scan import escaped, matching_pages, survey
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.vitals import Vitals, read_vitals, round_trip_seconds, sized
@@ -140,9 +140,10 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
             keys = page[: args.max_keys - done["keys_touched"]]
             if done["batches"] == 0:
                 canary = keys[:CANARY]
-                done["keys_touched"] += await _canary(connection, canary, deadlines, has_nx=has_nx)
+                await _expire(connection, canary, deadlines, done, operation, has_nx=has_nx)
+                await _must_carry(connection, canary, deadlines, done["keys_touched"])
                 keys = keys[CANARY:]
-            done["keys_touched"] += await _expire(connection, keys, deadlines, has_nx=has_nx)
+            await _expire(connection, keys, deadlines, done, operation, has_nx=has_nx)
             done["batches"] += 1
             if done["keys_touched"] >= args.max_keys:
                 done["stopped_because"] = f"the limit of {args.max_keys:,} keys was reached"
@@ -201,11 +202,18 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
     ) -> dict[str, Any]:
         """PERSIST the keys that carry exactly the expiry given here."""
         deadlines = Deadlines(**captured["deadlines"])
-        persisted, touched = 0, captured.get("done", {}).get("keys_touched")
+        touched = captured.get("done", {}).get("keys_touched")
+        persisted = captured.get("undone", {}).get("keys_persisted", 0)
         async for page in matching_pages(connection, args.prefix, args.batch_size):
             started = time.monotonic()
             ours = await deadlines.carried_by(connection, page) if page else []
-            persisted += await _count_ones(connection, [("PERSIST", key) for key in ours])
+            if not ours:
+                continue
+            changed, failure = await ones(connection, [("PERSIST", key) for key in ours])
+            persisted += changed
+            await operation.note({"keys_persisted": persisted})
+            if failure is not None:
+                raise failure
             await connection.wait(PAUSE_SHARE * (time.monotonic() - started))
         too_late = milliseconds(await connection.execute("TIME")) > deadlines.base_ms
         if too_late and (touched is None or persisted < touched):
@@ -252,22 +260,31 @@ def _before_that(policy: str) -> str:
 
 
 async def _expire(
-    connection: Connection, keys: list[bytes], deadlines: Deadlines, *, has_nx: bool
-) -> int:
-    """How many got an expiry. Raises CommandFailure."""
+    connection: Connection,
+    keys: list[bytes],
+    deadlines: Deadlines,
+    done: dict[str, Any],
+    operation: Operation,
+    *,
+    has_nx: bool,
+) -> None:
+    """Count in `done` how many got an expiry, also of a batch in part. Raises CommandFailure."""
     if not has_nx and keys:
         left = await connection.execute_many([("PTTL", key) for key in keys])
         keys = [key for key, ttl in zip(keys, left, strict=True) if ttl == -1]
     option = ("NX",) if has_nx else ()
     commands = [("PEXPIREAT", key, deadlines.of(key), *option) for key in keys]
-    return await _count_ones(connection, commands)
+    changed, failure = await ones(connection, commands)
+    done["keys_touched"] += changed
+    if failure is not None:
+        await operation.note(done)
+        raise failure
 
 
-async def _canary(
-    connection: Connection, keys: list[bytes], deadlines: Deadlines, *, has_nx: bool
-) -> int:
+async def _must_carry(
+    connection: Connection, keys: list[bytes], deadlines: Deadlines, touched: int
+) -> None:
     """A few keys first, looked at again before any other is touched. Raises CommandFailure."""
-    touched = await _expire(connection, keys, deadlines, has_nx=has_nx)
     carry = len(await deadlines.carried_by(connection, keys))
     if carry < touched:
         raise CommandFailure(
@@ -275,15 +292,3 @@ async def _canary(
             "canary batch of PEXPIREAT",
             f"{touched} keys were given an expiry and {carry} carry it: stopped there",
         )
-    return touched
-
-
-async def _count_ones(connection: Connection, commands: list[tuple[str | bytes | int, ...]]) -> int:
-    """How many of the commands changed something. Raises the first failure."""
-    if not commands:
-        return 0
-    replies = await connection.execute_many(commands)
-    for reply in replies:
-        if isinstance(reply, CommandFailure):
-            raise reply
-    return sum(reply == 1 for reply in replies)

@@ -8,14 +8,17 @@ from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection, read_info
 from tools.remedies.clients import DISCONNECTING
 from tools.remedies.operation import ALONE, Operation
+from tools.remedies.pace import Pace
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
-from tools.remedies.vitals import ClientLine, read_clients
+from tools.remedies.vitals import ClientLine, read_clients, round_trip_seconds
 
 MOST_IDS = 2_000
 SHORTEST_IDLE = 5
 """Seconds without a command: a pool at work uses each of its connections more often."""
 SCARCE = 0.8
 """Of maxclients in use: with more room than that, nobody is turned away and nothing is killed."""
+BATCH = 50
+"""Connections closed between two looks at who of the rest is still idle."""
 SHOWN = 3
 
 
@@ -86,8 +89,11 @@ class KillIdleClients(Remedy[KillIdleClientsArguments]):
     ) -> dict[str, Any]:
         """Connections in use, and how many were refused so far."""
         used, limit = await _slots(connection)
-        idle = len(_idle(await read_clients(connection), args))
-        return {"connected": used, "maxclients": limit, "idle": idle} | await _refused(connection)
+        clients = await read_clients(connection)
+        idle, there = len(_idle(clients, args)), _still_there(clients, args)
+        counts = {"connected": used, "maxclients": limit, "idle": idle, "there": there}
+        usual = await round_trip_seconds(connection)
+        return counts | await _refused(connection) | {"round_trip_seconds": usual}
 
     async def apply(
         self,
@@ -97,17 +103,20 @@ class KillIdleClients(Remedy[KillIdleClientsArguments]):
         operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """Each id that still fits, by id: a client that came back to life is left alone."""
-        idle = _idle(await read_clients(connection), args)
-        killed = 0
-        for client in idle:
-            try:
-                await connection.execute("CLIENT", "KILL", "ID", client.id)
-            except CommandFailure as failure:
-                if "no such client" not in failure.failed.lower():
-                    raise
-            else:
-                killed += 1
-        return {"killed": killed} | await _refused(connection)
+        done: dict[str, Any] = {"killed": 0, "stopped_because": ""}
+        pace = Pace(connection, captured["round_trip_seconds"], operation)
+        tried: set[int] = set()
+        while batch := [
+            client
+            for client in _idle(await read_clients(connection), args)
+            if client.id not in tried
+        ][:BATCH]:
+            tried |= {client.id for client in batch}
+            await _kill(connection, batch, done, operation)
+            if stop := await pace.next(done):
+                done["stopped_because"] = stop
+                break
+        return done | await _refused(connection)
 
     async def verify(
         self, connection: Connection, args: KillIdleClientsArguments, captured: dict[str, Any]
@@ -122,7 +131,8 @@ class KillIdleClients(Remedy[KillIdleClientsArguments]):
         rose = refused - done.get("refused", captured["refused"])
         measured = {"connected": used, "refused_since": rose, "left": left, "again": len(again)}
         if left:
-            because = f"{left:,} of them are still connected"
+            stopped = done.get("stopped_because")
+            because = f"{left:,} of them are still connected" + (f": {stopped}" if stopped else "")
             return Verification(helped=False, because=because, measured=measured)
         if rose or 2 * len(again) > len(args.ids):
             because = f"{rose:,} connections refused since, {len(again):,} opened again"
@@ -148,11 +158,28 @@ class KillIdleClients(Remedy[KillIdleClientsArguments]):
         self, connection: Connection, args: KillIdleClientsArguments, captured: dict[str, Any]
     ) -> Literal["applied", "not_applied", "unknown"]:
         """By how many of the ids are left; ids are never given twice."""
-        wanted = set(args.ids)
-        left = sum(client.id in wanted for client in await read_clients(connection))
-        if left == 0:
+        left = _still_there(await read_clients(connection), args)
+        # Some may be left alone, and some leave by themselves: a part is ours only if noted.
+        if left <= captured["there"] - captured["idle"] or captured.get("done", {}).get("killed"):
             return "applied"
-        return "not_applied" if left >= captured["idle"] else "unknown"
+        return "not_applied" if left >= captured["there"] else "unknown"
+
+
+async def _kill(
+    connection: Connection, batch: list[ClientLine], done: dict[str, Any], operation: Operation
+) -> None:
+    """Count in `done` how many went, also of a batch in part. Raises CommandFailure."""
+    kills = [("CLIENT", "KILL", "ID", client.id) for client in batch]
+    for reply in await connection.execute_many(kills):
+        if not isinstance(reply, CommandFailure):
+            done["killed"] += 1
+        elif "no such client" not in reply.failed.lower():
+            await operation.note(done)
+            raise reply
+
+
+def _still_there(clients: list[ClientLine], args: KillIdleClientsArguments) -> int:
+    return len({client.id for client in clients} & set(args.ids))
 
 
 def _named(client: ClientLine, args: KillIdleClientsArguments) -> bool:

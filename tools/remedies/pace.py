@@ -1,9 +1,10 @@
 """How a remedy of many batches stays gentle and can be stopped: one way for all of them."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from tools.connection import Connection
+from tools.connection import Command, CommandFailure, Connection
 from tools.remedies.operation import Operation
 from tools.remedies.vitals import round_trip_seconds
 
@@ -48,3 +49,15 @@ class Pace:
                 return True
             await self._connection.wait(BACK_OFF_SECONDS)
         return False
+
+
+async def ones(
+    connection: Connection, commands: Sequence[Command]
+) -> tuple[int, CommandFailure | None]:
+    """Of one batch: how many commands changed something (replied 1), and the first refusal.
+
+    Raises CommandFailure where the link is lost: nobody knows how many then.
+    """
+    replies = await connection.execute_many(commands) if commands else []
+    failures = (reply for reply in replies if isinstance(reply, CommandFailure))
+    return sum(reply == 1 for reply in replies), next(failures, None)

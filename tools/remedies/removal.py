@@ -187,7 +187,7 @@ class RemovePrefix(Remedy[RemovePrefixArguments]):
             return {"nothing_to_put_back": "nothing was removed"}
         if operation.backups is None:
             raise CommandFailure("not_allowed", "restore keys", "the backups are not configured")
-        return await restore(connection, operation.backups, operation.id)
+        return await restore(connection, operation.backups, operation)
 
     async def settle(
         self, connection: Connection, args: RemovePrefixArguments, captured: dict[str, Any]

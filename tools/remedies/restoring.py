@@ -42,29 +42,30 @@ class Restored:
         )
 
 
-async def restore(connection: Connection, backups: Backups, name: str) -> dict[str, Any]:
-    """All of a backup: counts, for the outcome. Repeatable.
+async def restore(connection: Connection, backups: Backups, operation: Operation) -> dict[str, Any]:
+    """All of the operation's backup: counts, for the outcome. Repeatable.
 
     Raises CommandFailure with the counts when a part could not be put back.
     """
     restored = Restored()
     troubles = []
     try:
-        await _restore_all(connection, backups, name, restored)
+        await _restore_all(connection, backups, operation, restored)
     except (BackupDamaged, OSError) as trouble:
         troubles.append(str(trouble))
     if restored.refused:
         troubles.append(f"{restored.refused:,} were refused")
     if troubles:
         failed = f"{restored.shown}; {'; '.join(troubles)}"
-        raise CommandFailure("error", f"restore the backup {name}", failed)
+        raise CommandFailure("error", f"restore the backup {operation.id}", failed)
     return asdict(restored)
 
 
 async def _restore_all(
-    connection: Connection, backups: Backups, name: str, restored: Restored
+    connection: Connection, backups: Backups, operation: Operation, restored: Restored
 ) -> None:
-    pace = Pace(connection, await round_trip_seconds(connection), Operation(name))
+    pace = Pace(connection, await round_trip_seconds(connection), operation)
+    name = operation.id
     damaged: list[BackupDamaged] = []
     async for batch in _batches(connection, backups, name, restored, damaged):
         replies = await connection.execute_many([_COMMANDS[one.kind](one) for one in batch])
