@@ -233,6 +233,12 @@ class Action(Words):
     """Before and after, as measured: numbers and names of ours, never a value. See OUTCOME."""
     status: ActionStatus = "proposed"
 
+    @property
+    def handed_over(self) -> str:
+        """The artefact, where a person is the one to use it: nothing was or could be sent."""
+        unsent = self.status in ("failed", "rolled_back", "rollback_failed", "outcome_unknown")
+        return self.artefact if unsent or not (self.executable and self.commands) else ""
+
 
 FOR_A_PERSON: frozenset[str] = frozenset({"rollback_failed", "outcome_unknown"})
 """Ends of an action that nobody may sleep through: who keeps one calls people with it."""

@@ -199,6 +199,9 @@ def _action(action: Action) -> Iterator[str]:
     if action.commands:
         yield ""
         yield from fenced(" ".join(command) for command in action.commands)
+    if action.handed_over:
+        yield ""
+        yield from fenced(action.handed_over.splitlines())
 
 
 def values(action: Action) -> Iterator[tuple[str, Any]]:

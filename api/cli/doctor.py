@@ -54,6 +54,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         )
     for answer in await asyncio.gather(*(_target(target) for target in targets)):
         findings += answer
+    findings += await _trends(settings)
     findings.append(await _model(settings))
     findings.append(await _pages(settings))
     return findings
@@ -115,6 +116,31 @@ async def _target(target: Target) -> list[Finding]:
             "CONFIG GET cannot be restricted by parameter; redis-oncall asks an allow-list only",
         )
     )
+    return findings
+
+
+async def _trends(settings: Settings) -> list[Finding]:
+    """Where the growth of memory is known from, and which targets can be resized."""
+    from api import prometheus
+    from api.resize_hook import resize_hook_of
+    from tools.sizes import read_catalogue
+
+    watch, asked = settings.config.watch, settings.config.prometheus
+    kept = f"memory every {watch.every}, kept for {watch.keep.days} days"
+    findings = [Finding("watch", "ok", kept if watch.enabled else "off: no trends")]
+    for entry in settings.config.targets:
+        if asked is not None:
+            found = await prometheus.history(asked, entry.series or entry.match)
+            says = f"{entry.name}: {len(found.samples)} samples"
+            state: Literal["ok", "warning"] = "ok" if found.samples else "warning"
+            findings.append(Finding("prometheus", state, found.because or says))
+        if (hook := resize_hook_of(settings, entry.name)) is not None:
+            undo = "can undo" if hook.undoes else "cannot undo"
+            findings.append(Finding(f"target {entry.name}", "ok", f"resize {hook.shown}, {undo}"))
+    if settings.config.sizes is not None:
+        own = read_catalogue(str(settings.config.sizes))
+        because = getattr(own, "because", None)
+        findings.append(Finding("sizes", "missing" if because else "ok", because or "read"))
     return findings
 
 

@@ -144,7 +144,7 @@ def action(action: Action, *, full: bool = True) -> RenderableType:
         lines += _decided(action)
     else:
         lines.append(_indent(action.predicted_effect))
-        lines += [_indent(line, "cyan") for line in action.artefact.splitlines() if full]
+    lines += [_indent(line, "cyan") for line in action.handed_over.splitlines() if full]
     if action.status in CALLS_PEOPLE:
         lines.append(_labelled("LOOK NOW", action.comment, "bold red"))
     elif action.comment:

@@ -19,6 +19,12 @@ _DISTURBS = {
     "client-query-buffer-limit": frozenset({"connected_clients"}),
     "timeout": frozenset({"connected_clients"}),
 }
+REFUSED = frozenset({"refused", "unknown_command", "error"})
+ELSEWHERE = (
+    "make the change where the server is configured: this action holds it as redis.conf, Helm "
+    "values, Terraform and the providers' commands"
+)
+"""What is said where CONFIG SET is refused or does not last."""
 FREED = 0.9
 """Of the fragmentation before: less is left once defragmentation has done something."""
 
@@ -107,7 +113,13 @@ class SetConfig(Remedy[SetConfigArguments]):
         operation: Operation = ALONE,
     ) -> dict[str, Any]:
         """One CONFIG SET."""
-        await connection.execute(*_command(args, args.value))
+        try:
+            await connection.execute(*_command(args, args.value))
+        except CommandFailure as failure:
+            if failure.kind not in REFUSED:
+                raise
+            failed = f"{failure.failed}; {ELSEWHERE}"
+            raise CommandFailure(failure.kind, failure.tried, failed, failure.remedy) from None
         return {"set": args.value} | await self._numbers(connection)
 
     async def verify(
@@ -118,7 +130,7 @@ class SetConfig(Remedy[SetConfigArguments]):
         numbers = await self._numbers(connection)
         measured = {"value": now, **numbers}
         if now != args.value:
-            because = f"{args.parameter} is {now}: something set it back"
+            because = f"{args.parameter} is {now}: something set it back; {ELSEWHERE}"
             return Verification(helped=False, because=because, measured=measured)
         # Compared with the numbers read right after the write: earlier ones are not its doing.
         before = {**captured, **captured.get("done", {})}

@@ -219,3 +219,33 @@ async def test_a_replicas_buffer_is_enlarged_only_within_the_machine(
     cramped = larger.model_copy(update={"memory_limit": 64 * 1024 * 1024})
     (said,) = failing(await SET_CONFIG.preconditions(connection, cramped))
     assert "still fits the machine" in said
+
+
+@pytest.mark.parametrize("build", ["valkey-9.1"])
+async def test_where_config_set_does_not_last_the_change_is_handed_over(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    args = SET_CONFIG.args.model_validate({"parameter": "hz", "value": "50"})
+    captured = await SET_CONFIG.capture(connection, args)
+    captured["done"] = await SET_CONFIG.apply(connection, args, captured)
+    client.config_set("hz", "10")  # an operator that puts its own file first
+    verification = await SET_CONFIG.verify(connection, args, captured)
+    assert verification.helped is False
+    assert "something set it back; make the change where the server is configured" in (
+        verification.because
+    )
+
+
+@pytest.mark.parametrize("build", ["valkey-9.1"])
+async def test_where_config_set_is_refused_the_change_is_handed_over(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    args = SET_CONFIG.args.model_validate({"parameter": "hz", "value": "50"})
+    client.acl_setuser(
+        "default", enabled=True, nopass=True, keys=["*"], categories=["+@all"],
+        commands=["-config|set"],
+    )  # fmt: skip
+    with pytest.raises(CommandFailure) as failed:
+        await SET_CONFIG.apply(connection, args, {})
+    assert failed.value.kind == "refused"
+    assert "make the change where the server is configured" in str(failed.value)
