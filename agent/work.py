@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from agent.context import Context
-from agent.incident import CALLS_PEOPLE, Action, ActionStatus, TargetIdentity
+from agent.incident import Action, ActionStatus, TargetIdentity
 from agent.policy import Hold, held
 from agent.redaction import redact
 from tools.catalogue import Arguments

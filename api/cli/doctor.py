@@ -126,7 +126,8 @@ async def _trends(settings: Settings) -> list[Finding]:
     from tools.sizes import read_catalogue
 
     watch, asked = settings.config.watch, settings.config.prometheus
-    kept = f"memory every {watch.every}, kept for {watch.keep.days} days"
+    minutes = watch.every.total_seconds() / 60
+    kept = f"memory every {minutes:.0f} min, kept for {watch.keep.days} days"
     findings = [Finding("watch", "ok", kept if watch.enabled else "off: no trends")]
     for entry in settings.config.targets:
         if asked is not None:
