@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from tools.catalogue import Arguments
 from tools.connection import Connection
 from tools.remedies.operation import ALONE, Operation
+from tools.remedies.pace import OWN_PAGES
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 
 MOST_KEPT = 50_000
@@ -109,6 +110,10 @@ class ClearPending(Remedy[ClearPendingArguments]):
     ) -> dict[str, Any]:
         """Back to the consumer that had them."""
         return await self._part(args).undo(connection, args, captured, operation)
+
+    def disturbs(self, args: ClearPendingArguments) -> frozenset[str]:
+        """Its XPENDING and XACK count with everybody's."""
+        return OWN_PAGES
 
     async def verify_undo(
         self, connection: Connection, args: ClearPendingArguments, captured: dict[str, Any]

@@ -16,6 +16,9 @@ PAUSE_SHARE = 0.25
 BACK_OFFS = 5
 BACK_OFF_SECONDS = 0.2
 LONGEST_SECONDS = 600.0
+OWN_PAGES = frozenset({"microseconds_per_call"})
+"""What a remedy disturbs whose own pages of a thousand are slower than others' calls of that name.
+Whether those became slower, too, the round trips tell."""
 
 
 class Pace:

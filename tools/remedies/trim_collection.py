@@ -20,7 +20,7 @@ from tools.remedies.collection_rules import (
 )
 from tools.remedies.deadlines import milliseconds
 from tools.remedies.operation import ALONE, Operation
-from tools.remedies.pace import LONGEST_SECONDS, Pace
+from tools.remedies.pace import LONGEST_SECONDS, OWN_PAGES, Pace
 from tools.remedies.remedy import Check, Need, Preview, Remedy, Risk, Verification
 from tools.remedies.saved_commands import Copy, open_copy
 from tools.remedies.stream_groups import can_write
@@ -231,6 +231,10 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
         if expires_at and await connection.execute("PTTL", args.raw_key) == -1:
             await connection.execute("PEXPIREAT", args.raw_key, expires_at)
         return {"elements_put_back": given}
+
+    def disturbs(self, args: TrimCollectionArguments) -> frozenset[str]:
+        """Its pages count with everybody's calls."""
+        return OWN_PAGES
 
     async def verify_undo(
         self, connection: Connection, args: TrimCollectionArguments, captured: dict[str, Any]

@@ -11,7 +11,7 @@ from tools.connection import CommandFailure, Connection
 from tools.reading import printable
 from tools.remedies.expiry import spoken
 from tools.remedies.operation import ALONE, Operation
-from tools.remedies.pace import LONGEST_SECONDS, Pace
+from tools.remedies.pace import LONGEST_SECONDS, OWN_PAGES, Pace
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.saved_commands import Copy, open_copy, packed
 from tools.remedies.stream_groups import EntryId, Stream, can_write, first_id, read_stream
@@ -128,10 +128,12 @@ class TrimStream(Remedy[TrimStreamArguments]):
         return [
             *checks,
             Check(
-                text=f"{_spoken_groups(args.groups)} as when this was proposed, and need nothing "
-                "of what goes",
+                text=f"{_spoken_groups(args.groups)}, as when this was proposed, and nothing of "
+                "what goes is needed",
                 holds=not refused,
-                because=refused or f"they need nothing before {stream.needed_from or 'any id'}",
+                because=refused or f"nothing is needed before {stream.needed_from}"
+                if stream.groups
+                else "no groups",
             ),
             Check(
                 text="There are entries to remove",
@@ -223,6 +225,10 @@ class TrimStream(Remedy[TrimStreamArguments]):
             if args.copy_first
             else "ask the producer for what is still needed",
         )
+
+    def disturbs(self, args: TrimStreamArguments) -> frozenset[str]:
+        """Its XRANGE and XPENDING count with everybody's."""
+        return OWN_PAGES
 
     async def verify_undo(
         self, connection: Connection, args: TrimStreamArguments, captured: dict[str, Any]
@@ -352,7 +358,7 @@ def _bound(args: TrimStreamArguments) -> str:
 def _readers(stream: Stream, args: TrimStreamArguments) -> str:
     unseen = "A reader without a group (XREAD, XRANGE) cannot be seen: ask who reads it so. "
     if args.groups:
-        return f"{_spoken_groups(args.groups)} and have acknowledged all of these. {unseen}"
+        return f"{_spoken_groups(args.groups)}, and nothing of this is unread or pending. {unseen}"
     return (
         "NO GROUP READS THIS STREAM: nothing shows what was read, or whether it is a log to keep. "
         f"{unseen}"
