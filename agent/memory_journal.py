@@ -54,6 +54,7 @@ class MemoryJournal:
         self._evidence: list[Evidence] = []
         self.pages: list[str] = []
         self.frozen: list[Window] = []
+        self.before = Earlier()
         self._intents: dict[str, dict[str, Any]] = {}
         self._listener = listener
         self.ledger = MemoryLedger(self.add_usage)
@@ -170,8 +171,8 @@ class MemoryJournal:
         return list(self.frozen)
 
     async def earlier(self) -> Earlier:
-        """Nothing is known of earlier ones."""
-        return Earlier()
+        """What a test tells of earlier ones: nothing else is known of any."""
+        return self.before
 
     async def approve_automatically(
         self, action: Action, cause: str, limits: AutoLimits

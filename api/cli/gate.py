@@ -82,7 +82,7 @@ def _asked(shown: Incident, chosen: Sequence[Action], wish: Wish) -> str:
     names = " ".join(action.id for action in chosen)
     if wish.yes:
         return wish.comment
-    if not sys.stdin.isatty():
+    if not _somebody_is_there():
         raise failure(f"to {wish.word} without a terminal, say --yes", code=2)
     typer.confirm(f"{wish.word} {names} on {printable(shown.target)}?", abort=True, err=True)
     if wish.comment or not (wish.reject or wish.break_glass):
@@ -90,9 +90,17 @@ def _asked(shown: Incident, chosen: Sequence[Action], wish: Wish) -> str:
     return str(typer.prompt("why", err=True, default="" if wish.reject else None))
 
 
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty()
+
+
 def _told(shown: Incident, answers: Sequence[Action]) -> None:
     for action in answers:
-        typer.echo(f"{action.id} on {printable(shown.target)}: {_outlook(action)}", err=True)
+        _say(f"{action.id} on {printable(shown.target)}: {_outlook(action)}")
+
+
+def _say(text: str, *, stderr: bool = True) -> None:
+    render.console(stderr=stderr).print(text, markup=False, soft_wrap=False)
 
 
 def _outlook(action: Action) -> str:
@@ -100,7 +108,8 @@ def _outlook(action: Action) -> str:
     if action.status == "proposed":
         said = len(action.approvals)
         if said >= action.approvals_required:
-            return "approved by you; it waits for what comes before it"
+            left = "what comes before it" if action.batch else "more people, by today's policy"
+            return f"your yes is kept; it waits for {left}"
         return f"{said} of {action.approvals_required} approvals; it needs another person"
     if action.status != "approved":
         return action.status
@@ -119,7 +128,7 @@ def stop(incident: str, action: str, comment: str) -> None:
         if answer["status"] == "lapsed"
         else "it ends after its present batch; that is verified, and undone if it did not help"
     )
-    typer.echo(f"{action}: {said}", err=True)
+    _say(f"{action}: {said}")
     typer.echo(json.dumps(answer, indent=2))
 
 
@@ -132,14 +141,14 @@ def freeze(target: str | None, duration: str, reason: str) -> None:
     if target is not None:
         body["target"] = target
     made = call("POST", "/v1/freezes", body)
-    typer.echo(f"{_line(made)}; end it with: redis-oncall thaw {made['id']}", err=True)
+    _say(f"{_line(made)}; end it with: redis-oncall thaw {made['id']}")
     typer.echo(json.dumps(made, indent=2))
 
 
 def thaw(number: int) -> None:
     """Changes may go on."""
     ended = call("POST", f"/v1/freezes/{number}/thaw")
-    typer.echo(f"thawed: {_line(ended)}", err=True)
+    _say(f"thawed: {_line(ended)}")
 
 
 def freezes(*, as_json: bool) -> None:
@@ -151,7 +160,7 @@ def freezes(*, as_json: bool) -> None:
     if not listed["items"]:
         typer.echo("nothing is frozen", err=True)
     for item in listed["items"]:
-        typer.echo(_line(item))
+        _say(_line(item), stderr=False)
 
 
 def _line(item: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from agent.context import Case, Context, ReasonerUnavailable, Target
 from agent.graph import build_graph
 from agent.incident import Approval, DiagnosisDraft, Incident
 from agent.memory_journal import MemoryJournal
+from agent.precedents import Earlier, Precedent
 from agent.rules import Rules
 from agent.run import advance
 from agent.runbook_library import load_library
@@ -100,6 +101,14 @@ async def context_for(
     return context, journal, connection
 
 
+def no(prefix: str, why: str) -> Precedent:
+    return Precedent(
+        incident="inc-1", kind="expire_prefix", title="Expire", status="rejected", by="ann",
+        arguments={"prefix": prefix, "ttl_seconds": 1}, why=why,
+        at=datetime(2026, 11, 27, 3, tzinfo=UTC),
+    )  # fmt: skip
+
+
 @pytest.fixture
 def leaking(start_server: Callable[..., servers.Server]) -> servers.Server:
     server = start_server("valkey-9.1")
@@ -110,10 +119,14 @@ def leaking(start_server: Callable[..., servers.Server]) -> servers.Server:
 async def test_an_incident_goes_from_alert_to_gate_to_verified(leaking: servers.Server) -> None:
     context, journal, connection = await context_for(leaking)
     graph = build_graph(InMemorySaver())
+    # Last time somebody said no to the same for other numbers, and to another prefix.
+    journal.before = Earlier(actions=[no("session:", "sessions are for ever"), no("page:", "")])
 
     await advance(graph, context, await journal.incident())
     waiting = await journal.incident()
     assert waiting.status == "awaiting_approval"
+    (known,) = [piece for piece in waiting.evidence if piece.tool == "earlier_incidents"]
+    assert "sessions are for ever" in known.summary
     assert waiting.diagnosis is not None
     assert waiting.diagnosis.root_cause == "missing-ttl-prefix-leak"
     assert waiting.diagnosis.culprit.name == "session:"
@@ -123,6 +136,9 @@ async def test_an_incident_goes_from_alert_to_gate_to_verified(leaking: servers.
     assert await journal.incident() == waiting
 
     chosen = next(a for a in waiting.plan.actions if a.kind == "expire_prefix")
+    said = "rejected by ann on 2026-11-27 03:00 UTC: sessions are for ever (inc-1)"
+    assert chosen.notes == [f"the same was {said}"]
+    assert {tuple(a.notes) for a in waiting.plan.actions if a.id != chosen.id} == {()}
     approval = Approval(by="ada", role="admin", at=datetime.now(UTC))
     for action in waiting.plan.actions:
         if action.id == chosen.id:
