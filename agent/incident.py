@@ -240,8 +240,6 @@ class Action(Words):
         return self.artefact if unsent or not (self.executable and self.commands) else ""
 
 
-FOR_A_PERSON: frozenset[str] = frozenset({"rollback_failed", "outcome_unknown"})
-"""Ends of an action that nobody may sleep through: who keeps one calls people with it."""
 OUTCOME: dict[str, str] = {
     "identity": "TargetIdentity of the server that was written to",
     "before": "what the remedy captured: old values and its own numbers, for the undo",

@@ -7,7 +7,7 @@ from typing import Any
 from agent.context import EventKind
 from agent.exchange import Exchange, bounded, total
 from agent.incident import (
-    FOR_A_PERSON,
+    CALLS_PEOPLE,
     Action,
     Diagnosis,
     EvidenceSummary,
@@ -136,7 +136,7 @@ class MemoryJournal:
         if outcome is not None:
             self._intents.pop(action.id, None)
         before = {known.id: known.status for known in self._incident.plan.actions}
-        if action.status in FOR_A_PERSON and before.get(action.id) != action.status:
+        if action.status in CALLS_PEOPLE and before.get(action.id) != action.status:
             how = action.status.replace("_", " ")
             self.pages.append(f"{action.id} ({action.title}): {how}: {action.comment}")
         self._incident.plan.actions = [

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from agent.incident import FOR_A_PERSON
+from agent.incident import CALLS_PEOPLE
 from api.store import incidents, pages
 from api.store.events import publish
 from api.store.tables import ActionRow, IncidentRow
@@ -49,7 +49,7 @@ async def end(
 
 async def after_its_end(session: AsyncSession, row: IncidentRow, kept: ActionRow) -> None:
     """What follows from an action's new status: its batch stops, and people are called."""
-    if kept.status in FOR_A_PERSON:
+    if kept.status in CALLS_PEOPLE:
         why = str(kept.body.get("comment", ""))
         said = f"{kept.id} ({kept.body.get('title', kept.id)}) ended as {kept.status}: {why}"
         await pages.call(session, said, incidents.now(), row)
