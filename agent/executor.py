@@ -20,6 +20,7 @@ from agent.context import Context
 from agent.hold import before_the_write, hold_seconds
 from agent.incident import Action, TargetIdentity, fingerprint
 from agent.policy import Hold, decide
+from agent.prerequisites import must_have_proved_itself
 from agent.settling import applied, settle
 from agent.true_names import with_true_names
 from agent.work import (
@@ -34,6 +35,7 @@ from agent.work import (
     work_on,
 )
 from tools.connection import CommandFailure, Connection
+from tools.remedies.catalogue import REMEDIES
 
 STALE_SECONDS = 10.0
 """Between the last look and the first write: who was frozen for longer looks again first."""
@@ -53,6 +55,7 @@ async def apply(context: Context, action: Action) -> Action:
         if pending is not None:
             return await settle(work, "an earlier run was interrupted")
         _must_be_approved(work)
+        await must_have_proved_itself(work)
         if (hold := await hold_on(context, action)) is not None:
             return await _put_off(work, hold)
         if context.policy.dry_run or action.dry_run:
@@ -142,6 +145,8 @@ async def _apply(work: Work, connection: Connection) -> Action:
     if work.remedy.restarts:  # whoever carries it out is not believed
         await journal.note_progress(action.id, done)
         return await settle(work, "it was ordered")
+    if work.remedy.while_busy:  # now it can say who it is
+        intent |= {"identity": (await identify(connection)).model_dump()}
     return await applied(work, intent, done, "")
 
 
@@ -164,7 +169,8 @@ def _must_be_approved(work: Work) -> None:
 
 
 def _must_be_the_same(action: Action, identity: TargetIdentity) -> None:
-    if identity.run_id == "unknown":
+    remedy = REMEDIES.get(action.kind)
+    if identity.run_id == "unknown" and not (remedy is not None and remedy.while_busy):
         raise Stopped("lapsed", "the target does not say which process it is (INFO run_id)")
     if fingerprint(action.kind, action.arguments, identity, action.evidence) != action.fingerprint:
         raise Stopped(

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from agent.acl_arguments import acl_change
 from agent.true_names import MARK, true_prefix
 from tools.remedies.vitals import MIB
 
@@ -50,4 +51,5 @@ PLAIN: dict[str, Callable[["Gap"], Awaitable[Arguments | None]]] = {
     "kill_script": _as_given,
     "background_save": _background_save,
     "defragment": _defragment,
+    "preview_acl_change": acl_change,
 }

@@ -48,7 +48,7 @@ async def settle(work: Work, because: str) -> Action:
         done |= {"stopped_because": done.get("stopped_because") or because}
         because += f"; {in_words(done)}"
     if settled == "applied":
-        if work.remedy.restarts:
+        if work.remedy.restarts or work.remedy.while_busy:
             intent |= {"identity": identity.model_dump()}
         return await applied(work, intent, done, f"settled by reading the target: {because}")
     status: ActionStatus = "failed" if settled == "not_applied" else "outcome_unknown"
@@ -105,7 +105,8 @@ async def _ask(
     # First of all: what it had under way must not arrive after the look.
     await disconnect_earlier(connection, now, intent)
     then = TargetIdentity.model_validate(intent["identity"])
-    if not work.remedy.restarts and (now.run_id, now.role) != (then.run_id, then.role):
+    may_differ = work.remedy.restarts or work.remedy.while_busy
+    if not may_differ and (now.run_id, now.role) != (then.run_id, then.role):
         return "unknown"  # what another server shows says nothing about the write
     args = await as_far_as_found(work.args, connection)
     known = intent["captured"] | {"done": intent.get("progress") or {}}

@@ -87,8 +87,16 @@ async def hold_on(context: Context, action: Action) -> Hold | None:
 
 
 async def identify(connection: Connection) -> TargetIdentity:
-    """Which process in which role with which data answers here. Raises CommandFailure."""
-    info = await read_info(connection, "server", "replication")
+    """Which process in which role with which data answers here. Raises CommandFailure.
+
+    Unknown, where a script blocks it: only what ends the script may go on then (`while_busy`).
+    """
+    try:
+        info = await read_info(connection, "server", "replication")
+    except CommandFailure as failure:
+        if failure.kind == "busy":
+            return TargetIdentity()
+        raise
     return TargetIdentity(
         run_id=info.get("run_id", "unknown"),
         role=info.get("role", "unknown"),
@@ -103,12 +111,13 @@ async def intent_of(
 
     Without a CLIENT ID that stays the same, whoever comes after us could not disconnect us.
     """
+    at, who = datetime.now(UTC).isoformat(), identity.model_dump()
+    if identity == TargetIdentity():  # a script blocks it: it could disconnect nobody either
+        return {"phase": phase, "client_id": None, "identity": who, "at": at} | more
     ids = {await connection.execute("CLIENT", "ID") for _ in range(2)}
     if len(ids) != 1 or not isinstance(client_id := ids.pop(), int):
         because = "it changes from one command to the next: a proxy shares our connection"
         raise CommandFailure("error", "CLIENT ID", because)
-    at = datetime.now(UTC).isoformat()
-    who = identity.model_dump()
     return {"phase": phase, "client_id": client_id, "identity": who, "at": at} | more
 
 
@@ -135,7 +144,9 @@ async def disconnect_earlier(
     CLIENT IDs are given once by one process; another one has nothing of ours. Raises
     CommandFailure.
     """
-    if intent is None or intent["identity"]["run_id"] != identity.run_id:
+    if intent is None or intent["client_id"] is None:
+        return
+    if intent["identity"]["run_id"] != identity.run_id:
         return
     try:
         await connection.execute("CLIENT", "KILL", "ID", intent["client_id"])

@@ -118,4 +118,23 @@ LINK_ADVICE: dict[str, Advice] = {
         "resetting the cluster, or adding nodes only: one slot cannot be divided",
         unnamed="the largest slot",
     ),
+    "pause-writer": Advice(
+        "Pause whoever writes {subject}, and let it go on afterwards",
+        "Until the cause is mended, the writer of {subject} can be paused; who it is, its owner "
+        "knows better than the server.",
+        (
+            "Find it: CLIENT LIST shows names, users and last commands (cmd=set, hset, xadd).",
+            "Stop it where it runs: its own switch, or kubectl scale deployment/<writer> "
+            "--replicas=0. Resume: the number of replicas that it had.",
+            "If that takes too long, and it has a user of its own: ACL GETUSER <user>, and note "
+            "what it answers; then ACL SETUSER <user> -@write. It reads on, and its writes are "
+            "refused with NOPERM. Resume: ACL SETUSER <user> +@write, or the single commands "
+            "that GETUSER showed.",
+            "Say when it goes on, and who sees to it; what it could not write waits or is lost, as "
+            "its owner knows.",
+        ),
+        "Nothing is added to {subject} meanwhile.",
+        "CLIENT PAUSE: it pauses every writer; nor a rule for the user 'default', which is "
+        "everybody without a user of their own",
+    ),
 }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tools.remedies.acl_preview import PreviewAclChange
 from tools.remedies.advice import AdviseApplication
 from tools.remedies.background_save import BackgroundSave
 from tools.remedies.clear_pending import ClearPending
@@ -42,6 +43,7 @@ _ALL: tuple[Remedy[Any], ...] = (
     BackgroundSave(),
     ProposeResize(),
     ResizeInstance(),
+    PreviewAclChange(),
     AdviseApplication(),
 )
 REMEDIES: dict[str, Remedy[Any]] = {remedy.kind: remedy for remedy in _ALL}
