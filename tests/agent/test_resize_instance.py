@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from agent import executor, rollback, verification
+from agent import executor, rollback, settling, verification
 from agent.context import Context
 from agent.incident import Action
 from api.resize_hook import Terms, command_hook
@@ -79,7 +79,7 @@ async def resizable(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Resizable]:
-    monkeypatch.setattr(executor, "ASK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(settling, "ASK_AGAIN_SECONDS", 0.1)
     monkeypatch.setattr(resizing, "ASK_AGAIN_SECONDS", 0.1)
     build, saves = getattr(request, "param", ("valkey-9.1", "yes"))
     own = ("--maxmemory", "100mb", "--appendonly", saves)
