@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import redis
+from rich.console import Console
 
 from agent import executor, rollback, verification
 from agent.context import Context
 from agent.incident import Action
 from agent.policy import Policy
+from api.cli import render
 from evals.faults.workload import Actor, Application, Traffic, connect, everyday_traffic, text
 from evals.servers import Server
 from tests.agent.operating import HZ, Desk, hz
@@ -261,6 +263,29 @@ async def test_an_undo_that_the_server_does_not_show_has_failed(
     assert (undone.status, len(desk.journal.pages)) == ("rollback_failed", 1)
     assert "still shows the change" in undone.comment
     assert undone.outcome["undo"]["verified"] is False
+
+
+async def test_where_nothing_can_be_put_back_and_it_stays_worse_it_says_so_and_pages(
+    desk: Desk,
+) -> None:
+    """A client was disconnected, and others fail since: nobody can connect it again from here."""
+    context = await watched(desk)
+    with refused(desk.server.port) as fail, closing(connect(desk.server.port, "job")) as job:
+        seen = {"id": job.client_id(), "name": "job", "type": "normal"}
+        address = next(c["addr"] for c in job.client_list() if c["name"] == "job")
+        action = await desk.approved("kill_client", {**seen, "address": address})
+        applied = await executor.apply(context, action)
+        assert applied.status == "applied", applied.comment
+        fail()
+        undone = await rollback.roll_back(context, await verification.verify(context, applied))
+    assert (undone.status, len(desk.journal.pages)) == ("rollback_failed", 1)
+    assert "nothing to put back: a disconnected client reconnects by itself" in undone.comment
+    assert "still worse than before" in undone.comment
+    shown = Console(width=80, force_terminal=True, color_system="standard")
+    with shown.capture() as captured:
+        shown.print(render.action(undone))
+    red = [line for line in captured.get().splitlines() if "\x1b[1;31m" in line]
+    assert any("LOOK NOW" in line for line in red)
 
 
 async def test_nothing_is_written_where_nobody_could_see_what_it_does(
