@@ -9,6 +9,7 @@ import typer
 from api.backups import backup_folder
 from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit, target_of
+from api.cli.trail import note_deed
 from tools.backups import BackupFolder, Kept
 from tools.connection import CommandFailure, open_for_remedies
 from tools.remedies.operation import Operation
@@ -67,10 +68,13 @@ def restore_backup(name: str, target: str, *, yes: bool, as_json: bool) -> None:
             f"Put back {name} on {chosen.name}? What exists there stays as it is.",
             abort=True, err=True,
         )  # fmt: skip
+    note_deed(settings, "restore", backup=name, target=chosen.name)
     try:
         counts = asyncio.run(_restore(folder, name, url))
     except CommandFailure as error:
+        note_deed(settings, "restore_failed", backup=name, target=chosen.name, because=str(error))
         raise failure(str(error)) from None
+    note_deed(settings, "restored", backup=name, target=chosen.name, **counts)
     if as_json:
         typer.echo(json.dumps(counts, indent=2))
         return

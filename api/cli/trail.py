@@ -17,14 +17,14 @@ from typing import Any, TextIO
 
 import typer
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from api import audit_export, heads
 from api.auditing import keyring
 from api.cli.oneshot import failure, settings_or_exit
 from api.keys import KeyUnusable
 from api.settings import Settings
-from api.store import trail
+from api.store import audit, trail
 from api.store.audit import Person, WrongKey
 from api.store.chain import Finding, Keyring
 from api.store.database import Database, database_url
@@ -166,6 +166,24 @@ def rekey(*, lost: bool, yes: bool) -> None:
     if not _run(change()):
         raise failure("the trail's key is here: it is not lost, and nothing was changed")
     typer.echo(f"the audit trail goes on with key {keys.current.id}")
+
+
+def note_deed(settings: Settings, what: str, **detail: Any) -> None:
+    """Put on record what this command does; said if it cannot be, and done all the same.
+
+    Data may have to come back where the database of the service is not at hand.
+    """
+
+    async def note() -> None:
+        async with _opened(settings) as database:
+            database.audit_keys = _keys(settings)
+            async with database.writing() as session:
+                await audit.note(session, _me(), what, None, **detail)
+
+    try:
+        asyncio.run(note())
+    except (typer.Exit, SQLAlchemyError, WrongKey) as error:
+        typer.echo(f"not in the audit trail ({type(error).__name__}): {what}", err=True)
 
 
 def _head(text: str) -> tuple[int, str]:

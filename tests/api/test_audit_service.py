@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from api import auditing, heads
 from api.app import create_app
 from api.cli.main import app as command
+from api.cli.trail import note_deed
 from api.config import Config
 from api.settings import Settings
 from api.store.audit import WrongKey
@@ -315,3 +316,14 @@ def test_without_a_database_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.db").touch()
     assert "the service makes and upgrades its tables" in shell("list").stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a.db"]
+
+
+def test_what_a_command_does_is_on_record_or_said_not_to_be(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note_deed(shell.settings, "restore", backup="b1", target="cache-eu")
+    assert "restore       backup=b1 target=cache-eu" in shell("list").stdout
+    assert shell("verify").exit_code == 0
+    (shell.folder / "a.db").unlink()
+    note_deed(shell.settings, "restored", backup="b1")
+    assert "not in the audit trail (Exit): restored" in capsys.readouterr().err
