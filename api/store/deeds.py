@@ -77,17 +77,21 @@ async def _about(session: AsyncSession, row: ActionRow) -> dict[str, Any]:
 
 
 async def note_intent(session: AsyncSession, row: ActionRow, intent: dict[str, Any]) -> None:
-    """What is about to be written, over what: the previous and the new values."""
-    await audit.note(
-        session,
-        audit.service("executor"),
-        "intent",
-        row.incident_id,
-        **await _about(session, row),
-        previous=_short(intent.get("captured")),
-        new=_short(row.body.get("arguments")),
-        client_id=intent.get("client_id"),
+    """What is about to be written, over what: an undo puts back what was there before."""
+    undoes = intent.get("phase") == "undo"
+    outcome = row.body.get("outcome") or {}
+    previous, new = (
+        (outcome.get("done"), outcome.get("before"))
+        if undoes
+        else (intent.get("captured"), row.body.get("arguments"))
     )
+    detail = await _about(session, row) | {
+        "phase": "undo" if undoes else "apply",
+        "previous": _short(previous),
+        "new": _short(new),
+        "client_id": intent.get("client_id"),
+    }
+    await audit.note(session, audit.service("executor"), "intent", row.incident_id, **detail)
 
 
 async def note_plan(session: AsyncSession, row: IncidentRow, actions: list[Action]) -> None:

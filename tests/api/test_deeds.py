@@ -47,16 +47,20 @@ async def test_the_executors_deeds_name_who_approved_and_both_values(database: D
     await journal.save_action(at_work.model_copy(update={"status": "applied", "outcome": outcome}))
     outcome |= {"baseline": {"errors": 0}, "after": {"errors": 3}, "regressions": ["errors rose"]}
     undoing = {"status": "rolling_back", "outcome": outcome, "comment": "errors rose"}
-    await journal.save_action(at_work.model_copy(update=undoing))
+    back = at_work.model_copy(update=undoing)
+    await journal.save_action(back)
+    await journal.save_action(back, intent={"phase": "undo", "client_id": 8})
     trail = [row for row in await trail_of(database) if row.detail.get("action") == "A1"]
     assert [row.what for row in trail] == [
-        "approved", "intent", "applying", "applied", "rolling_back",
+        "approved", "intent", "applying", "applied", "rolling_back", "intent",
     ]  # fmt: skip
-    intent, _, applied, undone = (row.detail for row in trail[1:])
+    intent, _, applied, undone, undo = (row.detail for row in trail[1:])
     assert {row.by.split("@")[0] for row in trail[1:]} == {"executor"}
     assert intent["approved_by"] == applied["approved_by"] == ["alice"]
     assert (intent["previous"], intent["new"]) == ({"old": "256mb"}, {"value": "512mb"})
     assert (applied["previous"], applied["new"]) == ({"old": "256mb"}, {"set": "512mb"})
+    assert (undo["previous"], undo["new"]) == ({"set": "512mb"}, {"old": "256mb"})
+    assert (intent["phase"], undo["phase"]) == ("apply", "undo")
     assert (undone["because"], undone["regressions"]) == ("errors rose", ["errors rose"])
     assert (await verified(database)).findings == []
 
