@@ -23,6 +23,8 @@ ActionStatus = Literal[
     "proposed", "approved", "rejected", "lapsed", "applying", "applied", "verified",
     "rolling_back", "rolled_back", "rollback_failed", "outcome_unknown", "failed",
 ]  # fmt: skip
+CALLS_PEOPLE: frozenset[str] = frozenset({"rollback_failed", "outcome_unknown"})
+"""Statuses of an action that leave a server as nobody chose: they page."""
 UNFINISHED: frozenset[str] = frozenset({"queued", "investigating", "remediating", "verifying"})
 """Statuses in which there is work for `advance`; an approval adds awaiting_approval to them."""
 

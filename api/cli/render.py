@@ -8,7 +8,7 @@ from rich.text import Text
 
 from agent.arbitration import told
 from agent.budget import model_calls, money
-from agent.incident import FOR_A_PERSON, Action, ChecklistItem, Diagnosis, Incident
+from agent.incident import CALLS_PEOPLE, Action, ChecklistItem, Diagnosis, Incident
 
 WIDTH = 80
 _RISK = {
@@ -145,7 +145,7 @@ def action(action: Action, *, full: bool = True) -> RenderableType:
     else:
         lines.append(_indent(action.predicted_effect))
     lines += [_indent(line, "cyan") for line in action.handed_over.splitlines() if full]
-    if action.status in FOR_A_PERSON:
+    if action.status in CALLS_PEOPLE:
         lines.append(_labelled("LOOK NOW", action.comment, "bold red"))
     elif action.comment:
         lines.append(_labelled("note", action.comment))
