@@ -53,6 +53,8 @@ def _row(one: Kept) -> dict[str, Any]:
 def restore_backup(name: str, target: str, *, yes: bool, as_json: bool) -> None:
     """Put back what does not exist on the target; exit 1 if a part could not be."""
     settings = settings_or_exit()
+    if settings.policy.dry_run:
+        raise failure("this installation is a dry run: nothing is written, backups neither", code=2)
     chosen = target_of(settings, target, None)
     # A URL on the command line is the administrator's own; a configured one only reads.
     url = target if "://" in target else chosen.remedy_url

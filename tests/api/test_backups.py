@@ -74,6 +74,8 @@ def test_listed_and_put_back_where_nothing_took_its_place(
         assert "inc-1-A1" in run(environment, "list").output
         client.set("old:7", "new")
         restoring = ("restore", "inc-1-A1", "--target", "cache")
+        dry = run(environment | {"REDIS_ONCALL_DRY_RUN": "1"}, *restoring, "--yes")
+        assert (dry.exit_code, client.dbsize()) == (2, 1)
         assert run(environment, *restoring, said="n\n").exit_code == 1
         assert client.dbsize() == 1
         done = run(environment, *restoring, "--yes")

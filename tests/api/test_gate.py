@@ -364,3 +364,10 @@ async def test_close_ends_what_waits_for_its_time(opens: Opens) -> None:
         closed = await gate.client.post(f"/v1/incidents/{gate.id}/close")
         assert closed.status_code == 200
         assert {action.status for action in (await shown(gate)).plan.actions} == {"lapsed"}
+
+
+async def test_a_dry_run_says_so(opens: Opens) -> None:
+    async with opens(mode="dry_run") as gate:
+        assert (await gate.client.get("/readyz")).json()["mode"] == "dry_run"
+    async with opens() as gate:
+        assert (await gate.client.get("/readyz")).json()["mode"] == "live"

@@ -312,3 +312,21 @@ def test_an_endpoint_that_cannot_be_reached_as_configured_stops_the_start(
 def test_parameters_that_are_ours_cannot_be_configured(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"model\.options: stream is set by redis-oncall"):
         load(tmp_path, {"model": {"options": {"stream": False}}})
+
+
+def test_a_dry_run_is_asked_for_by_the_file_or_the_environment(tmp_path: Path) -> None:
+    assert not load(tmp_path).policy.dry_run
+    assert load(tmp_path, REDIS_ONCALL_DRY_RUN="1").policy.dry_run
+    assert load(tmp_path, {"mode": "dry_run"}, REDIS_ONCALL_DRY_RUN="0").policy.dry_run
+    with pytest.raises(SettingsError, match="REDIS_ONCALL_DRY_RUN"):
+        load(tmp_path, REDIS_ONCALL_DRY_RUN="perhaps")
+
+
+def test_a_freeze_of_something_unknown_freezes_nothing_and_is_refused(tmp_path: Path) -> None:
+    for about in ({"targets": "cahce"}, {"environments": "prodction"}):
+        entry = {"until": "2030-01-01", **about}
+        with pytest.raises(SettingsError, match=r"freezes\.0\.(targets|environments): "):
+            load(tmp_path, {"freezes": [entry]})
+    twice = [{"name": name, "role": "admin", "sha256": SHA} for name in ("ann", "Ann")]
+    with pytest.raises(SettingsError, match="used twice"):
+        load(tmp_path, {"tokens": twice})
