@@ -175,7 +175,11 @@ def _written_per_second(findings: Findings) -> float | None:
     if link is None or number(link[0].repl_backlog_active) != 1:
         return received
     replicated = number(found[0].replicated_bytes_per_second)
-    return received if replicated is None else replicated
+    if replicated is None or received is None:
+        return received if replicated is None else replicated
+    # Where writes are refused, nothing is replicated of what clients are about to write.
+    refused = (findings.vitals.pressure or 0.0) >= 1
+    return max(received, replicated) if refused else replicated
 
 
 def _evicted_per_second(findings: Findings) -> float | None:

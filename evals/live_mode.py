@@ -6,10 +6,13 @@ by `evals/faults/canaries.py`: both look at the server themselves and never ask 
 
 import asyncio
 import contextlib
+import secrets
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -24,13 +27,15 @@ from agent.run import advance
 from agent.runbook import Library
 from evals import servers
 from evals.faults import FAULTS, Expected
-from evals.faults.canaries import Canaries, bystanders
+from evals.faults.canaries import Canaries, Losses, bystanders
 from evals.faults.workload import connect
+from evals.live_owner import with_owners_word
 from evals.result import Result
 from evals.score import recomputed
 from evals.servers import Server
 from evals.symptoms import PATIENCE, Look, Watched, look, number, remaining
 from evals.truth import truth_of
+from tools.backups import BackupFolder
 from tools.connection import open_for_reading, open_for_remedies
 
 SCALE = 0.4
@@ -45,9 +50,12 @@ MOST_ACTIONS = 6
 APPROVER = "eval-harness"
 WITHOUT_EXPIRY = frozenset({"volatile-policy-no-ttl"})
 """Faults whose point is that no key expires: there, no canary does."""
+KEYED = frozenset({"single-bigkey", "stream-unbounded", "stream-pel-growth"})
+"""Faults that are one key, whose size is looked at."""
 REPLICATED = frozenset({
     "missing-ttl-prefix-leak", "slow-pubsub-cob", "monitor-left-on", "noeviction-oom",
-    "bigkey-delete-stall", "lua-script-cache",
+    "bigkey-delete-stall", "lua-script-cache", "stream-unbounded", "stream-pel-growth",
+    "single-bigkey",
 })  # fmt: skip
 """Faults that a replica beside them does not change: there, one is watched as well."""
 
@@ -107,7 +115,12 @@ def play(mode: Mode, library: Library, scale: float = SCALE) -> Outcome:
             watch = stack.enter_context(contextlib.closing(connect(server.port)))
             watch.ping()  # connected before the fault: at maxclients, nobody comes in later
             expected = stack.enter_context(fault.prepare(server, mode.seed, scale))
-            run = _Run(mode, expected, scale, server, canaries, watch, library)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="redis-oncall-live-"))
+            key = secrets.token_bytes(32)
+            backups = BackupFolder(
+                Path(folder), lambda: key, keep=timedelta(hours=1), most_bytes=2**30
+            )
+            run = _Run(mode, expected, scale, server, canaries, watch, library, backups)
             outcome = asyncio.run(run.play())
     except Exception as error:  # noqa: BLE001 - a crash is a failure of this mode, not of the run
         failure = f"{type(error).__name__}: {error}"
@@ -131,6 +144,7 @@ class _Run:
     canaries: Canaries
     watch: "redis.Redis"
     library: Library
+    backups: BackupFolder
     first: Look | None = None
     rates: dict[str, float] = field(default_factory=dict)
 
@@ -145,9 +159,12 @@ class _Run:
             await asyncio.to_thread(self._before)
             async with _beating(self.canaries):
                 await self._remedy(graph, context, outcome)
-            losses = await asyncio.to_thread(
-                self.canaries.after_remedies, self._culprits(), _settings_of(outcome.actions)
-            )
+            try:
+                losses = await asyncio.to_thread(
+                    self.canaries.after_remedies, self._culprits(), _settings_of(outcome.actions)
+                )
+            except redis.RedisError as error:  # nothing seen is not nothing harmed
+                losses = Losses(collateral=[f"bystanders could not be looked at: {error}"])
         outcome.collateral, outcome.lost_to_fault = losses.collateral, losses.by_fault
         outcome.seconds = time.monotonic() - started
         return outcome
@@ -156,6 +173,7 @@ class _Run:
     async def _context(self) -> AsyncIterator[Context]:
         url = self.expected.url or self.server.url
         connection = await open_for_reading(url)
+        library = with_owners_word(self.library, self.mode.fault, self.expected, self.watch)
         try:
             yield Context(
                 target=Target(
@@ -164,8 +182,9 @@ class _Run:
                 connection=connection,
                 open_for_remedies=lambda: open_for_remedies(url),
                 journal=MemoryJournal(_opened(self.expected.alert)),
-                library=self.library,
-                rules=Rules(self.library),
+                library=library,
+                rules=Rules(library),
+                backups=self.backups,
             )
         finally:
             await connection.close()
@@ -219,15 +238,19 @@ class _Run:
 
     def _before(self) -> None:
         earlier = self._look()
-        self.canaries.before_remedies()
+        if not earlier.busy:  # a server that answers nothing: then all that is lost is ours
+            self.canaries.before_remedies()
         time.sleep(BASELINE_SECONDS)
         self.first = self._look()
         seconds = self.first.at - earlier.at
+        if earlier.busy:
+            return
         for name in self.first.info:
             self.rates[name] = (number(self.first, name) - number(earlier, name)) / seconds
 
     def _look(self) -> Look:
-        return look(self.watch, self.mode.fault)
+        keys = {name for kind, name in self.expected.culprit if kind in ("key", "stream")}
+        return look(self.watch, self.mode.fault, keys if self.mode.fault in KEYED else ())
 
     def _watched(self, earlier: Look, now: Look) -> Watched:
         return Watched(

@@ -5,7 +5,7 @@ apart and one from before the first remedy, so that rates are those of the runni
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ FEWER = 0.1
 FREE = 0.8
 """Of a limit, or of what there was: the rest is free again."""
 LEFT = 0.6
-"""Of what never expired: the writer goes on, and its keys need their next owner."""
+"""Of what never expired, or of a key that grew: the writer goes on."""
 DEAD = 0.75
 """Of the keys before: `expired_stale_perc` is a mean that takes minutes at hz 1 to be true."""
 STALL = 10.0
@@ -42,6 +42,10 @@ class Look:
     config: Mapping[Any, Any]
     most_keys: int = 0
     """Highest DBSIZE in the `SAWTOOTH_SECONDS` before."""
+    key_bytes: int = 0
+    """Of the keys that did it."""
+    busy: bool = False
+    """It refused to say anything: a script runs."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,20 @@ class Watched:
 Symptom = Callable[[Watched], str]
 
 
-def look(client: "redis.Redis", fault: str) -> Look:
-    """INFO, CLIENT LIST and CONFIG GET. Raises redis.RedisError."""
+def look(client: "redis.Redis", fault: str, keys: Iterable[str] = ()) -> Look:
+    """INFO, CLIENT LIST, CONFIG GET, the size of these keys. Raises redis.RedisError."""
     most, end = 0, time.monotonic() + (SAWTOOTH_SECONDS if fault in SAWTOOTH else 0.0)
     while time.monotonic() < end:
         most = max(most, int(client.dbsize()))
         time.sleep(0.05)
-    seen = client.info("everything"), client.client_list(), client.config_get("*")
-    return Look(time.monotonic(), *seen, most)
+    try:
+        seen = client.info("everything"), client.client_list(), client.config_get("*")
+        size = sum(int(client.memory_usage(key, samples=0) or 0) for key in keys)
+    except redis.ResponseError as error:
+        if "BUSY" not in str(error):
+            raise
+        return Look(time.monotonic(), {}, [], {}, busy=True)
+    return Look(time.monotonic(), *seen, most, size)
 
 
 def number(look: Look, name: str) -> int:
@@ -214,6 +224,15 @@ def _few_scripts(w: Watched) -> str:
     return "" if found[0] < FREE * found[1] else f"{found[0]} of {found[1]} scripts are cached"
 
 
+def _key_let_go(w: Watched) -> str:
+    was, now = w.first.key_bytes / MIB, w.now.key_bytes / MIB
+    return "" if was and now <= LEFT * was else f"the key holds {now:.1f} MiB, {was:.1f} before"
+
+
+def _answers(w: Watched) -> str:
+    return "it still answers BUSY" if w.now.busy or w.earlier.busy else ""
+
+
 def _freed_aside(w: Watched) -> str:
     """Large values still go, and their memory is freed beside the commands."""
     freed = w.rise(lambda look: number(look, "lazyfreed_objects"))
@@ -253,6 +272,10 @@ SYMPTOMS: dict[str, tuple[Symptom, ...]] = {
         _less("allocator_frag_bytes", 0.5, "bytes of fragmentation"),
         _less("used_memory_rss", 0.9, "resident bytes"),
     ),
+    "single-bigkey": (*_MEMORY, _key_let_go),
+    "stream-unbounded": (*_MEMORY, _key_let_go),
+    "stream-pel-growth": (*_MEMORY, _key_let_go),
+    "busy-script": (_answers,),
     "noeviction-oom": _MEMORY,
     "volatile-policy-no-ttl": _MEMORY,
     "eviction-thrash": (_few_evictions, _writes_succeed),

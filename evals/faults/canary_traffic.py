@@ -100,7 +100,9 @@ class Queue:
         """What was wrong so far, or is now. Raises redis.RedisError."""
         groups = self._client.xinfo_groups(self.name) if self._client.exists(self.name) else []
         seen = [(int(g["pending"]), g["last-delivered-id"]) for g in groups]
-        if seen != [(0, self._last)]:
+        if not seen:  # also where the stream was evicted, and begun anew
+            self._note(f"group {self._group} of {self.name} is gone")
+        elif seen != [(0, self._last)]:
             self._note(f"queue {self.name}: its group is at {seen}, not at {self._last!r}")
         return list(self._lost)
 
