@@ -329,3 +329,32 @@ async def test_a_prefix_that_holds_far_more_than_was_shown(
     assert ended.status == "lapsed"
     assert "They are at most 100" in ended.comment
     assert client.info("keyspace")["db0"]["expires"] == 0
+
+
+async def test_a_key_that_is_something_else_by_now(
+    waiting: Waiting, valkey: Server, client: "redis.Redis"
+) -> None:
+    """A stream was to be trimmed; whoever deleted it keeps a list under its name."""
+    ids = [client.xadd("jobs:log", {"n": number}) for number in range(300)]
+    client.xgroup_create("jobs:log", "workers", id="$")
+    asks = {"key": "jobs:log", "groups": 1, "before_id": ids[200]}
+    async with waiting(valkey, "trim_stream", **asks) as gate:
+        await gate.approve()
+        client.unlink("jobs:log")
+        client.rpush("jobs:log", *range(500))
+        ended = await gate.let_go()
+    assert ended.status == "lapsed", ended.comment
+    assert client.llen("jobs:log") == 500
+
+
+async def test_a_removal_of_far_more_than_was_shown(
+    waiting: Waiting, valkey: Server, client: "redis.Redis"
+) -> None:
+    fill(client, "tmp:export:", 50)
+    asks = {"prefix": "tmp:export:", "owner_confirmed": True, "max_keys": 100}
+    async with waiting(valkey, "remove_prefix", **asks) as gate:
+        await gate.approve()
+        fill(client, "tmp:export:", 5_000)
+        ended = await gate.let_go()
+    assert ended.status == "lapsed", ended.comment
+    assert client.dbsize() == 5_000
