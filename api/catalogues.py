@@ -1,5 +1,6 @@
-"""What there is: targets, runbooks, tools."""
+"""What there is: targets, runbooks, tools, remedies."""
 
+import inspect
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -11,6 +12,8 @@ from api.listing import Page
 from api.service import Service
 from tools.connection import display_url
 from tools.reads import READS
+from tools.remedies.catalogue import REMEDIES
+from tools.remedies.remedy import Need, Remedy, Risk
 
 router = APIRouter(prefix="/v1", tags=["catalogues"])
 On = Annotated[Service, Depends(Service.of)]
@@ -46,6 +49,32 @@ class ToolShown(BaseModel):
     description: str
     arguments: dict[str, Any]
     """JSON Schema."""
+
+
+class RemedyShown(BaseModel):
+    """A typed change that a plan may propose. What is not listed cannot be done."""
+
+    kind: str
+    risk: Risk
+    executable: bool
+    """False: a proposal or advice that people carry out."""
+    needs: list[Need]
+    """What must be configured, else it is only proposed."""
+    description: str
+    arguments: dict[str, Any]
+    """JSON Schema."""
+
+
+def remedy_shown(remedy: Remedy[Any]) -> RemedyShown:
+    """A remedy as catalogues list it."""
+    return RemedyShown(
+        kind=remedy.kind,
+        risk=remedy.risk,
+        executable=remedy.executable,
+        needs=sorted(remedy.needs),
+        description=inspect.getdoc(remedy) or "",
+        arguments=remedy.args.model_json_schema(),
+    )
 
 
 @router.get("/targets")
@@ -97,3 +126,9 @@ async def list_tools(_: Viewer) -> Page[ToolShown]:
             for tool in READS.values()
         ]
     )
+
+
+@router.get("/remedies")
+async def list_remedies(_: Viewer) -> Page[RemedyShown]:
+    """The typed changes a plan may propose, each behind the gate."""
+    return Page(items=[remedy_shown(remedy) for remedy in REMEDIES.values()])

@@ -4,8 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 from agent.graph import build_graph
+from api.cli.main import app
 from tools.reads import READS
+from tools.remedies.catalogue import REMEDIES
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("agent", "api", "evals", "tools", "tests")
@@ -47,6 +51,12 @@ def test_every_read_states_its_source() -> None:
 def test_readme_shows_the_real_graph() -> None:
     drawn = build_graph().get_graph().draw_mermaid().strip()
     assert drawn in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_remedies_is_what_the_command_prints() -> None:
+    printed = CliRunner().invoke(app, ["remedies", "--markdown"]).output
+    assert printed.count("\n") > len(REMEDIES)
+    assert printed in (ROOT / "tools/remedies/README.md").read_text(encoding="utf-8")
 
 
 def test_help_does_not_import_what_it_does_not_need() -> None:

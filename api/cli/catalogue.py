@@ -7,6 +7,8 @@ import secrets
 from pathlib import Path
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit
@@ -79,6 +81,29 @@ def list_runbooks(*, as_json: bool) -> None:
     console = render.console()
     for book in library.runbooks:
         console.print(f"{book.id:32} {book.front.title}", soft_wrap=False, markup=False)
+
+
+def list_remedies(*, as_json: bool, markdown: bool) -> None:
+    """What may be changed, least risk first."""
+    from api.catalogues import remedy_shown
+    from tools.remedies.catalogue import REMEDIES
+
+    shown = sorted(map(remedy_shown, REMEDIES.values()), key=lambda each: (each.risk, each.kind))
+    if as_json:
+        typer.echo(json.dumps([each.model_dump() for each in shown], indent=2))
+        return
+    if markdown:
+        typer.echo("| risk | remedy | what it is | needs |\n|---|---|---|---|")
+        for each in shown:
+            needs = ", ".join(each.needs).replace("_", " ")
+            typer.echo(f"| {each.risk} | `{each.kind}` | {each.description} | {needs} |")
+        return
+    console = render.console()
+    for each in shown:
+        by_hand = "" if each.executable else "  (people carry it out)"
+        needs = f"  (needs {', '.join(each.needs)})".replace("_", " ") if each.needs else ""
+        console.print(f"{each.risk} {each.kind}{by_hand}{needs}", markup=False, style="bold")
+        console.print(Padding(Text(each.description), (0, 0, 0, 3)))
 
 
 def lint_runbooks(paths: list[str]) -> None:

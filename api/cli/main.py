@@ -339,6 +339,17 @@ def backups_restore(
     restore_backup(name, target, yes=yes, as_json=as_json)
 
 
+@app.command()
+def remedies(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option(help="As the table of tools/remedies.")] = False,
+) -> None:
+    """Everything that may be changed after an approval, with its risk."""
+    from api.cli.catalogue import list_remedies
+
+    list_remedies(as_json=as_json, markdown=markdown)
+
+
 @runbooks_app.command("list")
 def runbooks_list(as_json: AsJson = False) -> None:
     """The runbooks that are loaded, and the causes each one knows."""

@@ -26,6 +26,7 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/targets", None, "viewer"),
     ("GET", "/v1/runbooks", None, "viewer"),
     ("GET", "/v1/tools", None, "viewer"),
+    ("GET", "/v1/remedies", None, "viewer"),
     ("GET", "/metrics", None, "viewer"),
     ("POST", "/v1/alerts/alertmanager", {"alerts": []}, "responder"),
     ("POST", "/v1/alerts/grafana", {"alerts": []}, "responder"),

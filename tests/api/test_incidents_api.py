@@ -203,7 +203,7 @@ async def test_close_ends_it_unless_a_change_is_under_way(client: AsyncClient) -
 
 
 async def test_catalogues_are_lists(client: AsyncClient) -> None:
-    for name, least in (("targets", 2), ("runbooks", 1), ("tools", 10)):
+    for name, least in (("targets", 2), ("runbooks", 1), ("tools", 10), ("remedies", 10)):
         page = (await client.get(f"/v1/{name}")).json()
         assert set(page) == {"items", "next_cursor"}
         assert len(page["items"]) >= least, name
