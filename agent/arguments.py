@@ -23,8 +23,9 @@ from tools.reading import Evidence, NotMeasured, Reading, number
 from tools.reads import READS
 from tools.remedies.advice_texts import ADVICE, ALIASES
 from tools.remedies.idle_clients import MOST_IDS, SHORTEST_IDLE, pool_of
-from tools.remedies.parameters import RULES, current_value
+from tools.remedies.parameters import RULES
 from tools.remedies.prefix_scan import survey
+from tools.remedies.situation import current_value
 from tools.remedies.vitals import MIB, Vitals, read_clients, read_parameter, sized
 from tools.replication import Replication
 from tools.resize import InstanceResize

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tools.connection import Connection
-from tools.remedies.parameters import HEADROOM, buffer_limit, current_value, largest_maxmemory
+from tools.remedies.parameters import HEADROOM, largest_maxmemory
+from tools.remedies.situation import buffer_limit, current_value
 from tools.remedies.vitals import MIB, Vitals, read_parameter
 
 TARGET_PRESSURE = 0.75
@@ -31,6 +32,8 @@ CUT_OFF = frozenset({"full-sync-loop", "backlog-too-small"})
 """Causes where a replica needs more than it has; everywhere else, less is the answer."""
 LEAST_IGNORED, USUAL_IGNORED = 10 * MIB, 100 * MIB
 """Bytes of fragmentation that are left alone: the least worth a CPU, and the default."""
+CLIENTS_SHARE = "5%"
+"""Of maxmemory for all clients together: redis.conf's own example."""
 IDLE_SECONDS = 600
 """After which a connection that a pool forgot is closed: runbooks/maxclients-leak.md."""
 
@@ -118,6 +121,11 @@ def _buffer(present: Present) -> str | None:
     return wanted if hard == 0 or hard > usual else None
 
 
+def _clients_share(present: Present) -> str | None:
+    limited = present.vitals.count("maxmemory")
+    return CLIENTS_SHARE if present.value == "0" and limited else None
+
+
 def _backlog(present: Present) -> str | None:
     if present.written_per_second is None:
         return None
@@ -161,6 +169,7 @@ def _yes(_: Present) -> str:
 _VALUES: dict[str, Callable[[Present], str | None]] = {
     "maxmemory": _maxmemory,
     "maxmemory-policy": _policy,
+    "maxmemory-clients": _clients_share,
     "client-output-buffer-limit": _buffer,
     "repl-backlog-size": _backlog,
     "client-query-buffer-limit": _at_most(64 * MIB),

@@ -70,7 +70,8 @@ CONFIG_PARAMETERS: tuple[str, ...] = (
 # `save`, `appendonly` or `replica-read-only`, which are read.
 CONFIG_REMEDIES: frozenset[str] = frozenset(
     {
-        "maxmemory", "maxmemory-policy", "client-output-buffer-limit", "activedefrag",
+        "maxmemory", "maxmemory-policy", "maxmemory-clients", "client-output-buffer-limit",
+        "activedefrag", "appendfsync",
         "repl-backlog-size", "client-query-buffer-limit", "hz", "active-expire-effort",
         "active-defrag-cycle-max", "active-defrag-threshold-lower", "active-defrag-ignore-bytes",
         "auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size", "timeout",

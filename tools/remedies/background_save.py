@@ -7,8 +7,9 @@ from pydantic import Field
 from tools.catalogue import Arguments
 from tools.connection import Connection
 from tools.remedies.operation import ALONE, Operation
-from tools.remedies.parameters import Situation, reserve
+from tools.remedies.parameters import reserve
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
+from tools.remedies.situation import Situation
 from tools.remedies.vitals import Vitals, read_vitals, sized
 
 LONGEST_SECONDS = 600.0

@@ -8,8 +8,9 @@ from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection
 from tools.remedies.artefacts import artefact
 from tools.remedies.operation import ALONE, Operation
-from tools.remedies.parameters import RULES, Situation, current_value
+from tools.remedies.parameters import RULES
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
+from tools.remedies.situation import Situation, current_value
 from tools.remedies.vitals import read_clients, read_parameter, read_vitals, sized
 
 _DISTURBS = {
@@ -38,6 +39,8 @@ class SetConfigArguments(Arguments):
     `pubsub 32mb 8mb 60`."""
     owner_confirmed_cache: bool = False
     """The owner of the data says that every key may be lost."""
+    owner_accepts_loss: bool = False
+    """Of appendfsync: the owner says that a crash may lose up to a second of writes."""
     memory_limit: int | None = Field(default=None, gt=0)
     """Bytes the server may use (a container limit), if host memory does not say."""
     expected: str = Field(default="", max_length=200)
@@ -194,6 +197,7 @@ class SetConfig(Remedy[SetConfigArguments]):
             vitals=await read_vitals(connection),
             clients=await read_clients(connection) if rule.needs_clients else [],
             owner_confirmed_cache=args.owner_confirmed_cache,
+            owner_accepts_loss=args.owner_accepts_loss,
             memory_limit=args.memory_limit,
             culprit=args.culprit,
         )

@@ -1,19 +1,16 @@
 """The configuration parameters a remedy may set, and what must hold for each."""
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from tools.remedies.remedy import Check
-from tools.remedies.vitals import MIB, ClientLine, Vitals, sized
+from tools.remedies.situation import Rule, Situation, between, buffer_limit, one_of, share_or_size
+from tools.remedies.vitals import MIB, Vitals, sized
 
 HEADROOM = 0.10
 """A limit stays this share above what is in use: below it, a server evicts or refuses at once."""
 COPY_ON_WRITE = 0.25
 """Of the dataset's limit, kept free for a forked child where the server forks (snapshots, AOF
 rewrites, full syncs); the last child's real use, if it was more."""
-SYSTEM_RESERVE = 0.10
-"""Of the machine, left to everything else."""
 LONGEST_LISTPACK, LONGEST_VALUE = 4096, 1024
 """Elements, and bytes of each: commands on a listpack are O(N), so a higher limit trades memory
 for latency."""
@@ -22,117 +19,19 @@ POLICIES = (
     "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
     "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl",
 )  # fmt: skip
-CLASSES = ("normal", "replica", "pubsub")
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What a rule judges: the wanted change and the server as it is now."""
-
-    parameter: str
-    old: str
-    """In canonical form; empty if this build lacks the parameter."""
-    new: str
-    vitals: Vitals
-    clients: list[ClientLine] = field(default_factory=list)
-    owner_confirmed_cache: bool = False
-    memory_limit: int | None = None
-    culprit: str = ""
-
-    @property
-    def change(self) -> int:
-        """New minus old, for numbers."""
-        return int(self.new) - int(self.old or 0)
-
-    @property
-    def ceiling(self) -> tuple[int, str] | None:
-        """Bytes this server may use at most, and who says so."""
-        if self.memory_limit:
-            return self.memory_limit, "the configured memory limit"
-        if self.vitals.fields.get("process_id") == "1":
-            return None  # in a container, host memory says nothing about what it may use
-        host = self.vitals.count("total_system_memory")
-        return (int(host * (1 - SYSTEM_RESERVE)), "90 % of host memory") if host else None
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One parameter: how its value is spelt, what must hold, what the change does."""
-
-    canonical: Callable[[str], str]
-    """The value as compared and sent. Raises ValueError."""
-    effect: Callable[[Situation], str]
-    checks: Callable[[Situation], list[Check]] = lambda _: []
-    needs_clients: bool = False
-    may_cause_evictions: bool = False
-
-
-_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 10**6, "mb": MIB, "g": 10**9, "gb": 1024 * MIB}
-
-
-def in_bytes(text: str) -> str:
-    """`100mb` as Redis reads it, in digits. Raises ValueError."""
-    found = re.fullmatch(r"(\d{1,18})([a-z]{0,2})", text.strip().lower())
-    if found is None or found[2] not in _UNITS:
-        raise ValueError("not a size in bytes, kb, mb or gb")
-    return str(int(found[1]) * _UNITS[found[2]])
-
-
-def between(low: int, high: int, *, size: bool = False) -> Callable[[str], str]:
-    """A whole number (or size) within bounds."""
-
-    def canonical(text: str) -> str:
-        value = int(in_bytes(text) if size else text)
-        if not low <= value <= high:
-            raise ValueError(f"{value} is outside {low}..{high}")
-        return str(value)
-
-    return canonical
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    """A word from a list."""
-
-    def canonical(text: str) -> str:
-        if (word := text.strip().lower()) not in choices:
-            raise ValueError(f"not one of {', '.join(choices)}")
-        return word
-
-    return canonical
-
-
-def buffer_limit(text: str) -> str:
-    """`pubsub 32mb 8mb 60`: one class, hard and soft limit, soft seconds. Raises ValueError."""
-    match text.lower().split():
-        case [name, hard, soft, seconds] if name.replace("slave", "replica") in CLASSES:
-            kind = name.replace("slave", "replica")
-            return f"{kind} {in_bytes(hard)} {in_bytes(soft)} {int(seconds)}"
-    raise ValueError("not `<normal|replica|pubsub> <hard> <soft> <seconds>`")
-
-
-def current_value(parameter: str, raw: str, wanted: str) -> str:
-    """What the server holds, in the form it is compared in: of the buffer limits, one class."""
-    if parameter != "client-output-buffer-limit":
-        return raw
-    words = raw.replace("slave", "replica").split()
-    kind = wanted.split()[0]
-    index = words.index(kind) if kind in words else -1
-    return " ".join(words[index : index + 4]) if index >= 0 else ""
-
-
 # --- maxmemory ------------------------------------------------------------------------------
 
 
 def _maxmemory_checks(s: Situation) -> list[Check]:
-    new, used = int(s.new), s.vitals.used
-    floor = None if used is None else int(used * (1 + HEADROOM))
+    new, used, counted = int(s.new), s.vitals.used, s.vitals.counted
     raised = s.old not in ("", "0") and new > int(s.old)
-    above = None if floor is None else raised or new >= floor
-    shown = "used_memory was not reported" if used is None else f"{sized(used)} in use"
+    # Raised, it need only be above what the server counts: buffers of replicas are not.
+    held = counted if raised else used
+    shown = "memory in use was not reported" if held is None else f"{sized(held)} in use"
     return [
         Check(
-            text=f"maxmemory is raised, or stays {HEADROOM:.0%} above what is in use",
-            holds=above,
+            text=f"maxmemory stays {HEADROOM:.0%} above what is in use",
+            holds=None if held is None else new >= int(held * (1 + HEADROOM)),
             because=f"{shown}; from {_limit(s.old)} to {_limit(s.new)}",
         ),
         _fits_the_machine(s),
@@ -332,6 +231,50 @@ def _query_buffer_checks(s: Situation) -> list[Check]:
     ]
 
 
+def _clients_limit(s: Situation) -> int | None:
+    """Bytes; a percentage is of maxmemory, and without that no limit at all."""
+    if not s.new.endswith("%"):
+        return int(s.new)
+    limit = s.vitals.count("maxmemory")
+    return None if limit is None else limit * int(s.new[:-1]) // 100
+
+
+def _clients_checks(s: Situation) -> list[Check]:
+    limit = _clients_limit(s)
+    others = sum(c.memory for c in s.clients if c.label != s.culprit)
+    return [
+        Check(
+            text="It is a limit: a percentage is one only beside maxmemory",
+            holds=None if limit is None else limit > 0,
+            because="maxmemory was not reported" if limit is None else sized(limit),
+        ),
+        Check(
+            text="All other clients together hold less than half of it right now",
+            holds=None if limit is None else 2 * others < limit,
+            because=f"{sized(others)} in {len(s.clients)} clients",
+        ),
+    ]
+
+
+def _clients_effect(s: Situation) -> str:
+    limit = _clients_limit(s)
+    shown = f"{s.new}, {sized(limit)}" if limit and s.new.endswith("%") else s.new
+    return (
+        f"When all clients together hold more than {shown}, the one that holds most is "
+        f"disconnected, and then the next. Before: {s.old or 'not reported'}."
+    )
+
+
+def _fsync_checks(s: Situation) -> list[Check]:
+    return [
+        Check(
+            text="The owner accepts that a crash loses up to a second of writes",
+            holds=s.owner_accepts_loss,
+            because="confirmed" if s.owner_accepts_loss else "not confirmed by the owner",
+        )
+    ]
+
+
 def _plain(what: str) -> Callable[[Situation], str]:
     return lambda s: f"{what} ({s.parameter}: {s.old or 'not reported'} -> {s.new})."
 
@@ -364,6 +307,14 @@ RULES: dict[str, Rule] = {
         _plain("A client that sends one command larger than this is disconnected"),
         _query_buffer_checks,
         needs_clients=True,
+    ),
+    "maxmemory-clients": Rule(share_or_size, _clients_effect, _clients_checks, needs_clients=True),
+    "appendfsync": Rule(
+        one_of("everysec"),
+        _plain(
+            "Writes no longer wait for the disk; a crash loses up to a second of them, for ever"
+        ),
+        _fsync_checks,
     ),
     "hz": _number(10, 100, "Expired keys are looked for more often, for some CPU"),
     "active-expire-effort": _number(1, 10, "More CPU time goes into removing expired keys"),

@@ -7,8 +7,9 @@ from pydantic import Field, model_validator
 from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection, read_info
 from tools.remedies.operation import ALONE, Operation
-from tools.remedies.parameters import RULES, current_value
+from tools.remedies.parameters import RULES
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
+from tools.remedies.situation import current_value
 from tools.remedies.vitals import read_parameter
 
 

@@ -51,6 +51,58 @@ async def test_maxmemory_is_never_set_below_what_is_in_use(
     assert any("above what is in use" in text for text in await broken(connection, low))
 
 
+async def test_a_raise_that_is_not_enough_is_none(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    fill(client, "k:", 2_000, size=4_000)
+    client.config_set("maxmemory", "4mb")
+    little = SetConfigArguments(parameter="maxmemory", value="5mb")
+    assert any("above what is in use" in text for text in await broken(connection, little))
+    enough = SetConfigArguments(parameter="maxmemory", value="64mb")
+    assert await broken(connection, enough) == []
+
+
+async def test_all_clients_together_get_a_limit_where_the_build_has_one(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    args = SetConfigArguments(parameter="maxmemory-clients", value="5%")
+    if not client.config_get("maxmemory-clients"):
+        assert any("has maxmemory-clients" in text for text in await broken(connection, args))
+        return
+    assert any("It is a limit" in text for text in await broken(connection, args))
+    client.config_set("maxmemory", "1gb")
+    assert await broken(connection, args) == []
+    captured = await SET_CONFIG.capture(connection, args)
+    await SET_CONFIG.apply(connection, args, captured)
+    assert setting(client, "maxmemory-clients") == "5%"
+    assert (await SET_CONFIG.verify(connection, args, captured)).helped is True
+    await SET_CONFIG.undo(connection, args, captured)
+    assert setting(client, "maxmemory-clients") == "0"
+
+
+async def test_clients_that_would_be_cut_off_at_once_keep_the_limit_away(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    if not client.config_get("maxmemory-clients"):
+        pytest.skip("this build has no maxmemory-clients")
+    client.config_set("maxmemory", "200mb")
+    args = SetConfigArguments(parameter="maxmemory-clients", value="5%")
+    with stuck_subscriber(client, "slow"):
+        assert any("All other clients" in text for text in await broken(connection, args))
+
+
+async def test_fewer_fsyncs_are_the_word_of_the_owner(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    client.config_set("appendfsync", "always")
+    args = SetConfigArguments(parameter="appendfsync", value="everysec")
+    assert any("owner accepts" in text for text in await broken(connection, args))
+    accepted = args.model_copy(update={"owner_accepts_loss": True})
+    assert await broken(connection, accepted) == []
+    with pytest.raises(ValueError, match="not one of everysec"):
+        SetConfigArguments(parameter="appendfsync", value="no")
+
+
 async def test_maxmemory_stays_within_the_machine(connection: LiveConnection) -> None:
     args = SetConfigArguments(parameter="maxmemory", value="90mb", memory_limit=100 * MIB)
     assert any("fits the machine" in text for text in await broken(connection, args))

@@ -3,7 +3,8 @@
 import pytest
 
 from tools.permissions import CONFIG_PARAMETERS, CONFIG_REMEDIES, READ_WRITE
-from tools.remedies.parameters import RULES, Situation, largest_maxmemory
+from tools.remedies.parameters import RULES, largest_maxmemory
+from tools.remedies.situation import Situation
 from tools.remedies.vitals import MIB, Vitals
 
 
