@@ -6,7 +6,8 @@ server, write the outcome. A run that was cut off between the last three is sett
 target, never by applying again.
 
 What is guaranteed about a failover: the process and its role are those of the approval when the
-intent is written, and again between two batches, on the connection that writes. A batch under way
+intent is written, between two batches and after the last, on the connection that writes. At most
+one batch reaches another server behind a proxy, and that is never called applied. A batch under way
 ends with the READONLY or the lost link it meets, and is settled. What a primary acknowledged and
 lost by failing over afterwards is found by verification: another process or role answers then.
 """
@@ -21,17 +22,20 @@ from agent.hold import before_the_write, hold_seconds
 from agent.incident import Action, TargetIdentity, fingerprint
 from agent.policy import Hold, decide
 from agent.prerequisites import must_have_proved_itself
-from agent.settling import applied, settle
+from agent.settling import applied, keep, settle
 from agent.true_names import with_true_names
 from agent.work import (
     Stopped,
+    Strayed,
     Work,
     as_stored,
     disconnect_earlier,
     hold_on,
     identify,
     intent_of,
+    must_be_as_noted,
     save,
+    stays_itself,
     work_on,
 )
 from tools.connection import CommandFailure, Connection
@@ -139,6 +143,10 @@ async def _apply(work: Work, connection: Connection) -> Action:
     try:
         operation = await work.operation(connection, intent)
         done = await work.remedy.apply(connection, work.args, captured, operation)
+        if stays_itself(work.remedy):
+            await must_be_as_noted(connection, intent)
+    except Strayed as strayed:  # what the right server shows is not all there is
+        return await keep(work, "unknown", str(strayed))
     except CommandFailure as failure:
         # An error reply or a lost link: only the target knows how much of it was done.
         return await settle(work, str(failure))

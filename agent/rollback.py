@@ -20,8 +20,10 @@ from agent.work import (
     identify,
     in_words,
     intent_of,
+    must_be_as_noted,
     patiently,
     save,
+    stays_itself,
     work_on,
 )
 from tools.connection import CommandFailure, Connection
@@ -59,7 +61,10 @@ async def _undo(work: Work) -> dict[str, Any]:
         args = await as_far_as_found(work.args, connection)
         operation = await work.operation(connection, intent)
         known = captured(work.action) | {"undone": await _progress(work)}
-        return await work.remedy.undo(connection, args, known, operation)
+        undone = await work.remedy.undo(connection, args, known, operation)
+        if stays_itself(work.remedy):
+            await must_be_as_noted(connection, intent)
+        return undone
     finally:
         await connection.close()
 

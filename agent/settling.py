@@ -10,7 +10,17 @@ from typing import Any, Literal
 
 from agent.incident import Action, ActionStatus, TargetIdentity
 from agent.true_names import as_far_as_found
-from agent.work import Work, counted, disconnect_earlier, identify, in_words, patiently, save
+from agent.work import (
+    Work,
+    as_stored,
+    counted,
+    disconnect_earlier,
+    identify,
+    in_words,
+    patiently,
+    save,
+    stays_itself,
+)
 from tools.connection import CommandFailure, Connection
 
 Settled = Literal["applied", "not_applied", "unknown"]
@@ -32,23 +42,33 @@ async def applied(work: Work, intent: dict[str, Any], done: dict[str, Any], comm
 
 
 async def settle(work: Work, because: str) -> Action:
-    """What does the target say about the open intent? Never writes again.
+    """What does the target say about the open intent? Never writes again."""
+    intent = await work.context.journal.intent(work.action.id)
+    if intent is None:  # we were frozen, and whoever came after us settled it
+        return await as_stored(work.context, work.action)
+    settled, identity, why_not = await _until_known(work, intent)
+    because += f"; {why_not}" if why_not else ""
+    return await keep(work, settled, because, None if stays_itself(work.remedy) else identity)
 
-    A remedy that was cut off between two batches keeps what it had noted by then.
+
+async def keep(
+    work: Work, settled: Settled, because: str, identity: TargetIdentity | None = None
+) -> Action:
+    """End the open intent as it was settled. `identity`: whose the effect is, if another's by now.
+
+    What a remedy had noted before it was cut off is kept, and said.
     """
     intent = await work.context.journal.intent(work.action.id)
     if intent is None:
-        raise RuntimeError(f"{work.action.id} has no open intent: there is nothing to settle")
+        return await as_stored(work.context, work.action)
     done: dict[str, Any] = intent.get("progress") or {}
-    settled, identity, why_not = await _until_known(work, intent)
-    because += f"; {why_not}" if why_not else ""
     if settled == "not_applied" and counted(done):
         settled = "unknown"  # what was done is not there any more: somebody else was at it
     if counted(done):
         done |= {"stopped_because": done.get("stopped_because") or because}
         because += f"; {in_words(done)}"
     if settled == "applied":
-        if work.remedy.restarts or work.remedy.while_busy:
+        if identity is not None:
             intent |= {"identity": identity.model_dump()}
         return await applied(work, intent, done, f"settled by reading the target: {because}")
     status: ActionStatus = "failed" if settled == "not_applied" else "outcome_unknown"
@@ -105,8 +125,7 @@ async def _ask(
     # First of all: what it had under way must not arrive after the look.
     await disconnect_earlier(connection, now, intent)
     then = TargetIdentity.model_validate(intent["identity"])
-    may_differ = work.remedy.restarts or work.remedy.while_busy
-    if not may_differ and (now.run_id, now.role) != (then.run_id, then.role):
+    if stays_itself(work.remedy) and (now.run_id, now.role) != (then.run_id, then.role):
         return "unknown"  # what another server shows says nothing about the write
     args = await as_far_as_found(work.args, connection)
     known = intent["captured"] | {"done": intent.get("progress") or {}}

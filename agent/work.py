@@ -37,6 +37,10 @@ class Stopped(Exception):
         self.reason = reason
 
 
+class Strayed(CommandFailure):
+    """The connection leads to another process, or the process has another role."""
+
+
 @dataclass(frozen=True)
 class Work:
     """One action being carried out."""
@@ -57,9 +61,9 @@ class Work:
         incident = await journal.incident()
 
         async def note(done: dict[str, Any]) -> str:
-            stop = await journal.note_progress(action.id, done)
-            if not self.remedy.restarts:
+            if stays_itself(self.remedy):  # first: a batch that strayed is not counted
                 await must_be_as_noted(connection, intent)
+            stop = await journal.note_progress(action.id, done)
             if intent["phase"] == "undo":
                 return ""
             hold = None if stop else await hold_on(self.context, action)
@@ -84,6 +88,11 @@ async def hold_on(context: Context, action: Action) -> Hold | None:
         policy=context.policy,
         freezes=await context.journal.freezes(),
     )
+
+
+def stays_itself(remedy: Remedy[Any]) -> bool:
+    """Does the target that it writes to say who it is, before and after, and stay that?"""
+    return not (remedy.restarts or remedy.while_busy)
 
 
 async def identify(connection: Connection) -> TargetIdentity:
@@ -124,16 +133,16 @@ async def intent_of(
 async def must_be_as_noted(connection: Connection, intent: dict[str, Any]) -> None:
     """The connection still leads to the process, in the role, that the intent names.
 
-    Raises CommandFailure.
+    Raises Strayed, CommandFailure.
     """
     then, now = TargetIdentity.model_validate(intent["identity"]), await identify(connection)
     client_id = await connection.execute("CLIENT", "ID")
     if (now.run_id, now.role, client_id) != (then.run_id, then.role, intent["client_id"]):
         failed = (
-            f"the target is another one, or has another role, since the last batch "
-            f"(now run {now.run_id[:12]}, {now.role})"
+            "another server, or one in another role, answers since the last look: what was sent "
+            f"last may have gone there (now run {now.run_id[:12]}, {now.role})"
         )
-        raise CommandFailure("error", "look at the target between two batches", failed)
+        raise Strayed("error", "look at the target after a write", failed)
 
 
 async def disconnect_earlier(
