@@ -29,7 +29,7 @@ from evals import servers
 from evals.faults import FAULTS, Expected
 from evals.faults.canaries import Canaries, Losses, bystanders
 from evals.faults.workload import connect
-from evals.live_owner import with_owners_word
+from evals.live_owner import has_mended_disk, with_owners_word
 from evals.result import Result
 from evals.score import recomputed
 from evals.servers import Server
@@ -120,6 +120,7 @@ def play(mode: Mode, library: Library, scale: float = SCALE) -> Outcome:
             backups = BackupFolder(
                 Path(folder), lambda: key, keep=timedelta(hours=1), most_bytes=2**30
             )
+            has_mended_disk(mode.fault, watch, server)
             run = _Run(mode, expected, scale, server, canaries, watch, library, backups)
             outcome = asyncio.run(run.play())
     except Exception as error:  # noqa: BLE001 - a crash is a failure of this mode, not of the run

@@ -10,6 +10,7 @@ import redis
 
 from agent.runbook import FrontMatter, Library, Matches, ProposedRemedy, Runbook
 from evals.faults import Expected
+from evals.servers import Server
 
 LEFT_OF_KEY = 4
 """The owner keeps a quarter of a list or a sorted set: the newest."""
@@ -49,6 +50,12 @@ _WORDS: dict[str, tuple[str, Word]] = {
     "single-bigkey": ("trim_collection", _collection),
     "stream-pel-growth": ("clear_pending", _pending),
 }
+
+
+def has_mended_disk(fault: str, client: "redis.Redis", server: Server) -> None:
+    """Which directory has room, only people know: they have set it, and nothing was saved since."""
+    if fault == "misconf-bgsave-fail":
+        client.config_set("dir", str(server.directory))
 
 
 def with_owners_word(

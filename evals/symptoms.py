@@ -233,6 +233,13 @@ def _answers(w: Watched) -> str:
     return "it still answers BUSY" if w.now.busy or w.earlier.busy else ""
 
 
+def _saves_again(w: Watched) -> str:
+    refused = w.rise(lambda one: errors(one, "MISCONF"))
+    if w.now.info.get("rdb_last_bgsave_status") != "ok":
+        return "the last snapshot failed"
+    return f"{refused} writes met MISCONF" if refused else ""
+
+
 def _freed_aside(w: Watched) -> str:
     """Large values still go, and their memory is freed beside the commands."""
     freed = w.rise(lambda look: number(look, "lazyfreed_objects"))
@@ -276,6 +283,7 @@ SYMPTOMS: dict[str, tuple[Symptom, ...]] = {
     "stream-unbounded": (*_MEMORY, _key_let_go),
     "stream-pel-growth": (*_MEMORY, _key_let_go),
     "busy-script": (_answers,),
+    "misconf-bgsave-fail": (_saves_again,),
     "noeviction-oom": _MEMORY,
     "volatile-policy-no-ttl": _MEMORY,
     "eviction-thrash": (_few_evictions, _writes_succeed),

@@ -125,6 +125,8 @@ class Matching:
     """The page."""
     names_only: bool = True
     """HSCAN knows NOVALUES (7.4, Valkey 8.0)."""
+    fields_expire: bool = True
+    """HPEXPIRETIME is known (7.4, Valkey 9.0)."""
 
     @property
     def finished(self) -> bool:
@@ -180,6 +182,8 @@ class Matching:
     async def _expiries(self) -> list[bytes]:
         """Fields may expire on their own since 7.4 (Valkey 9.0)."""
         names = self.names
+        if not self.fields_expire:
+            return []
         try:
             times = items(
                 await self.connection.execute(
@@ -188,6 +192,8 @@ class Matching:
             )
         except CommandFailure as failure:
             if failure.kind == "unknown_command":
+                # Asked on each page, our own errors would look like harm that the change did.
+                self.fields_expire = False
                 return []
             raise
         return [
