@@ -367,3 +367,18 @@ async def test_a_key_of_another_type_or_none_is_refused(
 def test_without_the_owners_rule_nothing_can_be_asked_for(rule: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         asked(rule)
+
+
+async def test_what_a_build_does_not_know_is_asked_once(
+    server: Server, connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    """An error on each page looks like harm to whoever watches, and the trim is undone."""
+    rule = {"type": "hash", "match": "old:*"}
+    filled(client, rule)
+    args = asked(rule)
+    captured = await TRIM.capture(connection, args)
+    client.config_resetstat()
+    notes = Notes()
+    await TRIM.apply(connection, args, captured, notes.operation)
+    errors = client.info("errorstats").get("errorstat_ERR", {})
+    assert int(errors.get("count", 0)) <= 2
