@@ -62,7 +62,9 @@ def page(document: Mapping[str, Any]) -> str:
         "Made by `redis-oncall evals live --builds all --write`; what is judged, and how, is in "
         "[README](README.md#on-live-servers).\n"
         f"{len(rows)} runs: {len(faults)} modes, {len(builds)} builds, one seed each; "
-        f"{document['machine']}.",
+        f"{document['machine']}. Each row is that of the latest run of its mode and build. Where "
+        "single rows were run again, after a failure or a fix, the rates below are better than "
+        "those of one run of all of them: only such a run measures a rate.",
         reports.table(
             ("measure", "value", "95 % interval (Wilson)"),
             [
