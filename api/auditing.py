@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from api import heads
 from api.keys import earlier_subkeys, subkey
 from api.settings import Settings
-from api.store import audit, trail
+from api.store import audit, pages, trail
 from api.store.audit import Person
 from api.store.chain import Key, Keyring
 from api.store.database import Database
@@ -82,6 +82,8 @@ async def audited(
             await audit.note(session, who, "migrate", before=before, after=after)
         for because in damage:
             await audit.note(session, who, "audit_damage", because=because)
+            reason = f"audit trail: {because}; run `redis-oncall audit verify`"
+            await pages.call(session, reason, datetime.now(UTC))
         loaded = _loaded(settings, keys.current)
         await audit.note(session, who, "start", part=part, **loaded)
     for because in damage:

@@ -116,6 +116,8 @@ async def test_who_cuts_the_trail_short_is_caught_at_the_next_start(
     async with serving(create_app(configured, worker=False)) as client:
         (damage,) = [row for row in await trail_of(client) if row.what == "audit_damage"]
         assert f"ends at row 2, and row {max(noted)} was noted" in damage.detail["because"]
+        (page,) = [row for row in await trail_of(client) if row.what == "page"]
+        assert "run `redis-oncall audit verify`" in page.detail["reason"]
     await database.close()
 
 
