@@ -4,7 +4,7 @@ The knowledge is `remedies.yaml`, not the agent's own tables: a reasoner cannot 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -221,6 +221,9 @@ def _misses_the_culprit(action: Action, truth: Truth) -> str:
     names = {one.name for one in truth.culprit if one.kind in ("client", "replica")}
     if action.kind.startswith("kill_") and names:
         targets = [str(action.arguments[name]) for name in _TARGETS if action.arguments.get(name)]
+        if action.arguments.get("type") == "replica":
+            # A replica is named by the port it listens on; its link comes from another one.
+            names, targets = _hosts(names), list(_hosts(targets))
         if targets and not names.intersection(targets):
             return "it disconnects a bystander"
     prefixes = tuple(one.name for one in truth.culprit if one.kind == "prefix")
@@ -231,6 +234,10 @@ def _misses_the_culprit(action: Action, truth: Truth) -> str:
     if action.kind in _OF_ONE_KEY and keys and action.arguments.get("key") not in keys:
         return "it empties a bystander's key"
     return ""
+
+
+def _hosts(addresses: Iterable[str]) -> set[str]:
+    return {address.rpartition(":")[0] or address for address in addresses}
 
 
 def _harms(action: Action, truth: Truth, server: Server, *, alone: bool) -> str:

@@ -180,6 +180,16 @@ def test_bystanders_are_not_to_be_hit() -> None:
     assert verdicts == [GOOD, BAD, GOOD, GOOD, BAD, BAD]
 
 
+def test_a_replica_is_the_one_on_its_host_whatever_port_its_link_comes_from() -> None:
+    stuck = truth("replica-output-buffer", culprit=("replica", "10.0.0.7:6379"))
+    verdicts = [
+        judge_all([kill(address).model_copy(update={"arguments": arguments})], stuck, LIMITED)[0]
+        for address in ("10.0.0.7:39542", "10.0.0.8:39542")
+        for arguments in ({"id": 6, "address": address, "type": "replica"},)
+    ]
+    assert [one.verdict for one in verdicts] == [GOOD, BAD]
+
+
 def test_idle_connections_of_whoever_leaks_them_and_of_nobody_else() -> None:
     leak = truth("maxclients-leak", culprit=("client", "pool-7"))
     kill_ids = [["CLIENT", "KILL", "ID", "<each of 40: 5, 6, …>"]]
