@@ -323,7 +323,7 @@ def test_a_dry_run_is_asked_for_by_the_file_or_the_environment(tmp_path: Path) -
 
 
 def test_a_freeze_of_something_unknown_freezes_nothing_and_is_refused(tmp_path: Path) -> None:
-    for about in ({"targets": "cahce"}, {"environments": "prodction"}):
+    for about in ({"targets": "cache-eu-9"}, {"environments": "prod-uction"}):
         entry = {"until": "2030-01-01", **about}
         with pytest.raises(SettingsError, match=r"freezes\.0\.(targets|environments): "):
             load(tmp_path, {"freezes": [entry]})
