@@ -270,6 +270,6 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal, name)
 
-    async def save_action(self, action: Action) -> None:
-        await self._journal.save_action(action)
+    async def save_action(self, action: Action, **intent_or_outcome: Any) -> None:
+        await self._journal.save_action(action, **intent_or_outcome)
         await self._gate.happened(action.status)

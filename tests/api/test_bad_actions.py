@@ -5,7 +5,7 @@ approved was a mistake; the server is asked afterwards what was really done to i
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -172,20 +172,39 @@ async def test_somebody_shrinks_the_limit_before_it_is_raised(
     assert asked(client, "maxmemory") == str(20 * MIB)
 
 
-async def test_a_raise_that_does_not_help_is_taken_back(
+async def test_a_raise_that_is_filled_at_once_is_taken_back(
     waiting: Waiting, valkey: Server, client: "redis.Redis"
 ) -> None:
-    """Two megabytes more are full at once: writes are still refused, so the old limit returns."""
+    """The writer takes all that was gained: writes are refused again, and the old limit returns."""
+    fill(client, "page:", 20_000, size=500)
+    limit = int(client.info("memory")["used_memory"]) - 2 * MIB
+    client.config_set("maxmemory", limit)
+
+    def goes_on() -> None:
+        with suppress(redis.exceptions.OutOfMemoryError):
+            fill(client, "more:", 40_000, size=500)
+
+    async with waiting(valkey, "set_config", **raised(limit + 6 * MIB, limit)) as gate:
+        await gate.approve()
+        gate.after("applied", goes_on)
+        ended = await gate.let_go()
+    assert ended.status == "rolled_back", ended.comment
+    assert asked(client, "maxmemory") == str(limit)
+    assert client.dbsize() > 20_000
+
+
+async def test_a_raise_that_is_too_little_lapses(
+    waiting: Waiting, valkey: Server, client: "redis.Redis"
+) -> None:
     fill(client, "page:", 20_000, size=500)
     limit = int(client.info("memory")["used_memory"]) - 4 * MIB
     client.config_set("maxmemory", limit)
     async with waiting(valkey, "set_config", **raised(limit + 2 * MIB, limit)) as gate:
         await gate.approve()
         ended = await gate.let_go()
-    assert ended.status == "rolled_back"
-    assert "pressure is 1" in ended.comment
+    assert ended.status == "lapsed"
+    assert "above what is in use" in ended.comment
     assert asked(client, "maxmemory") == str(limit)
-    assert client.dbsize() == 20_000
 
 
 # -- the build, the value, the approval --------------------------------------------------------
