@@ -18,6 +18,8 @@ from tools.remedies.vitals import Vitals, read_vitals, round_trip_seconds, sized
 SHORTEST_TTL = 60
 CANARY = 10
 """Keys of the first batch; looked at again before the rest is touched."""
+EXPIRY_BYTES = 64
+"""What an expiry itself takes, at the most: 16 (Valkey 9.1) to 46 (Redis 7.0) were measured."""
 
 
 class ExpirePrefixArguments(Arguments):
@@ -44,7 +46,8 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
     async def preview(self, connection: Connection, args: ExpirePrefixArguments) -> Preview:
         """How many keys and bytes, and when they go."""
         seen = await survey(connection, args.prefix)
-        policy = _policy(await read_vitals(connection))
+        vitals = await read_vitals(connection)
+        policy = _policy(vitals)
         spread = int(args.ttl_seconds * args.jitter_share)
         name = printable(args.prefix)
         keys = min(seen.keys_without_ttl, args.max_keys)
@@ -60,7 +63,8 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
             ],
             predicted_effect=f"About {keys:,} keys{freed} expire between "
             f"{spoken(args.ttl_seconds)} and {spoken(args.ttl_seconds + spread)} from now, "
-            f"about {keys / max(spread, 1):,.0f} keys/s. {_before_that(policy)} Keys that the "
+            f"about {keys / max(spread, 1):,.0f} keys/s. {_before_that(policy)} "
+            f"{_takes(vitals, keys)} Keys that the "
             "application writes without expiry later are not covered: fix the writer too.",
             verification=f"The share of {name}* without expiry falls to half or less "
             f"(now {seen.without_ttl_share:.0%} of those seen)",
@@ -69,7 +73,7 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
             + ("; a key that was evicted is gone" if _evicts_expiring(policy) else ""),
             blast_radius=f"at most {args.max_keys:,} keys of {name}*; "
             f"{CANARY} keys first, then {args.batch_size} at a time; stops on request, when the "
-            f"target slows down, and after {LONGEST_SECONDS:.0f} s",
+            f"target slows down, at its maxmemory, and after {LONGEST_SECONDS:.0f} s",
             never_touches=f"keys that have an expiry, keys that do not start with {name}, other "
             "databases, values"
             + ("" if seen.has_nx else ". Redis before 7.0 checks and sets in two commands"),
@@ -119,6 +123,7 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
             "deadlines": deadlines.to_json(),
             "without_ttl_share": seen.without_ttl_share,
             "keys_without_ttl": seen.keys_without_ttl,
+            "full_before": _is_full(await read_vitals(connection)),
             "round_trip_seconds": await round_trip_seconds(connection),
         }
 
@@ -148,7 +153,10 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
             if done["keys_touched"] >= args.max_keys:
                 done["stopped_because"] = f"the limit of {args.max_keys:,} keys was reached"
                 break
-            if stop := await pace.next(done):
+            stop = await pace.next(done)
+            if not stop and not captured["full_before"] and _is_full(await read_vitals(connection)):
+                stop = "maxmemory is reached, and expiries take memory: raise it first"
+            if stop:
                 done["stopped_because"] = stop
                 break
         return done
@@ -243,6 +251,19 @@ def spoken(seconds: int) -> str:
     if seconds >= 2 * 3600:
         return f"{seconds / 3600:.1f} h".replace(".0 h", " h")
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds} s"
+
+
+def _is_full(vitals: Vitals) -> bool:
+    return vitals.pressure is not None and vitals.pressure >= 1
+
+
+def _takes(vitals: Vitals, keys: int) -> str:
+    """PEXPIREAT is not refused at maxmemory: what comes after it is refused, or evicts."""
+    takes, counted, limit = keys * EXPIRY_BYTES, vitals.counted, vitals.count("maxmemory")
+    said = f"The expiries themselves take up to {sized(takes)}"
+    if counted is not None and limit and counted < limit < counted + takes:
+        said += f", and {sized(limit - counted)} are left below maxmemory: raise it first"
+    return f"{said}."
 
 
 def _policy(vitals: Vitals) -> str:

@@ -144,8 +144,19 @@ def _buffer_checks(s: Situation) -> list[Check]:
             holds=biggest < smallest,
             because=f"largest of {len(others)} others: {sized(biggest)}, limit {sized(smallest)}",
         ),
+        *([_longer_than_the_backlog(s, smallest)] if kind == "replica" else []),
         *_room_for_more(s, int(hard)),
     ]
+
+
+def _longer_than_the_backlog(s: Situation, smallest: int) -> Check:
+    """Below it, a replica is cut off while it catches up, and begins from the start: a loop."""
+    backlog = s.vitals.count("repl_backlog_size")
+    return Check(
+        text="A replica may be behind by a whole backlog",
+        holds=None if backlog is None else not smallest or smallest >= backlog,
+        because="repl_backlog_size was not reported" if backlog is None else sized(backlog),
+    )
 
 
 def _room_for_more(s: Situation, hard: int) -> list[Check]:

@@ -9,6 +9,8 @@ from tools.remedies.vitals import MIB, ClientLine, Vitals
 
 SYSTEM_RESERVE = 0.10
 """Of the machine, left to everything else."""
+SMALLEST_BUFFER = MIB
+"""Of an output buffer's limits: what ordinary replies and bursts of them take."""
 CLASSES = ("normal", "replica", "pubsub")
 
 
@@ -94,7 +96,10 @@ def buffer_limit(text: str) -> str:
     match text.lower().split():
         case [name, hard, soft, seconds] if name.replace("slave", "replica") in CLASSES:
             kind = name.replace("slave", "replica")
-            return f"{kind} {in_bytes(hard)} {in_bytes(soft)} {int(seconds)}"
+            sizes = [in_bytes(hard), in_bytes(soft)]
+            if any(0 < int(size) < SMALLEST_BUFFER for size in sizes):
+                raise ValueError(f"not below {SMALLEST_BUFFER} bytes, or ordinary replies end it")
+            return f"{kind} {' '.join(sizes)} {between(0, 86_400)(seconds)}"
     raise ValueError("not `<normal|replica|pubsub> <hard> <soft> <seconds>`")
 
 

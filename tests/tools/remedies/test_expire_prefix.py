@@ -55,6 +55,27 @@ async def test_keys_of_the_prefix_get_an_expiry_and_undo_takes_exactly_those_bac
     assert (await EXPIRE.undo(connection, args, captured))["keys_persisted"] == 0
 
 
+async def test_expiries_take_memory_and_stop_at_its_limit(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    """PEXPIREAT is not refused at maxmemory; the application's writes after it are."""
+    for part in range(40):  # a longer pipeline's own buffer would be measured
+        fill(client, f"session:{part}:", 1_000)
+    args = ExpirePrefixArguments(prefix="session:", ttl_seconds=600, batch_size=1_000)
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + 400_000)
+    preview = await EXPIRE.preview(connection, args)
+    assert "themselves take up to 2.4 MiB" in preview.predicted_effect
+    assert "left below maxmemory: raise it first" in preview.predicted_effect
+    captured = await EXPIRE.capture(connection, args)
+    done = await EXPIRE.apply(connection, args, captured)
+    assert "maxmemory is reached" in done["stopped_because"]
+    assert 0 < done["keys_touched"] < 40_000
+    # Where it was full before, nothing is lost by it.
+    client.config_set("maxmemory", client.info("memory")["used_memory"] - 1_000_000)
+    captured = await EXPIRE.capture(connection, args)
+    assert (await EXPIRE.apply(connection, args, captured))["stopped_because"] == ""
+
+
 def ttls(client: "redis.Redis", prefix: str) -> dict[bytes, int]:
     keys = [key for key in client.scan_iter(count=1_000) if key.startswith(prefix.encode())]
     pipeline = client.pipeline(transaction=False)

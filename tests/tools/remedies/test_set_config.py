@@ -4,6 +4,7 @@ import pytest
 import redis
 
 from tests.tools.load import failing, fill, stuck_subscriber
+from tools.acl import REMEDY
 from tools.connection import CommandFailure, LiveConnection
 from tools.remedies.config import SetConfig, SetConfigArguments
 from tools.remedies.vitals import MIB
@@ -222,6 +223,9 @@ async def test_active_defragmentation_works_or_fails_leaving_the_old_value(
         ("hz", "500"),
         ("hash-max-listpack-entries", "100000"),
         ("client-output-buffer-limit", "pubsub 1mb"),
+        ("client-output-buffer-limit", "normal 1 1 1"),
+        ("client-output-buffer-limit", "normal 64mb 1kb 60"),
+        ("client-output-buffer-limit", "pubsub 1mb 1mb -1"),
     ],
 )
 def test_settings_that_are_no_remedy_are_not_even_arguments(parameter: str, value: str) -> None:
@@ -288,15 +292,25 @@ async def test_where_config_set_does_not_last_the_change_is_handed_over(
     )
 
 
+@pytest.mark.parametrize("build", ["redis-6.2", "valkey-9.1"])
+async def test_a_replica_may_be_behind_by_the_backlog(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    """With less it is cut off while it catches up, asks for everything, and is cut off again."""
+    client.config_set("repl-backlog-size", "32mb")
+    for limit, broken in (("16mb", ["A replica may be behind by a whole backlog"]), ("32mb", [])):
+        args = SetConfigArguments(
+            parameter="client-output-buffer-limit", value=f"replica {limit} {limit} 60"
+        )
+        assert failing(await SET_CONFIG.preconditions(connection, args)) == broken
+
+
 @pytest.mark.parametrize("build", ["valkey-9.1"])
 async def test_where_config_set_is_refused_the_change_is_handed_over(
     connection: LiveConnection, client: "redis.Redis"
 ) -> None:
     args = SET_CONFIG.args.model_validate({"parameter": "hz", "value": "50"})
-    client.acl_setuser(
-        "default", enabled=True, nopass=True, keys=["*"], categories=["+@all"],
-        commands=["-config|set"],
-    )  # fmt: skip
+    client.acl_setuser(REMEDY, enabled=True, commands=["-config|set"])
     with pytest.raises(CommandFailure) as failed:
         await SET_CONFIG.apply(connection, args, {})
     assert failed.value.kind == "refused"
