@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from agent.context import Target
 from agent.incident import Role
@@ -76,6 +83,10 @@ class TargetEntry(Entry):
         )
 
 
+NOT_PEOPLE = frozenset({"policy", "service", "unknown"})
+"""Names that the audit trail has for what no person did."""
+
+
 class TokenEntry(Entry):
     """Who may do what. `sha256` is that of the whole token; the token itself is nowhere."""
 
@@ -87,6 +98,13 @@ class TokenEntry(Entry):
     """The token's public id, the middle part of `roc_<id>_<secret>`."""
     person: Name | None = None
     """Whose it is, where one person has several; None: whoever has its name."""
+
+    @field_validator("name", "person")
+    @classmethod
+    def _is_a_person(cls, name: str | None) -> str | None:
+        if name is not None and name.casefold() in NOT_PEOPLE:
+            raise ValueError(f"'{name}' stands for redis-oncall itself in the audit trail")
+        return name
 
     @property
     def who(self) -> str:

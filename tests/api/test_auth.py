@@ -42,7 +42,13 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/chat/threads/t-1/transcript", None, "responder"),
     ("POST", f"{ACTION}/approve", {"fingerprint": "a" * 64}, "responder"),
     ("POST", f"{ACTION}/reject", {"fingerprint": "a" * 64}, "approver"),
-]
+    ("POST", f"{ACTION}/stop", {}, "responder"),
+    ("POST", "/v1/incidents/inc-1/plan/approve",
+     {"actions": [{"id": "A1", "fingerprint": "a" * 64}]}, "responder"),
+    ("GET", "/v1/freezes", None, "viewer"),
+    ("POST", "/v1/freezes", {"reason": "the outage"}, "approver"),
+    ("POST", "/v1/freezes/f-1/thaw", {}, "approver"),
+]  # fmt: skip
 
 
 async def test_each_endpoint_needs_its_role(settings: Callable[..., Settings]) -> None:
@@ -67,7 +73,8 @@ def test_the_table_above_holds_every_endpoint(settings: Callable[..., Settings])
     }
     tested = {
         (method, path.replace("inc-1", "{incident_id}").replace("A1", "{action_id}")
-         .replace("E1", "{evidence_id}").replace("t-1", "{thread_id}"))
+         .replace("E1", "{evidence_id}").replace("t-1", "{thread_id}")
+         .replace("f-1", "{freeze_id}"))
         for method, path, _, _ in NEEDS
     }  # fmt: skip
     assert declared - tested == {("GET", "/healthz"), ("GET", "/readyz")}

@@ -330,3 +330,9 @@ def test_a_freeze_of_something_unknown_freezes_nothing_and_is_refused(tmp_path: 
     twice = [{"name": name, "role": "admin", "sha256": SHA} for name in ("ann", "Ann")]
     with pytest.raises(SettingsError, match="used twice"):
         load(tmp_path, {"tokens": twice})
+
+
+def test_nobody_is_named_as_the_program_is(tmp_path: Path) -> None:
+    for entry in ({"name": "Policy"}, {"name": "ann", "person": "service"}):
+        with pytest.raises(SettingsError, match="stands for redis-oncall itself"):
+            load(tmp_path, {"tokens": [{"role": "admin", "sha256": SHA, **entry}]})
