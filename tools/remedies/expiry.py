@@ -9,6 +9,7 @@ from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection
 from tools.reading import printable
 from tools.remedies.deadlines import Deadlines, milliseconds
+from tools.remedies.guarded_persist import persist
 from tools.remedies.operation import ALONE, Operation
 from tools.remedies.pace import LONGEST_SECONDS, PAUSE_SHARE, Pace, ones
 from tools.remedies.prefix_scan import escaped, matching_pages, survey
@@ -214,14 +215,10 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
         persisted = captured.get("undone", {}).get("keys_persisted", 0)
         async for page in matching_pages(connection, args.prefix, args.batch_size):
             started = time.monotonic()
-            ours = await deadlines.carried_by(connection, page) if page else []
-            if not ours:
+            if not page:
                 continue
-            changed, failure = await ones(connection, [("PERSIST", key) for key in ours])
-            persisted += changed
+            persisted += await persist(connection, page, deadlines)
             await operation.note({"keys_persisted": persisted})
-            if failure is not None:
-                raise failure
             await connection.wait(PAUSE_SHARE * (time.monotonic() - started))
         too_late = milliseconds(await connection.execute("TIME")) > deadlines.base_ms
         if too_late and (touched is None or persisted < touched):

@@ -1,12 +1,15 @@
 """What giving an expiry promises: how much was done, what may evict it, until when it is undone."""
 
 import time
+from collections.abc import Callable, Sequence
 
 import pytest
 import redis
 
+from evals.servers import Server
 from tests.tools.load import failing, fill
-from tools.connection import CommandFailure, LiveConnection
+from tools.connection import Command, CommandFailure, LiveConnection, Reply
+from tools.permissions import READ_WRITE
 from tools.remedies.expiry import ExpirePrefix, ExpirePrefixArguments
 
 EXPIRE = ExpirePrefix()
@@ -100,3 +103,43 @@ async def test_any_bytes_after_the_prefix_are_part_of_a_key_and_nothing_else(
     assert (await EXPIRE.apply(connection, args, captured))["keys_touched"] == len(keys)
     assert {key for key in client.scan_iter() if client.ttl(key) > 0} == set(keys)
     assert (await EXPIRE.undo(connection, args, captured))["keys_persisted"] == len(keys)
+
+
+class Meddling(LiveConnection):
+    """An application that is at it between the look and the PERSIST."""
+
+    def __init__(self, url: str, meddle: Callable[[], object]) -> None:
+        super().__init__(url, READ_WRITE, reconnects=0)
+        self.meddle = meddle
+
+    async def execute_many(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
+        if commands and commands[0][0] in ("MULTI", "PERSIST"):
+            self.meddle()
+        return await super().execute_many(commands)
+
+
+@pytest.mark.parametrize("always", [False, True])
+async def test_an_expiry_that_the_application_gives_during_the_undo_is_its_own(
+    server: Server, client: "redis.Redis", *, always: bool
+) -> None:
+    """Also beside a key that is written to all the time: that one is given its life back, too."""
+    fill(client, "session:", 200)
+    given: list[str] = []
+
+    def meddle() -> None:
+        if not given:
+            given.append("session:7")
+            client.expire("session:7", 100_000)
+        if always:
+            client.append("session:9", "more")
+
+    connection = Meddling(server.url, meddle)
+    await connection.open()
+    args = ExpirePrefixArguments(prefix="session:", ttl_seconds=600)
+    captured = await EXPIRE.capture(connection, args)
+    done = await EXPIRE.apply(connection, args, captured)
+    undone = await EXPIRE.undo(connection, args, captured | {"done": done})
+    assert undone["keys_persisted"] == 199
+    assert client.ttl("session:7") > 90_000
+    assert {client.ttl(f"session:{n}") for n in range(200) if n != 7} == {-1}
+    await connection.close()
