@@ -28,7 +28,7 @@ SOON = format_datetime(datetime.now(UTC) + timedelta(hours=1))
         ({"retry-after-ms": "250"}, 0.25, 0.25),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25, 0.25),
         ({"retry-after-ms": "soon", "retry-after": "9"}, 9, 9),
-        ({"retry-after": SOON}, 3_000, 3_600),
+        ({"retry-after": SOON}, 600, 3_600),
         ({"retry-after": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0, 0),
         ({"retry-after": "-5"}, 0, 0),
         ({"retry-after": "nan"}, 0, 0),

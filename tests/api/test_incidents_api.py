@@ -186,7 +186,7 @@ async def test_close_ends_it_unless_a_change_is_under_way(client: AsyncClient) -
     one = await opened(client)
     journal = await journal_of(client, one["id"])
     path = f"/v1/incidents/{one['id']}/close"
-    await journal.set_plan(Plan(actions=[action(), action(id="A2")]))
+    await journal.set_plan(Plan(actions=[action(status="approved"), action(id="A2")]))
     await journal.set_status("awaiting_approval")
     await journal.save_action(action(status="applying"))
     assert (await client.post(path)).status_code == 409
@@ -216,7 +216,9 @@ async def test_health(client: AsyncClient) -> None:
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     ready = await client.get("/readyz")
     assert ready.status_code == 200
-    assert ready.json() == {"status": "ok", "dependencies": {"database": "ok", "queue": "ok"}}
+    assert ready.json() == {
+        "status": "ok", "dependencies": {"database": "ok", "queue": "ok"}, "mode": "live"
+    }  # fmt: skip
 
 
 async def test_readiness_says_which_dependency_fails(
@@ -229,7 +231,9 @@ async def test_readiness_says_which_dependency_fails(
     ready = await client.get("/readyz")
     assert ready.status_code == 503
     assert ready.json() == {
-        "status": "failing", "dependencies": {"database": "ok", "queue": "failing"}
+        "status": "failing",
+        "dependencies": {"database": "ok", "queue": "failing"},
+        "mode": "live",
     }  # fmt: skip
 
 
