@@ -144,7 +144,7 @@ async def test_an_undo_cut_off_in_the_middle_is_completed_and_counts_all(
         async def close(self) -> None:
             left_open.append(self.connection)
 
-    desk.wrap = lambda connection: KeptOpen(connection, "PERSIST", 4, freeze)
+    desk.wrap = lambda connection: KeptOpen(connection, "MULTI", 4, freeze)
     with pytest.raises(Frozen):
         await rollback.roll_back(context, judged)
     assert 0 < expiring(client) < touched

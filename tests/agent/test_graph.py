@@ -24,7 +24,7 @@ def fill_sessions(port: int) -> None:
     client = Redis(port=port)
     pipe = client.pipeline(transaction=False)
     for i in range(20_000):
-        pipe.set(f"session:{i:06d}", "x" * 300)
+        pipe.set(f"session:{i:06d}", "x" * 900)  # expiries take memory, too
     for i in range(1_000):
         pipe.set(f"page:{i}", "y" * 100, ex=3_600)
     pipe.execute()
