@@ -216,6 +216,10 @@ def _result_of(future: "Future[Result]", one: RecordedIncident) -> Result | None
         return failed(one, f"{type(error).__name__}: {error}")
 
 
+STOPPED_SECONDS = 5.0
+"""Longest wait for a process that was told to stop."""
+
+
 @contextmanager
 def _pool(processes: int, library: Library, answer: Answer) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes: no lock of ours and no seed of hashing is inherited.
@@ -226,12 +230,17 @@ def _pool(processes: int, library: Library, answer: Answer) -> Iterator[ProcessP
     """
     fresh = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, fresh, initializer=_given, initargs=(library, answer))
+    results = pool._result_queue  # shutdown forgets it
     try:
         yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
+            process.join(STOPPED_SECONDS)
+        # The pool's thread may wait for the rest of a result whose process was just stopped, and
+        # the exit for that thread: with no writer left, it reads the end instead.
+        results._writer.close()  # type: ignore[attr-defined]
         raise
     finally:
         pool.shutdown()

@@ -1,6 +1,5 @@
 """`redis-oncall`: every command, each importing what it needs only when it runs."""
 
-import os
 import sys
 from typing import Annotated
 
@@ -372,9 +371,5 @@ def main() -> None:
     """Entry point: expected failures are one sentence on stderr and exit 1."""
     try:
         app()
-    except KeyboardInterrupt:
-        # Everything is unwound. Not sys.exit: Python 3.11 would wait for the threads of a process
-        # pool, and one of them for the rest of a result whose process was just stopped.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)
+    except KeyboardInterrupt:  # between two commands; within one, typer says the same
+        sys.exit(130)
