@@ -139,6 +139,12 @@ class AuditEntry(Entry):
     """None: for ever."""
 
 
+def _server(address: RedisUrl) -> str:
+    """What it is reached by, whoever asks: host and port, or the path of a socket."""
+    parts = urlsplit(address.get_secret_value())
+    return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+
+
 class Config(Entry):
     """The YAML file."""
 
@@ -170,6 +176,22 @@ class Config(Entry):
             names = [entry.name.casefold() for entry in getattr(self, field)]
             if doubles := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{field}: the name {doubles[0]} is used twice; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _one_name_writes_to_a_server(self) -> Self:
+        """Leases, freezes and the policy's own limits are kept by the target's name."""
+        writers: dict[str, str] = {}
+        for target in self.targets:
+            if target.remedy_url is None:
+                continue
+            server = _server(target.remedy_url)
+            other = writers.setdefault(server, target.name)
+            if other != target.name:
+                raise ValueError(
+                    f"targets: {other} and {target.name} both have a remedy_url of {server}: two "
+                    "could write to it at once; leave it out of one of them"
+                )
         return self
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 import re
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -336,3 +337,21 @@ def test_nobody_is_named_as_the_program_is(tmp_path: Path) -> None:
     for entry in ({"name": "Policy"}, {"name": "ann", "person": "service"}):
         with pytest.raises(SettingsError, match="stands for redis-oncall itself"):
             load(tmp_path, {"tokens": [{"role": "admin", "sha256": SHA, **entry}]})
+
+
+def test_one_server_is_written_to_under_one_name(tmp_path: Path) -> None:
+    def targets(*remedies: str | None) -> dict[str, Any]:
+        urls = [{"remedy_url": url} if url else {} for url in remedies]
+        names = ("cache-a", "cache-b")
+        return {
+            "targets": [
+                {"name": name, "url": "redis://r@h:6379", **url}
+                for name, url in zip(names, urls, strict=True)
+            ]
+        }
+
+    with pytest.raises(SettingsError, match=r"cache-a and cache-b both have .* h:6379") as refused:
+        load(tmp_path, targets("redis://w:hush@h:6379/1", "redis://w:hush@H"))
+    assert "hush" not in str(refused.value)
+    assert len(load(tmp_path, targets("redis://w@h:6379", None)).config.targets) == 2
+    assert len(load(tmp_path, targets("redis://w@h:6379", "redis://w@h:6380")).config.targets) == 2
