@@ -132,10 +132,7 @@ def _effect(action: Action) -> Effect | None:
         held_seconds=float(held) if isinstance(held, int | float) else None,
         measured=rows,
         more=len(before) - len(rows),
-        **{
-            name: [_signal(one) for one in _list(signals.get(name)) if isinstance(one, Mapping)]
-            for name in ("cleared", "still", "not_measured")
-        },
+        **{name: _signals(signals.get(name)) for name in ("cleared", "still", "not_measured")},
     )
 
 
@@ -146,7 +143,7 @@ def _measured(
     worse: Mapping[str, str],
     curve: Curve | None,
 ) -> Measured:
-    metric = metric_of(name)
+    metric = _metric(name)
     return Measured(
         name=name,
         title=_title(name, metric),
@@ -171,13 +168,27 @@ def _shown(value: Any, metric: Metric | None) -> str:
     return shown(value, metric) if metric else f"{value:,.6g}"
 
 
+def _metric(name: str) -> Metric | None:
+    """Also of the errors that are judged together, as refused writes: they are shown apart."""
+    return METRICS["errors.*"] if name.startswith("errors.") else metric_of(name)
+
+
+def _signals(entries: Any) -> list[str]:
+    """Each once: the same figure may have crossed two thresholds."""
+    found = [_signal(one) for one in _list(entries) if isinstance(one, Mapping)]
+    return list(dict.fromkeys(found))
+
+
 def _signal(one: Mapping[str, Any]) -> str:
-    because = str(one.get("because", ""))
-    return str(one.get("name", "")) + (f": {because}" if because else "")
+    name, because = str(one.get("name", "")), str(one.get("because", ""))
+    if not because:
+        return name
+    # A threshold's reason begins with its figure.
+    return because if because.startswith(name.rpartition(" ")[2]) else f"{name}: {because}"
 
 
 def _differs(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> bool:
-    metric = metric_of(name)
+    metric = _metric(name)
     return _shown(before.get(name), metric) != _shown(after.get(name), metric)
 
 
@@ -200,7 +211,7 @@ def _curves(series: Mapping[str, Any]) -> Iterator[tuple[str, Curve]]:
         values = tuple(float(row[number]) if _is_number(row[number]) else None for row in rows)
         known = [value for value in values if value is not None]
         if number and len(known) > 1:
-            metric = metric_of(str(name))
+            metric = _metric(str(name))
             low, high = _shown(min(known), metric), _shown(max(known), metric)
             yield str(name), Curve(seconds, values, low, high)
 

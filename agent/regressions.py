@@ -177,5 +177,5 @@ def _pace(before: Known, sign: float) -> float:
 
 def _worded(name: str, metric: Metric, before: float, after: float) -> Regression:
     kind = f" ({name.partition('.')[2]})" if name.startswith("errors.") else ""
-    because = f"{metric.title}{kind}: {shown(before, metric)} -> {shown(after, metric)}"
+    because = f"{metric.title}{kind}: from {shown(before, metric)} to {shown(after, metric)}"
     return Regression(name, round(before, 4), round(after, 4), because)

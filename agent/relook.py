@@ -177,7 +177,7 @@ def _threshold(
     if now.state == "not_measured" or crossing.when in HISTORY:
         because = "a figure of what has been" if now.state != "not_measured" else now.because
         return "not_measured", _entry(name, f"{crossing.when}: {because}", now.evidence)
-    moved = f"{crossing.when}: {_value(before, crossing)} -> {_value(seen, crossing)}"
+    moved = f"{crossing.when} from {_value(before, crossing)} to {_value(seen, crossing)}"
     return "still" if now.state == "fired" else "cleared", _entry(name, moved, now.evidence)
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from agent.arbitration import told
@@ -30,6 +31,7 @@ _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _RESULTS = {"pass": "pass", "fail": "**FAIL**", "not_measured": "not measured"}
 MOST_MOMENTS = 200
+MOST_VALUES = 24
 _VALUES = {
     "before": "Before", "done": "Done", "remedy": "After", "undone": "Put back", "undo": "Undo",
     "expected_by": "Its effect is expected by",
@@ -195,7 +197,7 @@ def _action(action: Action) -> Iterator[str]:
         yield f"- Asked to stop: {escape(action.stop_requested)}"
     yield from (f"- Note: {escape(note)}" for note in action.notes)
     for label, value in values(action):
-        yield f"- {label}: {escape(short(value))}"
+        yield f"- {label}: {escape(spelt(value))}"
     if action.commands:
         yield ""
         yield from fenced(" ".join(command) for command in action.commands)
@@ -213,8 +215,21 @@ def values(action: Action) -> Iterator[tuple[str, Any]]:
         yield "After", action.outcome["after"]
 
 
+def spelt(value: Any) -> str:
+    """A value for people, on one line, bounded: of a mapping, each name and its value."""
+    if not isinstance(value, dict):
+        return value if isinstance(value, str) else short(value)
+    parts = (
+        f"{name.replace('_', ' ')} {part if isinstance(part, str) else short(part)}"
+        for name, part in islice(value.items(), MOST_VALUES)
+    )
+    return "; ".join(parts)
+
+
 def short(value: Any) -> str:
-    """A value as JSON, on one line, bounded."""
+    """A value as JSON, on one line, bounded; a number without digits that say nothing."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= LONGEST_OUTCOME else text[:LONGEST_OUTCOME] + " …"
 

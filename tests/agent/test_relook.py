@@ -65,7 +65,7 @@ async def test_a_limit_with_room_clears_the_alerts_own_signal(desk: Desk) -> Non
     assert {"alert memory_info.pressure", "memory_pressure"} <= {
         entry["name"] for entry in signals["cleared"]
     }
-    assert "the alert's signal cleared: memory_info.pressure: 9" in ended.comment
+    assert "the alert's signal cleared: memory_info.pressure from 9" in ended.comment
     incident = await desk.journal.incident()
     assert conclude(incident)[0] == "resolved"
     again = [piece for piece in incident.evidence if piece.id in ended.outcome["evidence"]]
@@ -79,7 +79,7 @@ async def test_an_alert_that_still_fires_is_not_resolved_and_the_action_stays(de
     context = await full(desk, "warning")
     ended = await raised(desk, context, 22 * MIB)
     assert ended.status == "verified", ended.comment
-    assert "the alert's own signal still fires: memory_info.pressure: 9" in ended.comment
+    assert "the alert's own signal still fires: memory_info.pressure from 9" in ended.comment
     incident = await desk.journal.incident()
     status, because = conclude(incident)
     assert (status, "its alert still fires: memory_info.pressure: " in because) == (

@@ -95,7 +95,7 @@ async def test_a_change_that_starts_evictions_is_undone_before_the_hold_is_over(
             assert applied.status == "applied", applied.comment
             judged = await verification.verify(context, applied, hold_seconds=60)
             assert judged.status == "rolling_back", judged.comment
-            assert "evicted keys: 0/s -> " in judged.comment
+            assert "evicted keys: from 0/s to " in judged.comment
             assert judged.outcome["held_seconds"] < 30
             undone = await rollback.roll_back(context, judged)
         assert undone.status == "rolled_back", undone.comment
@@ -167,7 +167,7 @@ async def test_new_errors_are_a_regression_and_old_ones_are_not(desk: Desk) -> N
         fail()
         judged = await verification.verify(context, applied)
         assert judged.status == "rolling_back", judged.comment
-        assert "error replies of one kind (ERR): 0/s -> " in judged.comment
+        assert "error replies of one kind (ERR): from 0/s to " in judged.comment
         # From now on that is how it was before: nobody blames the next action for it.
         with closing(redis.Redis(port=desk.server.port)) as client:
             client.config_set("hz", "10")

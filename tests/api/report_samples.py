@@ -37,7 +37,8 @@ def outcome(text: str = "maxmemory") -> dict[str, Any]:
         "remedy": {"value": "512mb", "writes_refused": text},
         "regressions": [{"metric": f"errors.{text}", "before": 3, "after": 60, "because": text}],
         "signals": {
-            "cleared": [{"name": "alert memory_info.pressure", "because": f"93.0 % -> 61.0 {text}",
+            "cleared": [{"name": "alert memory_info.pressure",
+                         "because": f"memory_info.pressure from 93.0 % to 61.0 {text}",
                          "evidence": ["E9"]}],
             "still": [{"name": text, "because": text, "evidence": []}],
             "not_measured": [],
