@@ -123,5 +123,6 @@ def shown(value: float, metric: Metric) -> str:
         return f"{value:.0%}"
     if metric.unit == "bytes":
         return f"{value / 1024 / 1024:,.1f} MiB"
-    number = f"{value:,.0f}" if value == 0 or abs(value) >= 10 else f"{value:,.1f}"
+    whole = abs(value) >= 10 or value == int(value)
+    number = f"{value:,.0f}" if whole else f"{value:,.1f}"
     return number + {"ms": " ms", "us": " us", "per_second": "/s"}.get(metric.unit, "")

@@ -17,6 +17,7 @@ from tools.sizes import InstanceSize
 
 MIB, GIB = 1 << 20, 1 << 30
 _SAME = "the same in Terraform"
+_UNKNOWN_WAY = "(to be ordered in the provider's own console)"
 
 
 def how_to_order(fits: Sequence[InstanceSize], needed: int, maxmemory: int, *, grows: bool) -> str:
@@ -35,7 +36,7 @@ def artefacts(fits: Sequence[InstanceSize], needed: int, maxmemory: int) -> list
     for fit in fits:
         ways = _PROVIDERS.get(fit.provider)
         title = f"{fit.provider}: {fit.name} ({fit.memory_bytes / MIB:,.0f} MiB)"
-        found += ways(title, fit.name, needed) if ways else [Artefact(title, "text", "")]
+        found += ways(title, fit.name, needed) if ways else [Artefact(title, "text", _UNKNOWN_WAY)]
     return [*found, *_own(needed, maxmemory)]
 
 

@@ -82,7 +82,7 @@ async def test_an_alert_that_still_fires_is_not_resolved_and_the_action_stays(de
     assert "the alert's own signal still fires: memory_info.pressure from 9" in ended.comment
     incident = await desk.journal.incident()
     status, because = conclude(incident)
-    assert (status, "its alert still fires: memory_info.pressure: " in because) == (
+    assert (status, "its alert still fires: memory_info.pressure from " in because) == (
         "needs_human", True,
     )  # fmt: skip
 

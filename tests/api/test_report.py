@@ -71,7 +71,7 @@ def test_every_part_of_an_incident_is_in_it() -> None:
     shown = visible(rendered(report))
     assert "word = 50.0 % (ratio of E1: used, limit)" in shown
     assert "Before: word 1" in shown
-    assert "After: {&quot;word&quot;: 2}" in shown
+    assert "After: word 2" in shown
     assert "alice: no-incident: it was a test" in shown
     assert "2026-01-31 03:00:00 UTC A1 approved by word" in shown
 
