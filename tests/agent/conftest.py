@@ -1,15 +1,19 @@
-"""A case to reason about, and a reasoner to do it."""
+"""A case to reason about, a reasoner to do it, and a server to look at."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
+import redis
 
 from agent.budget import ModelSettings
 from agent.model import Model
 from agent.reasoner import OpenAIReasoner
+from evals.servers import BUILDS, Server
 from tests.agent.desk import Desk, library
 from tests.agent.endpoint import BASE, KEY
+from tools.connection import Connection, open_for_reading
 
 
 @pytest.fixture
@@ -29,3 +33,21 @@ async def reasoner() -> AsyncIterator[Callable[..., OpenAIReasoner]]:
     yield make
     for model in made:
         await model.close()
+
+
+@pytest.fixture
+def server(start_server: Callable[..., Server]) -> Server:
+    return start_server(BUILDS[-1])
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator["redis.Redis"]:
+    with closing(redis.Redis(port=server.port, protocol=2)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def reading(server: Server) -> AsyncIterator[Connection]:
+    opened = await open_for_reading(server.url)
+    yield opened
+    await opened.close()

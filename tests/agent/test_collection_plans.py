@@ -1,7 +1,6 @@
 """Plans for one stream or collection: from the server and its owner, and carried out to the end."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ import redis
 from agent import executor, rollback, verification
 from agent.incident import Action, Approval, CulpritKind, Plan
 from agent.runbook_library import load_library
-from evals.servers import BUILDS, Server
+from evals.servers import Server
 from tests.agent.test_planning import NOW, Case, diagnosis
 from tools.backups import BackupFolder
 from tools.connection import Connection, open_for_reading
@@ -29,17 +28,6 @@ remedies:
 # What we know of our own data
 """
 MAIL = "mail:jane.doe@example.com:jobs"
-
-
-@pytest.fixture
-def server(start_server: Callable[..., Server]) -> Server:
-    return start_server(BUILDS[-1])
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator["redis.Redis"]:
-    with closing(redis.Redis(port=server.port, protocol=2)) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Data is removed only where its owner asks for it, in a runbook of theirs, and from end to end."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,11 +12,11 @@ from agent.context import Context
 from agent.incident import Approval, Plan
 from agent.runbook_library import load_library
 from agent.runbook_lint import lint
-from evals.servers import BUILDS, Server
+from evals.servers import Server
 from tests.agent.test_planning import NOW, Case, diagnosis
 from tests.tools.load import fill
 from tools.backups import BackupFolder
-from tools.connection import Connection, open_for_reading
+from tools.connection import Connection
 
 OWN = """---
 id: exports
@@ -30,24 +28,6 @@ remedies:
 ---
 # Old exports
 """  # noqa: E501
-
-
-@pytest.fixture
-def server(start_server: Callable[..., Server]) -> Server:
-    return start_server(BUILDS[-1])
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator["redis.Redis"]:
-    with closing(redis.Redis(port=server.port, protocol=2)) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def reading(server: Server) -> AsyncIterator[Connection]:
-    opened = await open_for_reading(server.url)
-    yield opened
-    await opened.close()
 
 
 async def planned(

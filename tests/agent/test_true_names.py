@@ -1,8 +1,5 @@
 """A remedy on something whose name is redacted: shown so, carried out on the true name only."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
-
 import pytest
 import redis
 
@@ -11,31 +8,13 @@ from agent.case import CaseFile
 from agent.redaction import redact
 from agent.runbook import Library
 from agent.true_names import SeenNames, true_prefix
-from evals.servers import BUILDS, Server
+from evals.servers import Server
 from tests.agent.operating import Desk
 from tests.agent.test_planning import LOOKS, Case, carry_out, diagnosis
-from tools.connection import CommandFailure, Connection, open_for_reading
+from tools.connection import CommandFailure, Connection
 
 JANE, JOHN = "mail:jane.doe@example.com:", "mail:john.roe@example.com:"
 SHOWN = "mail:[redacted e-mail]:"
-
-
-@pytest.fixture
-def server(start_server: Callable[..., Server]) -> Server:
-    return start_server(BUILDS[-1])
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator["redis.Redis"]:
-    with closing(redis.Redis(port=server.port, protocol=2)) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def reading(server: Server) -> AsyncIterator[Connection]:
-    opened = await open_for_reading(server.url)
-    yield opened
-    await opened.close()
 
 
 def fill(client: "redis.Redis", prefix: str, keys: int = 3_000) -> None:

@@ -10,7 +10,7 @@ from tools.reading import printable
 from tools.remedies.operation import ALONE, BackupDamaged, Operation, Saved
 from tools.remedies.remedy import Check, Need, Preview, Remedy, Risk, Verification
 from tools.remedies.restoring import restore
-from tools.remedies.vitals import read_vitals
+from tools.remedies.vitals import is_primary, read_vitals
 from tools.replies import items, mapping, text
 
 CALLS = ("fcall", "fcall_ro")
@@ -70,11 +70,7 @@ class DeleteFunction(Remedy[DeleteFunctionArguments]):
                 holds=args.owner_confirmed,
                 because="confirmed" if args.owner_confirmed else "not confirmed",
             ),
-            Check(
-                text="The server is a primary",
-                holds=vitals.role == "master",
-                because=f"role: {vitals.role}",
-            ),
+            is_primary(vitals),
             Check(
                 text=f"There is a library {args.library}",
                 holds=names is not None and bool(names),

@@ -14,7 +14,7 @@ from tools.remedies.operation import ALONE, Operation
 from tools.remedies.pace import LONGEST_SECONDS, PAUSE_SHARE, Pace, ones
 from tools.remedies.prefix_scan import escaped, matching_pages, survey
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
-from tools.remedies.vitals import Vitals, read_vitals, round_trip_seconds, sized
+from tools.remedies.vitals import Vitals, is_primary, read_vitals, round_trip_seconds, sized
 
 SHORTEST_TTL = 60
 CANARY = 10
@@ -89,11 +89,7 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
         seen = await survey(connection, args.prefix)
         found = seen.keys_without_ttl > 0
         return [
-            Check(
-                text="The server is a primary: a replica gets expiries from its primary",
-                holds=vitals.role == "master",
-                because=f"role: {vitals.role}",
-            ),
+            is_primary(vitals),
             Check(
                 text=f"There are keys of {printable(args.prefix)}* without expiry",
                 holds=True if found else (False if seen.complete else None),

@@ -286,6 +286,16 @@ def _fsync_checks(s: Situation) -> list[Check]:
     ]
 
 
+def _timeout_effect(s: Situation) -> str:
+    ordinary = [client for client in s.clients if client.type == "normal"]
+    idle = sum(client.idle_seconds >= int(s.new) for client in ordinary)
+    return (
+        f"Ordinary connections idle for {s.new} s are closed, now {idle:,} of {len(ordinary):,}; "
+        "replicas, subscribers and those that wait in a blocking command are left. "
+        f"Before: {s.old or 'not reported'}."
+    )
+
+
 def _plain(what: str) -> Callable[[Situation], str]:
     return lambda s: f"{what} ({s.parameter}: {s.old or 'not reported'} -> {s.new})."
 
@@ -340,7 +350,7 @@ RULES: dict[str, Rule] = {
     "auto-aof-rewrite-min-size": _number(
         16 * MIB, 2**36, "A smaller AOF is not rewritten", size=True
     ),
-    "timeout": _number(60, 86_400, "Connections idle for this many seconds are closed"),
+    "timeout": Rule(between(60, 86_400), _timeout_effect, needs_clients=True),
     "hash-max-listpack-entries": _number(64, LONGEST_LISTPACK, _LISTPACK),
     "hash-max-ziplist-entries": _number(64, LONGEST_LISTPACK, _LISTPACK),
     "zset-max-listpack-entries": _number(64, LONGEST_LISTPACK, _LISTPACK),

@@ -18,12 +18,11 @@ from tools.remedies.stream_groups import (
     EntryId,
     Group,
     Stream,
-    can_write,
     first_id,
     pending_page,
     read_stream,
 )
-from tools.remedies.vitals import read_vitals, round_trip_seconds, sized
+from tools.remedies.vitals import is_primary, read_vitals, round_trip_seconds, sized
 from tools.replies import integer
 
 BYTES = 84
@@ -68,13 +67,7 @@ class ClearGone(Remedy[ClearPendingArguments]):
     ) -> list[Check]:
         """A primary, and more is pending than the stream has entries."""
         vitals = await read_vitals(connection)
-        checks = [
-            Check(
-                text="The server is a primary",
-                holds=can_write(vitals),
-                because=f"role: {vitals.role}",
-            )
-        ]
+        checks = [is_primary(vitals)]
         if await connection.execute("TYPE", args.names[0]) != b"stream":
             return [*checks, Check(text="The key is a stream", holds=False, because="it is not")]
         group, stream = await _seen(connection, args)

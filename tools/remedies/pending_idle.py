@@ -23,8 +23,8 @@ from tools.remedies.pending_entries import (
 )
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
 from tools.remedies.saved_commands import raised
-from tools.remedies.stream_groups import EntryId, can_write
-from tools.remedies.vitals import read_vitals, round_trip_seconds
+from tools.remedies.stream_groups import EntryId
+from tools.remedies.vitals import is_primary, read_vitals, round_trip_seconds
 from tools.replies import integer, items
 
 MOST_SKIPPED = 1_000
@@ -99,11 +99,7 @@ class ClearIdle(Remedy[ClearPendingArguments]):
             )
         ]
         checks = [
-            Check(
-                text="The server is a primary",
-                holds=can_write(vitals),
-                because=f"role: {vitals.role}",
-            ),
+            is_primary(vitals),
             Check(
                 text=f"The consumer has entries pending for {args.min_idle_seconds} s",
                 holds=bool(found),

@@ -14,7 +14,7 @@ from tools.remedies.pace import LONGEST_SECONDS, Pace
 from tools.remedies.prefix_scan import escaped, matching_pages, survey
 from tools.remedies.remedy import Check, Need, Preview, Remedy, Risk, Verification
 from tools.remedies.restoring import LEFT, restore
-from tools.remedies.vitals import MIB, read_vitals, round_trip_seconds, sized
+from tools.remedies.vitals import MIB, is_primary, read_vitals, round_trip_seconds, sized
 
 CANARY = 10
 """Keys of the first batch; read back from the backup before any of them is removed."""
@@ -97,11 +97,7 @@ class RemovePrefix(Remedy[RemovePrefixArguments]):
                 holds=args.owner_confirmed,
                 because="confirmed" if args.owner_confirmed else "not confirmed",
             ),
-            Check(
-                text="The server is a primary",
-                holds=vitals.role == "master",
-                because=f"role: {vitals.role}",
-            ),
+            is_primary(vitals),
             Check(
                 text=f"There are keys of {name}*",
                 holds=True if seen.keys else (False if seen.complete else None),

@@ -13,7 +13,7 @@ from tools.catalogue import Arguments
 from tools.connection import CommandFailure, Connection, read_info
 from tools.remedies.operation import ALONE, Operation
 from tools.remedies.remedy import Check, Need, Preview, Remedy, Risk, Verification
-from tools.remedies.vitals import Vitals, read_vitals, sized
+from tools.remedies.vitals import Vitals, is_primary, read_vitals, sized
 
 FRESH_SECONDS = 900
 """A file that was saved longer ago than this loses too much in a restart."""
@@ -111,11 +111,7 @@ class ResizeInstance(Remedy[ResizeInstanceArguments]):
                 holds=None if limit is None else limit == args.current_limit,
                 because=f"the limit is {_shown(limit)}, then {sized(args.current_limit)}",
             ),
-            Check(
-                text="The target is a primary",
-                holds=vitals.role == "master",
-                because=f"role: {vitals.role}",
-            ),
+            is_primary(vitals),
             survives,
         ]
 

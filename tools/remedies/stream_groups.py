@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tools.connection import CommandFailure, Connection, Reply
-from tools.remedies.vitals import Vitals
 from tools.replies import integer, items, mapping
 
 MOST_GROUPS = 1_000
@@ -161,8 +160,3 @@ def _id(reply: Reply) -> EntryId:
         return EntryId.of(reply if isinstance(reply, bytes) else b"")
     except ValueError:
         raise CommandFailure("error", "read a stream's id", "an unexpected reply") from None
-
-
-def can_write(vitals: Vitals) -> bool:
-    """A replica's data is its primary's."""
-    return vitals.role == "master"

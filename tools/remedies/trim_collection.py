@@ -23,8 +23,7 @@ from tools.remedies.operation import ALONE, Operation
 from tools.remedies.pace import LONGEST_SECONDS, OWN_PAGES, Pace
 from tools.remedies.remedy import Check, Need, Preview, Remedy, Risk, Verification
 from tools.remedies.saved_commands import Copy, open_copy
-from tools.remedies.stream_groups import can_write
-from tools.remedies.vitals import MIB, read_vitals, round_trip_seconds, sized
+from tools.remedies.vitals import MIB, is_primary, read_vitals, round_trip_seconds, sized
 
 CANARY = 10
 """Elements of the first step: whatever is wrong with the rule or the backup shows there."""
@@ -120,11 +119,7 @@ class TrimCollection(Remedy[TrimCollectionArguments]):
         vitals = await read_vitals(connection)
         kind = await connection.execute("TYPE", args.raw_key)
         checks = [
-            Check(
-                text="The server is a primary",
-                holds=can_write(vitals),
-                because=f"role: {vitals.role}",
-            ),
+            is_primary(vitals),
             Check(
                 text=f"The key is a {args.type}",
                 holds=kind == args.type.encode(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tools.connection import CommandFailure, Connection, read_info
 from tools.reading import printable
+from tools.remedies.remedy import Check
 
 MIB = 1024 * 1024
 SECTIONS = ("server", "memory", "stats", "replication", "persistence", "errorstats", "keyspace")
@@ -186,3 +187,12 @@ def _client_type(flags: str) -> str:
         if flag in flags:
             return kind
     return "normal"
+
+
+def is_primary(vitals: Vitals) -> Check:
+    """What a replica holds is its primary's: INFO replication, role."""
+    return Check(
+        text="The server is a primary: a replica's data is its primary's",
+        holds=vitals.role == "master",
+        because=f"role: {vitals.role}",
+    )

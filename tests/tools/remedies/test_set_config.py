@@ -1,13 +1,16 @@
 """CONFIG SET: applied, verified, undone exactly; and what it refuses."""
 
+import re
+from dataclasses import replace
+
 import pytest
 import redis
 
 from tests.tools.load import failing, fill, stuck_subscriber
 from tools.acl import REMEDY
-from tools.connection import CommandFailure, LiveConnection
+from tools.connection import CommandFailure, Connection, LiveConnection
 from tools.remedies.config import SetConfig, SetConfigArguments
-from tools.remedies.vitals import MIB
+from tools.remedies.vitals import MIB, ClientLine, read_clients
 
 SET_CONFIG = SetConfig()
 
@@ -90,6 +93,27 @@ async def test_clients_that_would_be_cut_off_at_once_keep_the_limit_away(
     args = SetConfigArguments(parameter="maxmemory-clients", value="5%")
     with stuck_subscriber(client, "slow"):
         assert any("All other clients" in text for text in await broken(connection, args))
+
+
+async def test_a_timeout_says_how_many_connections_it_closes(
+    connection: LiveConnection, client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.ping()
+    with stuck_subscriber(client, "slow"):  # never closed by it
+        args = SetConfigArguments(parameter="timeout", value="60")
+        preview = await SET_CONFIG.preview(connection, args)
+        assert re.search(r"idle for 60 s are closed, now 0 of \d+;", preview.predicted_effect)
+        seen = await read_clients(connection)
+        idle = [replace(line, idle_seconds=60) for line in seen]
+        assert any(line.type == "pubsub" for line in idle)
+
+        async def an_hour_later(_: Connection) -> list[ClientLine]:
+            return idle
+
+        monkeypatch.setattr("tools.remedies.config.read_clients", an_hour_later)
+        ordinary = sum(line.type == "normal" for line in idle)
+        preview = await SET_CONFIG.preview(connection, args)
+        assert f"closed, now {ordinary} of {ordinary};" in preview.predicted_effect
 
 
 async def test_fewer_fsyncs_are_the_word_of_the_owner(

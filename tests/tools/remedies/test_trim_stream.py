@@ -183,6 +183,32 @@ async def test_a_group_that_is_set_back_between_two_steps_stops_it(
     assert verification.helped is None, "a part is gone: for people to judge"
 
 
+async def test_a_stream_that_somebody_deletes_meanwhile_is_no_success_of_ours(
+    connection: LiveConnection, client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.remedies.trim_stream.MOST", 100)
+    add(client, 3_000)
+    args = TrimStreamArguments(key=KEY, groups=0, keep_entries=1_000)
+
+    class Deleted(Notes):
+        async def note(self, done: dict[str, Any]) -> str:
+            if self.batches == 3:
+                client.delete(KEY)
+            return await super().note(done)
+
+    captured, notes = await TRIM.capture(connection, args), Deleted()
+    with pytest.raises(CommandFailure, match="no such key"):
+        await TRIM.apply(connection, args, captured, notes.operation)
+    known = captured | {"done": notes.progress}
+    assert 0 < notes.progress["entries_removed"] < 2_000
+    assert await TRIM.settle(connection, args, known) == "applied"
+    judged = await TRIM.verify(connection, args, known)
+    assert judged.helped is None
+    assert "somebody deleted the whole stream" in judged.because
+    # Cut off in its first step: who can tell what became of it?
+    assert await TRIM.settle(connection, args, captured) == "unknown"
+
+
 async def test_without_groups_it_keeps_the_newest_and_a_copy_of_the_rest(
     connection: LiveConnection, client: "redis.Redis"
 ) -> None:
