@@ -13,7 +13,7 @@ from api.listing import Comment, Page
 from api.problems import Problem, documented
 from api.service import Service
 from api.store import audit, freezes, incidents
-from api.store.tables import FreezeRow
+from api.store.target_tables import FreezeRow
 
 LONGEST = timedelta(days=30)
 USUAL_MINUTES = 240

@@ -15,7 +15,7 @@ from api.settings import Settings
 from api.store import samples
 from api.store.database import Database
 from api.store.leases import acquire
-from api.store.tables import SampleRow
+from api.store.target_tables import SampleRow
 from tools.connection import CommandFailure, open_for_reading, read_info
 from tools.remedies.vitals import Vitals
 

@@ -6,7 +6,8 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.windows import Window
-from api.store.tables import ActionRow, FreezeRow, IncidentRow
+from api.store.tables import ActionRow, IncidentRow
+from api.store.target_tables import FreezeRow
 
 MOST = 200
 """Freezes that are read at a time."""

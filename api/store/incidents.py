@@ -78,6 +78,7 @@ async def open_incident(
         idle_runs=0,
         last_event=0,
         last_evidence=0,
+        follows="",
     )
     session.add(row)
     await session.flush()

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Integer, cast, delete, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.store.tables import SampleRow
+from api.store.target_tables import SampleRow
 from tools.growth import MOST_SAMPLES, MemorySample
 
 SPAN_SECONDS = 600

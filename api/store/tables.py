@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     DateTime,
     Dialect,
     ForeignKey,
@@ -87,6 +86,8 @@ class IncidentRow(Table):
     """Jobs started; the queue's next key. It drops a key that is waiting or still finishing."""
     idle_runs: Mapped[int] = mapped_column(default=0)
     """Runs started since the incident last moved; bounds a run that always dies."""
+    follows: Mapped[str] = mapped_column(String(64), default="")
+    """The incident that was over when its alert fired again: this one began then."""
     last_event: Mapped[int] = mapped_column(default=0)
     last_evidence: Mapped[int] = mapped_column(default=0)
 
@@ -109,6 +110,17 @@ class AlertRow(Table):
     labels: Mapped[dict[str, Any]]
     annotations: Mapped[dict[str, Any]]
     received_at: Mapped[datetime]
+
+
+class DeliveryRow(Table):
+    """A signed message that was accepted: the same again is a repetition, or a replay."""
+
+    __tablename__ = "deliveries"
+
+    source: Mapped[str] = mapped_column(String(200), primary_key=True)
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    """As the sender numbers it (X-Webhook-Id), else the digest of what was signed."""
+    at: Mapped[datetime] = mapped_column(index=True)
 
 
 class EvidenceRow(Table):
@@ -357,33 +369,3 @@ class PageRow(Table):
     """Marks of the addresses that have it."""
     failure: Mapped[str] = mapped_column(default="")
     """Why it was given up."""
-
-
-class FreezeRow(Table):
-    """Nothing is changed: declared by a person, beside the configured ones."""
-
-    __tablename__ = "freezes"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    target: Mapped[str | None] = mapped_column(String(200))
-    """None: every target."""
-    reason: Mapped[str]
-    by: Mapped[str]
-    at: Mapped[datetime]
-    until: Mapped[datetime] = mapped_column(index=True)
-    """A thaw moves it to that moment."""
-    thawed_by: Mapped[str] = mapped_column(default="")
-
-
-class SampleRow(Table):
-    """One look at a target's memory, for trends."""
-
-    __tablename__ = "samples"
-
-    target: Mapped[str] = mapped_column(String(200), primary_key=True)
-    at: Mapped[datetime] = mapped_column(primary_key=True)
-    used_bytes: Mapped[int] = mapped_column(BigInteger)
-    peak_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    rss_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    keys: Mapped[int | None] = mapped_column(BigInteger)

@@ -6,7 +6,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
-from api.store import exchanges, incidents
+from api.store import (
+    exchanges,
+    incidents,
+    target_tables,  # noqa: F401 - so that Table knows them
+)
 from api.store.database import Database, database_url
 from api.store.migrate import downgrade, migrate
 from api.store.tables import Table

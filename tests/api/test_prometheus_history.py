@@ -17,7 +17,7 @@ from api.past import Past
 from api.settings import Settings
 from api.sizing_config import PrometheusEntry
 from api.store.database import Database
-from api.store.tables import SampleRow
+from api.store.target_tables import SampleRow
 from evals.servers import free_port
 from tools.growth import Trend, fit
 

@@ -15,7 +15,7 @@ from api.past import Past
 from api.settings import Settings
 from api.store.database import Database
 from api.store.leases import acquire
-from api.store.tables import SampleRow
+from api.store.target_tables import SampleRow
 from api.watch import Watch, sample
 from evals.servers import Server
 from tools.connection import open_for_reading
