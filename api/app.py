@@ -36,16 +36,23 @@ from api.settings import Settings
 from api.store.audit import WrongKey
 from api.store.database import Database, database_url
 from api.store.migrate import migrate
-from api.worker import RunGraph, working_on
+from api.worker import OpenReading, RunGraph, working_on
 
 log = structlog.get_logger(__name__)
 _ERRORS = documented(401, 403, 413, 422)
 
 
 def create_app(
-    settings: Settings, *, worker: bool = True, run_graph: RunGraph | None = None
+    settings: Settings,
+    *,
+    worker: bool = True,
+    run_graph: RunGraph | None = None,
+    open_reading: OpenReading | None = None,
 ) -> FastAPI:
-    """The service. `worker`: work on incidents in this process, too."""
+    """The service. `worker`: work on incidents in this process, too.
+
+    `run_graph` and `open_reading` stand for the graph and the targets, in tests and benchmarks.
+    """
     from agent.runbook_library import load_library
 
     logs.configure()
@@ -73,7 +80,7 @@ def create_app(
             )
             if worker:
                 await stack.enter_async_context(
-                    working_on(settings, database, queue, docket, run_graph)
+                    working_on(settings, database, queue, docket, run_graph, open_reading)
                 )
             log.info("started", targets=len(app.state.service.targets), worker=worker)
             yield

@@ -20,6 +20,7 @@ from agent.incident import Role
 from agent.policy import POLICY, Policy
 from api.entries import Duration, Entry, Name
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
+from api.intake_config import IntakeEntry
 from api.model_settings import ModelEntry
 from api.sizing_config import PrometheusEntry, ResizeHookEntry, WatchEntry
 
@@ -159,6 +160,7 @@ class Config(Entry):
     mode: Literal["live", "dry_run"] = "live"
     """dry_run: everything but the writing."""
     pages: PagesEntry = PagesEntry()
+    intake: IntakeEntry = IntakeEntry()
     runbooks: list[Path] = Field(default_factory=list)
     model: ModelEntry = ModelEntry()
     backups: BackupsEntry = BackupsEntry()

@@ -11,6 +11,13 @@ REGISTRY = CollectorRegistry()
 ALERTS = Counter(
     "redis_oncall_alerts_total", "Alerts received.", ["source", "status"], registry=REGISTRY
 )
+REFUSED = Counter(
+    "redis_oncall_alerts_refused_total",
+    "Alerts that a sender was asked to send again later.",
+    ["source", "because"],
+    registry=REGISTRY,
+)
+"""because: rate | intake (too much waits to be stored) | queue (no room for another incident)."""
 DECISIONS = Counter(
     "redis_oncall_decisions_total", "Decisions of people.", ["decision"], registry=REGISTRY
 )

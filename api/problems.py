@@ -68,9 +68,13 @@ class Problem(Exception):
         ).model_dump()
 
 
-def busy(detail: str) -> Problem:
-    """Not now; the sender should try again."""
-    return Problem(503, detail, headers={"Retry-After": str(RETRY_SECONDS)})
+def busy(detail: str, seconds: int = RETRY_SECONDS) -> Problem:
+    """Not now; the sender should try again.
+
+    Never 429: Alertmanager (github.com/prometheus/alertmanager/pull/2145) and Datadog
+    (docs.datadoghq.com/integrations/webhooks) repeat what was answered with 5xx and drop the rest.
+    """
+    return Problem(503, detail, headers={"Retry-After": str(seconds)})
 
 
 _SCHEMA = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}

@@ -77,13 +77,13 @@ async def _somewhere_else(incident_id: str) -> None:
 
 @asynccontextmanager
 async def working(
-    queue: Queue, docket: Docket, advance: Callable[[str], Awaitable[None]], concurrency: int
+    queue: Queue, docket: Docket, attend: Callable[[str], Awaitable[None]], concurrency: int
 ) -> AsyncIterator[None]:
     """Run jobs in the background, so many at a time, until the block ends."""
 
     async def job(incident_id: str) -> None:
         await queue.started(incident_id)
-        await advance(incident_id)
+        await attend(incident_id)
 
     docket.register(job, names=["advance"])
     async with Worker(

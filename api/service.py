@@ -7,6 +7,8 @@ from fastapi import Request
 
 from agent.context import Target
 from agent.runbook import Library
+from api.alerts.rates import Rates
+from api.alerts.taking import Intake
 from api.queue import Queue
 from api.seen import Seen
 from api.settings import Settings
@@ -23,13 +25,18 @@ class Service:
     library: Library
     targets: Sequence[Target]
     seen: Seen = field(init=False)
+    intake: Intake = field(init=False)
+    rates: Rates = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", Seen(self.database))
+        bounds = self.settings.config.intake
+        object.__setattr__(self, "intake", Intake(self.database, self.targets, bounds.queue))
+        object.__setattr__(self, "rates", Rates(bounds.per_second, bounds.burst))
 
     @staticmethod
-    def of(request: Request) -> "Service":
-        """The service of this application: a dependency."""
+    async def of(request: Request) -> "Service":
+        """The service of this application: a dependency. Async, or each call takes a thread."""
         service: Service = request.app.state.service
         return service
 

@@ -48,9 +48,17 @@ SWEEP_BACKUPS_SECONDS = 600.0
 NUDGE_AGAIN_SECONDS = 5.0
 MOST_IDLE_RUNS = 5
 """Runs without progress before an incident is handed to a person."""
+MOST_TRIED = 20
+"""Incidents that one nudge may find taken by others at the same moment."""
 RunGraph = Callable[[Context, Incident], Awaitable[None]]
 """From the checkpoint to the end or to the gate."""
+OpenReading = Callable[[Target], Awaitable[Connection]]
+"""The way to look at a target. Raises CommandFailure."""
 log = structlog.get_logger(__name__)
+
+
+async def _open_live(target: Target) -> Connection:
+    return await open_for_reading(target.url)
 
 
 @dataclass
@@ -64,6 +72,7 @@ class Worker:
     library: Library
     reasoners: tuple[Any, Any]
     """The rules, and the model or None."""
+    open_reading: OpenReading = _open_live
     holder: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
     def __post_init__(self) -> None:
@@ -71,28 +80,49 @@ class Worker:
         self.backups = backup_folder(self.settings)
         self._backups_swept = -math.inf
         self._nudged: dict[str, float] = {}
+        self._attended: dict[str, float] = {}
+        """When this process last worked on an incident that still has work."""
         self.holder += f":{secrets.token_hex(4)}"
 
-    async def advance(self, incident_id: str) -> None:
-        """Get on with an incident, unless somebody is already at its target."""
+    async def attend(self, nudged: str) -> None:
+        """Get on with the most urgent incident that nobody is at, whichever the nudge was about.
+
+        There is a nudge for each, so that the others' turn comes with the other nudges. One that
+        was left with work a moment ago has to wait, unless it is this nudge's own.
+        """
+        async with self.database.reading() as session:
+            clock = await self.database.clock(session)
+            found = await incidents.unfinished(session, clock, MOST_TRIED)
+        since = time.monotonic() - NUDGE_AGAIN_SECONDS
+        self._attended = {known: at for known, at in self._attended.items() if at > since}
+        for incident_id in found:
+            if incident_id == nudged or incident_id not in self._attended:
+                self._attended[incident_id] = time.monotonic()
+                if await self.advance(incident_id):
+                    self._attended[incident_id] = time.monotonic()
+                    return
+
+    async def advance(self, incident_id: str) -> bool:
+        """Get on with an incident, unless somebody is already at its target: then False."""
         with structlog.contextvars.bound_contextvars(incident=incident_id):
             try:
-                await self._advance(incident_id)
+                return await self._advance(incident_id)
             except LeaseLost:
                 log.warning("lease_lost")
             except (Superseded, ActionMoved) as moved:
                 log.info("superseded", by=str(moved))
             except incidents.NoSuchIncident:
                 log.warning("no_such_incident")
+        return True
 
-    async def _advance(self, incident_id: str) -> None:
+    async def _advance(self, incident_id: str) -> bool:
         async with self.database.reading() as session:
             incident = await incidents.load(session, incident_id)
             if not await incidents.works_left(session, incident_id):
-                return
+                return False
         lease = await acquire(self.database, incident.target, incident_id, self.holder)
         if lease is None:
-            return  # whoever holds it looks again before it lets go, and the sweeper after that
+            return False  # whoever holds it looks again before it lets go, the sweeper after that
         try:
             await self._under(lease)
         finally:
@@ -103,6 +133,7 @@ class Worker:
             again = await incidents.works_left(session, incident_id)
         if again and incident.status == "awaiting_approval":
             await self.queue.nudge(incident_id)
+        return True
 
     async def _under(self, lease: Lease) -> None:
         async with self.database.reading() as session:
@@ -136,7 +167,7 @@ class Worker:
         """The graph, and a heartbeat beside it: without the lease it is stopped."""
         rules, model = self.reasoners
         # The connection first: at maxclients, or when memory is gone, a later one may be refused.
-        connection = await open_for_reading(target.url)
+        connection = await self.open_reading(target)
         # A run that goes on after a crash or an approval saw only a part: that is no recording.
         most = self.settings.config.recordings
         begins = most > 0 and incident.status == "queued"
@@ -193,13 +224,18 @@ class Worker:
         return int(runs or 0) <= MOST_IDLE_RUNS
 
     async def sweep(self) -> None:
-        """Lapse what nobody approved in time; nudge every unfinished, unattended incident."""
+        """Lapse what nobody approved in time; nudge the most urgent of the unattended incidents.
+
+        As many as there are slots here: a nudge is taken for the most urgent anyway, and the queue
+        stays short.
+        """
         async with self.database.writing() as session:
             await decisions.expire(session)
             found = await incidents.unfinished(session, await self.database.clock(session))
         # Those waiting in the queue are not lost: do not flood it.
         since = time.monotonic() - NUDGE_AGAIN_SECONDS
         due = [known for known in found if self._nudged.get(known, -math.inf) < since]
+        due = due[: self.settings.workers]
         self._nudged = {known: self._nudged.get(known, -math.inf) for known in found}
         self._nudged |= dict.fromkeys(due, time.monotonic())
         await self.queue.nudge(*due)
@@ -235,7 +271,12 @@ def _run_with(checkpointer: Any) -> RunGraph:
 
 @asynccontextmanager
 async def working_on(
-    settings: Settings, database: Database, queue: Queue, docket: Any, run_graph: RunGraph | None
+    settings: Settings,
+    database: Database,
+    queue: Queue,
+    docket: Any,
+    run_graph: RunGraph | None = None,
+    open_reading: OpenReading | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker and its sweeper, in the background, until the block ends."""
     from agent.runbook_library import load_library
@@ -244,8 +285,11 @@ async def working_on(
     pager, library = Pager(settings), load_library(settings.runbooks)
     async with open_checkpoints(database) as checkpointer:
         run_graph = run_graph or _run_with(checkpointer)
-        worker = Worker(settings, database, queue, run_graph, library, reasoners(settings, library))
-        async with working(queue, docket, worker.advance, settings.workers):
+        worker = Worker(
+            settings, database, queue, run_graph, library, reasoners(settings, library),
+            open_reading or _open_live,
+        )  # fmt: skip
+        async with working(queue, docket, worker.attend, settings.workers):
             beside = [
                 asyncio.create_task(worker.sweep_forever()),
                 asyncio.create_task(pager.send_forever(database)),
@@ -261,7 +305,11 @@ async def working_on(
                 await asyncio.gather(*beside, return_exceptions=True)
 
 
-async def run_worker(settings: Settings, run_graph: RunGraph | None = None) -> None:
+async def run_worker(
+    settings: Settings,
+    run_graph: RunGraph | None = None,
+    open_reading: OpenReading | None = None,
+) -> None:
     """A worker on its own, until SIGTERM or SIGINT."""
     logs.configure()
     database = Database(database_url(settings.database_url.get_secret_value()))
@@ -275,7 +323,7 @@ async def run_worker(settings: Settings, run_graph: RunGraph | None = None) -> N
         async with (
             audited(settings, database, "worker", migrated, SignIns()),
             open_queue(url, database) as (queue, docket),
-            working_on(settings, database, queue, docket, run_graph),
+            working_on(settings, database, queue, docket, run_graph, open_reading),
         ):
             await stopped.wait()
     finally:

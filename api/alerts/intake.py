@@ -1,29 +1,24 @@
-"""From a message to incidents, in one transaction: 202 means committed."""
+"""Where senders post their messages: 202 means committed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Body, Depends
 from pydantic import BaseModel
 
-from agent.context import Target
-from agent.incident import Alert, Status
-from agent.redaction import redact_tree
+from agent.incident import Status
 from api import metrics
 from api.alerts import alertmanager, generic
 from api.alerts.parsed import Parsed, UnreadableEnvelope
 from api.alerts.schemas import ALERTMANAGER, GENERIC
+from api.alerts.taking import Message
 from api.auth import may_post, who
 from api.problems import Problem, busy, documented
 from api.service import Service
-from api.store import alerts as store
-from api.store import audit, incidents
 from api.store.audit import Person
-from api.store.tables import IncidentRow
+from api.store.group_commit import Overloaded
 
-MOST_QUEUED = 1_000
-"""Incidents waiting for a worker, before senders are asked to come back later."""
 router = APIRouter(prefix="/v1/alerts", tags=["alerts"])
 log = structlog.get_logger(__name__)
 
@@ -42,65 +37,37 @@ class Accepted(BaseModel):
     incidents: list[OpenedIncident]
 
 
-def target_for(alert: Alert, targets: Sequence[Target]) -> Target | None:
-    """The target whose `match` labels the alert all carries: the most specific, then the first."""
-    fits = [
-        target
-        for target in targets
-        if target.match and target.match.items() <= alert.labels.items()
-    ]
-    return max(fits, key=lambda target: len(target.match), default=None)
-
-
-def _unmatched(alert: Alert) -> str:
-    labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items())[:8])
-    return f"no configured target's `match` fits this alert ({labels or 'it has no labels'})"
-
-
 async def accept(service: Service, person: Person, source: str, parsed: list[Parsed]) -> Accepted:
     """Commit the alerts, then nudge the queue."""
-    opened: dict[str, OpenedIncident] = {}
-    async with service.database.writing() as session:
-        if await incidents.queued(session) >= MOST_QUEUED:
-            raise busy(f"{MOST_QUEUED} incidents wait for a worker already")
-        for target, item in _in_order(parsed, service.targets):
-            row, created = await _take(service, session, item, target)
-            if row is not None:
-                created = created or (row.id in opened and opened[row.id].created)
-                opened[row.id] = OpenedIncident(id=row.id, status=row.status, created=created)
-        await audit.note(session, person, "alerts", source=source, incidents=list(opened))
+    try:
+        taken = await service.intake.take(Message(person, source, parsed))
+    except Overloaded as overloaded:
+        metrics.REFUSED.labels(source=source, because="intake").inc(len(parsed))
+        raise busy(str(overloaded)) from None
     for item in parsed:
         metrics.ALERTS.labels(source=source, status=item.alert.status).inc()
-    log.info("alerts_accepted", source=source, alerts=len(parsed), incidents=list(opened))
-    await service.queue.nudge(*(one.id for one in opened.values() if one.status == "queued"))
-    return Accepted(incidents=list(opened.values()))
+    log.info("alerts_accepted", source=source, alerts=len(parsed) - taken.shed, shed=taken.shed,
+             incidents=list(taken.rows))  # fmt: skip
+    await service.queue.nudge(*taken.to_start)
+    if taken.shed:
+        metrics.REFUSED.labels(source=source, because="queue").inc(taken.shed)
+        raise busy(
+            f"{service.settings.config.intake.queue} incidents wait for a worker: {taken.shed} of "
+            f"{len(parsed)} alerts, none of them critical, would open another. Send the message "
+            "again; what was taken of it is recognised"
+        )
+    return Accepted(
+        incidents=[
+            OpenedIncident(id=row.id, status=row.status, created=row.id in taken.opened)
+            for row in taken.rows.values()
+        ]
+    )
 
 
-def _in_order(parsed: list[Parsed], targets: Sequence[Target]) -> list[tuple[str, Parsed]]:
-    """With its target's name, or "". Every message takes its locks in the same order: by target;
-    of one target, firing before resolved.
-    """  # noqa: D205
-    placed = []
-    for item in parsed:
-        target = None if item.problem else target_for(item.alert, targets)
-        placed.append((target.name if target else "", item))
-    return sorted(placed, key=lambda one: (one[0], one[1].alert.status, one[1].alert.fingerprint))
-
-
-async def _take(
-    service: Service, session: Any, item: Parsed, target: str
-) -> tuple[IncidentRow | None, bool]:
-    alert = _without_secrets(item.alert)
-    if alert.status == "resolved":
-        return await store.resolved(session, alert), False
-    problem = item.problem or ("" if target else _unmatched(alert))
-    return await store.firing(service.database, session, alert, target or None, problem)
-
-
-def _without_secrets(alert: Alert) -> Alert:
-    """As it is kept: exporters put the URL they scrape into labels, with its password."""
-    told = redact_tree(alert.model_dump(include={"name", "labels", "annotations"}))
-    return alert.model_copy(update=told)
+def _within_rate(service: Service, person: Person, source: str) -> None:
+    if seconds := service.rates.wait(person.name):
+        metrics.REFUSED.labels(source=source, because="rate").inc()
+        raise busy(f"{person.name} sends more alerts than `intake.per_second` allows", seconds)
 
 
 def _route(
@@ -120,12 +87,14 @@ def _route(
         body: Annotated[Any, Body()],
     ) -> Accepted:
         may_post(person, source)
+        _within_rate(service, person, source)
         try:
             parsed = parse(body)
         except UnreadableEnvelope as error:
             raise Problem(
                 422, "not a message of this source", [(error.field, str(error))]
             ) from None
+        service.rates.spend(person.name, len(parsed))
         return await accept(service, person, source, parsed)
 
 

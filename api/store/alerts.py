@@ -17,12 +17,23 @@ LOOK_AGAIN_AFTER = timedelta(minutes=5)
 _SEVERITIES = ("info", "warning", "critical")
 
 
+class QueueFull(Exception):
+    """Too many incidents wait for a worker: no other is opened for this alert."""
+
+
 async def firing(
-    database: Database, session: AsyncSession, alert: Alert, target: str | None, problem: str = ""
+    database: Database,
+    session: AsyncSession,
+    alert: Alert,
+    target: str | None,
+    problem: str = "",
+    *,
+    full: bool = False,
 ) -> tuple[IncidentRow, bool]:
     """The incident of a firing alert, and whether it was opened for it.
 
     Without a target (or with a problem) it is opened for a person, and nothing is looked at.
+    `full`: what would open an incident for a worker raises QueueFull, unless it is critical.
     """
     await database.exclude(session, f"target:{target}" if target else f"alert:{alert.fingerprint}")
     known = await _find(session, alert)
@@ -31,6 +42,8 @@ async def firing(
     row = await incidents.open_on(session, target) if target else None
     created = row is None
     if row is None:
+        if full and not problem and alert.severity != "critical":
+            raise QueueFull(target)
         row = await incidents.open_incident(
             session,
             title=alert.name,

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -55,6 +56,7 @@ class Database:
         self.engine = make_engine(url)
         self.audit_keys: Keyring | None = None
         """What the audit trail is chained with; set by `api.store.trail.begin`."""
+        self._turn = asyncio.Lock()
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._readers = async_sessionmaker(
             self.engine.execution_options(read_only=True), expire_on_commit=False
@@ -73,13 +75,33 @@ class Database:
         Who is cancelled in it leaves only after its beginning or end is done: one that is cut off
         there would keep SQLite's write lock for as long as the process lives.
         """
-        session = self._writers()
+        async with self._alone():
+            session = self._writers()
+            try:
+                await _to_its_end(session.connection())
+                yield session
+                await _to_its_end(self._commit(session))
+            finally:
+                await _to_its_end(session.close())
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """SQLite has one writer. Those of this process take turns, first come, first served.
+
+        Left to itself it lets them poll, ever more slowly, and whoever comes late may win.
+        """
+        if not self.is_sqlite:
+            yield
+            return
         try:
-            await _to_its_end(session.connection())
-            yield session
-            await _to_its_end(self._commit(session))
+            async with asyncio.timeout(BUSY_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise PoolTimeout(f"no turn to write within {BUSY_SECONDS} s") from None
+        try:
+            yield
         finally:
-            await _to_its_end(session.close())
+            self._turn.release()
 
     async def _commit(self, session: AsyncSession) -> None:
         await note_changes(session)

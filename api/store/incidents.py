@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, or_, select, update
+from sqlalchemy import and_, case, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import (
@@ -176,11 +176,20 @@ async def open_on(session: AsyncSession, target: str) -> IncidentRow | None:
 
 
 async def unfinished(session: AsyncSession, clock: float, limit: int = 200) -> list[str]:
-    """Incidents with work to do and nobody at it, oldest first."""
+    """Incidents with work to do and nobody at it, the most urgent first.
+
+    What people approved, or what is under way on a server, comes before any look at another; then
+    severity decides, then age.
+    """
     leased = exists().where(LeaseRow.target == IncidentRow.target, LeaseRow.expires > clock)
+    looks_first = IncidentRow.status.in_(("queued", "investigating"))
+    severity = case({"critical": 0, "warning": 1}, value=IncidentRow.severity, else_=2)
     return list(
         await session.scalars(
-            select(IncidentRow.id).where(has_work(), ~leased).order_by(IncidentRow.id).limit(limit)
+            select(IncidentRow.id)
+            .where(has_work(), ~leased)
+            .order_by(case((looks_first, 1), else_=0), severity, IncidentRow.id)
+            .limit(limit)
         )
     )
 

@@ -19,6 +19,7 @@ from api.config import (
     TokenEntry,
 )
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
+from api.intake_config import IntakeEntry
 from api.model_settings import ModelEntry, where
 from api.settings import ENVIRONMENT, Settings, SettingsError, load_settings
 from api.sizing_config import PrometheusEntry, WatchEntry
@@ -28,7 +29,7 @@ ENTRIES: dict[str, type[BaseModel]] = {
     "targets": TargetEntry, "tokens": TokenEntry, "sources": SourceEntry, "policy": PolicyEntry,
     "model": ModelEntry, "backups": BackupsEntry, "freezes": WindowEntry,
     "maintenance": WindowEntry, "pages": PagesEntry, "audit": AuditEntry,
-    "watch": WatchEntry, "prometheus": PrometheusEntry,
+    "watch": WatchEntry, "prometheus": PrometheusEntry, "intake": IntakeEntry,
 }  # fmt: skip
 
 

@@ -1,0 +1,107 @@
+"""Group commit: what waits for the disk goes together, in one transaction.
+
+A commit waits for the disk once, however much is in it. So while one is under way, what arrives
+waits, bounded, and all of it shares the next. Each caller has its answer after its own commit.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.store.database import Database
+
+MOST_WAITING = 500
+"""Pieces of work in memory, before more are refused."""
+MOST_TOGETHER = 50
+"""Pieces of work in one transaction: it holds locks for as long as they take together."""
+ANSWER_SECONDS = 10.0
+"""How long a caller waits; senders of alerts give up after 5 to 30 s."""
+_DEADLOCK = "40P01"
+Work = TypeVar("Work")
+Done = TypeVar("Done")
+Write = Callable[[AsyncSession, Sequence[Work]], Awaitable[Sequence[Done]]]
+"""Writes all of it, and says of each piece, in order, what came of it."""
+
+
+class Overloaded(Exception):
+    """Nothing was promised: the caller should come again later. The text says why."""
+
+
+@dataclass(frozen=True)
+class _Piece(Generic[Work, Done]):
+    work: Work
+    done: asyncio.Future[Done]
+
+
+class GroupCommit(Generic[Work, Done]):
+    """One writer for one kind of work."""
+
+    def __init__(self, database: Database, write: Write[Work, Done]) -> None:
+        self._database = database
+        self._write = write
+        self._waiting: deque[_Piece[Work, Done]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How much waits for its transaction to begin."""
+        return len(self._waiting)
+
+    async def commit(self, work: Work) -> Done:
+        """What came of it, once that is committed. Raises Overloaded, and what `write` raises."""
+        if len(self._waiting) >= MOST_WAITING:
+            raise Overloaded(f"{MOST_WAITING} messages wait to be stored already")
+        piece = _Piece[Work, Done](work, asyncio.get_running_loop().create_future())
+        self._waiting.append(piece)
+        if self._writer is None:
+            # Of nobody's request: its log lines must not carry that of the first who waits.
+            self._writer = asyncio.create_task(self._work_off(), context=Context())
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await piece.done
+        except TimeoutError:
+            # Should its transaction be under way, what is sent again is recognised.
+            raise Overloaded(f"it could not be stored within {ANSWER_SECONDS:.0f} s") from None
+
+    async def _work_off(self) -> None:
+        try:
+            while self._waiting:
+                together = min(len(self._waiting), MOST_TOGETHER)
+                pieces = [self._waiting.popleft() for _ in range(together)]
+                # Whoever gave up waiting was told that nothing is promised.
+                await self._together([piece for piece in pieces if not piece.done.done()])
+        finally:
+            self._writer = None
+
+    async def _together(self, pieces: Sequence[_Piece[Work, Done]]) -> None:
+        """In one transaction; if that fails by one of them, each in one of its own."""
+        if not pieces:
+            return
+        try:
+            async with self._database.writing() as session:
+                found = await self._write(session, [piece.work for piece in pieces])
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            if len(pieces) > 1 and not _of_the_database(error):
+                for piece in pieces:
+                    await self._together([piece])
+                return
+            for piece in pieces:
+                if not piece.done.done():
+                    piece.done.set_exception(error)
+        else:
+            for piece, done in zip(pieces, found, strict=True):
+                if not piece.done.done():
+                    piece.done.set_result(done)
+
+
+def _of_the_database(error: Exception) -> bool:
+    """It is away, busy or full: the next transaction would wait for nothing."""
+    deadlock = getattr(getattr(error, "orig", None), "sqlstate", None) == _DEADLOCK
+    return isinstance(error, OperationalError | PoolTimeout) and not deadlock
