@@ -70,7 +70,12 @@ async def _actions(
     findings: Findings, books: Sequence[Runbook], identity: TargetIdentity
 ) -> list[Action]:
     actions: dict[str, Action] = {}
+    asked = set()
     for cause, proposed in _options(findings, books):
+        # Looked at twice, what grows has two sizes: the same remedy would be there twice.
+        if (same := (cause, proposed.kind, str(sorted(proposed.args.items())))) in asked:
+            continue
+        asked.add(same)
         for action in await _best(findings, cause, proposed, identity):
             # The same change may be asked for by several runbooks: the first one says when.
             actions.setdefault(f"{action.kind} {sorted(action.arguments.items())}", action)

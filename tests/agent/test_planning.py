@@ -1,8 +1,9 @@
 """Plans made on real servers with the real runbooks: right numbers, least risk first, no harm."""
 
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -172,6 +173,26 @@ async def test_keys_without_expiry_get_one_and_the_plan_can_be_carried_out(
     await carry_out(case, plan, executable[1].id)
     assert client.info("keyspace")["db0"]["expires"] == 20_200
     await reading.close()
+
+
+async def test_what_grows_meanwhile_is_proposed_once(start_server: Callable[..., Server]) -> None:
+    """Two runbooks ask for the same; each look finds more keys than the one before."""
+    server, ended = start_server("valkey-9.1"), threading.Event()
+
+    def leak() -> None:
+        with redis.Redis(port=server.port) as own:
+            while not ended.is_set():
+                own.set(f"session:{time.time_ns()}", b"x" * 100)
+
+    leaking = threading.Thread(target=leak)
+    leaking.start()
+    try:
+        found = diagnosis("missing-ttl-prefix-leak", "prefix", "session:")
+        plan = await plan_for(server, found, *LOOKS)
+    finally:
+        ended.set()
+        leaking.join()
+    assert [action.kind for action in plan.actions].count("expire_prefix") == 1
 
 
 async def carry_out(case: Case, plan: Plan, action_id: str) -> None:

@@ -71,22 +71,11 @@ def test_alertmanager_posts_to_the_service_that_compose_starts() -> None:
     assert "8321" in compose()["services"]["service"]["command"]
 
 
-def test_alert_rules_carry_the_thresholds_of_the_runbook() -> None:
-    rules = yaml.safe_load((DEPLOY / "redis-alerts.yml").read_text())["groups"][0]["rules"]
-    front = (ROOT / "runbooks" / "memory-pressure.md").read_text().split("---")[1]
-    thresholds = {
-        alert["above"]
-        for alert in yaml.safe_load(front)["alerts"]
-        if alert["when"] == "memory_info.pressure"
-    }
-    assert {float(rule["expr"].rsplit(">", 1)[1]) for rule in rules[:2]} == thresholds
-
-
 @pytest.mark.parametrize(
     ("program", "arguments"),
     [
         ("promtool", ["check", "rules", "redis-alerts.yml"]),
-        ("promtool", ["check", "config", "--syntax-only", "prometheus.yml"]),
+        ("promtool", ["check", "config", "prometheus.yml"]),
         ("amtool", ["check-config", "alertmanager.yml"]),
     ],
 )
