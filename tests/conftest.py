@@ -1,5 +1,6 @@
 """Shared fixtures: real servers of every build that is installed here."""
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import httpx2
@@ -14,6 +15,24 @@ from evals import servers  # noqa: E402
 # A busy machine is no failure: what may take how long is measured elsewhere.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `long` come first, a share to each worker: none is begun when the rest is done.
+
+    With `--dist worksteal` a worker begins with a part of the list, as large as the others'.
+    """
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = iter([item for item in items if not item.get_closest_marker("long")])
+    parts = [long[worker::workers] for worker in range(workers)]
+    left = len(items)
+    for place, part in enumerate(parts):
+        size = left // (workers - place)
+        part += itertools.islice(others, max(0, size - len(part)))
+        left -= len(part)
+    items[:] = [*itertools.chain(*parts), *others]
 
 
 @pytest.fixture(params=servers.BUILDS)

@@ -58,7 +58,7 @@ class Oncall:
         port = servers.free_port()
         self.client.base_url = f"http://127.0.0.1:{port}"
         self._service = self._run("serve", "--port", str(port), *options)
-        self.wait(self._is_ready, "the service is ready", 30)
+        self.wait(self._is_ready, "the service is ready")
 
     def start_worker(self) -> None:
         self.workers.append(self._run("worker"))

@@ -49,9 +49,11 @@ def oncall(tmp_path: Path, target: servers.Server) -> Iterator[Oncall]:
     )  # fmt: skip
     config = (DEPLOY / "redis-oncall.yaml").read_text()
     (tmp_path / "oncall.yaml").write_text(config.replace("redis://target:6379", target.url))
-    oncall.start()
-    yield oncall
-    oncall.stop()
+    try:
+        oncall.start()
+        yield oncall
+    finally:
+        oncall.stop()
 
 
 @pytest.fixture
