@@ -35,7 +35,7 @@ from api.service import Service
 from api.settings import Settings
 from api.store.audit import WrongKey
 from api.store.database import Database, database_url
-from api.store.migrate import migrate
+from api.store.migrate import UnsettledCopy, migrate
 from api.worker import OpenReading, RunGraph, working_on
 
 log = structlog.get_logger(__name__)
@@ -64,12 +64,12 @@ def create_app(
         async with AsyncExitStack() as stack:
             database = Database(database_url(settings.database_url.get_secret_value()))
             stack.push_async_callback(database.close)
-            migrated = await migrate(database)
             try:
+                migrated = await migrate(database)
                 await stack.enter_async_context(
                     audited(settings, database, "serve", migrated, app.state.sign_ins)
                 )
-            except (WrongKey, KeyUnusable) as refused:
+            except (WrongKey, KeyUnusable, UnsettledCopy) as refused:
                 app.state.refused_to_start = str(refused)
                 raise
             queue, docket = await stack.enter_async_context(

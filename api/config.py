@@ -22,6 +22,7 @@ from api.entries import Duration, Entry, Name
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.intake_config import IntakeEntry
 from api.model_settings import ModelEntry
+from api.retention_config import RetentionEntry
 from api.sizing_config import PrometheusEntry, ResizeHookEntry, WatchEntry
 
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2,
@@ -165,6 +166,7 @@ class Config(Entry):
     model: ModelEntry = ModelEntry()
     backups: BackupsEntry = BackupsEntry()
     audit: AuditEntry = AuditEntry()
+    retention: RetentionEntry = RetentionEntry()
     watch: WatchEntry = WatchEntry()
     prometheus: PrometheusEntry | None = None
     sizes: Path | None = None

@@ -28,6 +28,7 @@ from api.paging import Pager
 from api.past import Past
 from api.queue import Queue, open_queue, working
 from api.resize_hook import resize_hook_of
+from api.retention import Retention
 from api.settings import Settings
 from api.store import audit, decisions, incidents
 from api.store.database import Database, database_url
@@ -293,6 +294,9 @@ async def working_on(
             beside = [
                 asyncio.create_task(worker.sweep_forever()),
                 asyncio.create_task(pager.send_forever(database)),
+                asyncio.create_task(
+                    Retention(settings, database, checkpointer, worker.holder).forever()
+                ),
             ]
             if settings.config.watch.enabled:
                 watch = Watch(settings, database, worker.holder)

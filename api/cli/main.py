@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from api.cli.audit import audit_app
+from api.cli.database import database_app
 from api.cli.evals import AsJson, evals_app
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ runbooks_app = typer.Typer(help="List and check runbooks.", no_args_is_help=True
 backups_app = typer.Typer(help="What remedies removed.", no_args_is_help=True)
 app.add_typer(backups_app, name="backups")
 app.add_typer(audit_app, name="audit")
+app.add_typer(database_app, name="database")
 app.add_typer(runbooks_app, name="runbooks")
 app.add_typer(evals_app, name="evals")
 

@@ -51,11 +51,12 @@ def work() -> None:
 
     from api.keys import KeyUnusable
     from api.store.audit import WrongKey
+    from api.store.migrate import UnsettledCopy
     from api.worker import run_worker
 
     try:
         asyncio.run(run_worker(settings_or_exit()))
-    except (WrongKey, KeyUnusable) as refused:
+    except (WrongKey, KeyUnusable, UnsettledCopy) as refused:
         raise failure(str(refused)) from None
     except SettingsError as error:
         raise failure(str(error), code=2) from None

@@ -39,7 +39,7 @@ def show(incident: str | None, limit: int) -> None:
     settings = settings_or_exit()
 
     async def rows() -> list[AuditRow]:
-        async with _opened(settings) as database, database.reading() as session:
+        async with opened(settings) as database, database.reading() as session:
             chosen = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
             if incident is not None:
                 chosen = chosen.where(AuditRow.incident_id == incident)
@@ -65,7 +65,7 @@ def verify(given: Sequence[str]) -> None:
     """Walk along the rows in the database, against every head that was noted outside it."""
     settings = settings_or_exit()
     named = dict(_head(text) for text in given)
-    keys = _keys(settings)
+    keys = keys_or_exit(settings)
     try:
         noted = heads.noted(settings)
     except OSError as error:
@@ -75,12 +75,12 @@ def verify(given: Sequence[str]) -> None:
         raise failure(f"row {clash}: the head given and {heads.heads_file(settings)} differ")
 
     async def walk() -> Any:
-        async with _opened(settings) as database, database.reading() as session:
+        async with opened(settings) as database, database.reading() as session:
             return await trail.verify(session, keys, noted | named, _progress())
 
     done = _run(walk())
     if done.findings:
-        _tell(done.findings, done.total)
+        tell(done.findings, done.total)
         raise typer.Exit(1)
     outside = len([seq for seq in noted | named if seq >= done.first])
     pruned = f"; rows 1 to {done.first - 1} were pruned, as the anchor says" * (done.first > 1)
@@ -91,14 +91,14 @@ def verify(given: Sequence[str]) -> None:
 
 def verify_file(name: str) -> None:
     """The same of an export."""
-    keys = _keys(settings_or_exit())
+    keys = keys_or_exit(settings_or_exit())
     try:
         with Path(name).open(encoding="utf-8", errors="surrogateescape") as file:
             done = audit_export.verify_export(file, keys)
     except OSError as error:
         raise failure(f"{name} cannot be read: {error.strerror}") from None
     if done.findings:
-        _tell(done.findings, len(done.findings))
+        tell(done.findings, len(done.findings))
         raise typer.Exit(1)
     typer.echo(f"the export is whole: {done.rows:,} rows")
 
@@ -106,10 +106,10 @@ def verify_file(name: str) -> None:
 def export(since: str, incident: str | None, output: str) -> None:
     """Every row that fits, as a JSON line."""
     settings = settings_or_exit()
-    moment, keys = _moment(since) if since else None, _keys(settings)
+    moment, keys = time_of(since) if since else None, keys_or_exit(settings)
 
     async def write(file: TextIO) -> None:
-        async with _opened(settings) as database, database.reading() as session:
+        async with opened(settings) as database, database.reading() as session:
             async for line in audit_export.export(session, keys.current, moment, incident):
                 file.write(json.dumps(line, sort_keys=True) + "\n")
 
@@ -126,15 +126,15 @@ def export(since: str, incident: str | None, output: str) -> None:
 
 def prune(before: str, *, yes: bool) -> None:
     """Remove what is older, after asking."""
-    settings, moment = settings_or_exit(), _moment(before)
-    keys = _keys(settings)
+    settings, moment = settings_or_exit(), time_of(before)
+    keys = keys_or_exit(settings)
     if not yes:
-        _ask(f"remove the audit trail from before {moment:%Y-%m-%d %H:%M} UTC for good?")
+        ask(f"remove the audit trail from before {moment:%Y-%m-%d %H:%M} UTC for good?")
 
     async def remove() -> int:
-        async with _opened(settings) as database:
+        async with opened(settings) as database:
             database.audit_keys = keys
-            return await trail.prune(database, moment, _me())
+            return await trail.prune(database, moment, me())
 
     try:
         removed = _run(remove())
@@ -157,11 +157,11 @@ def rekey(*, lost: bool, yes: bool) -> None:
     except KeyUnusable as error:
         raise failure(str(error)) from None
     if not yes:
-        _ask("nobody will be able to verify the rows so far; go on with the key here?")
+        ask("nobody will be able to verify the rows so far; go on with the key here?")
 
     async def change() -> bool:
-        async with _opened(settings) as database:
-            return await trail.rekey_lost(database, keys, _me())
+        async with opened(settings) as database:
+            return await trail.rekey_lost(database, keys, me())
 
     if not _run(change()):
         raise failure("the trail's key is here: it is not lost, and nothing was changed")
@@ -175,10 +175,10 @@ def note_deed(settings: Settings, what: str, **detail: Any) -> None:
     """
 
     async def note() -> None:
-        async with _opened(settings) as database:
-            database.audit_keys = _keys(settings)
+        async with opened(settings) as database:
+            database.audit_keys = keys_or_exit(settings)
             async with database.writing() as session:
-                await audit.note(session, _me(), what, None, **detail)
+                await audit.note(session, me(), what, None, **detail)
 
     try:
         asyncio.run(note())
@@ -192,7 +192,8 @@ def _head(text: str) -> tuple[int, str]:
     return int(match[1]), match[2]
 
 
-def _moment(text: str) -> datetime:
+def time_of(text: str) -> datetime:
+    """A person's date or time, UTC unless it says otherwise; else exit 2."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -200,9 +201,9 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _keys(settings: Settings) -> Keyring:
-    """The keys; to make one here would make every row look forged."""
-    if settings.key is None and not (settings.data_folder / "key").exists():
+def keys_or_exit(settings: Settings, *, made: bool = False) -> Keyring:
+    """The keys; to make one here would make every row look forged. `made`: do so all the same."""
+    if not made and settings.key is None and not (settings.data_folder / "key").exists():
         raise failure(
             f"there is no key here: neither REDIS_ONCALL_KEY nor {settings.data_folder / 'key'}. "
             "Run this where the service runs, or with its key"
@@ -214,7 +215,8 @@ def _keys(settings: Settings) -> Keyring:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Database]:
+async def opened(settings: Settings) -> AsyncIterator[Database]:
+    """The database that is there; else exit 1."""
     url = database_url(settings.database_url.get_secret_value())
     if url.get_backend_name() == "sqlite" and not _is_there(str(url.database)):
         raise failure(f"there is no database {url.database}")
@@ -253,7 +255,8 @@ def _progress() -> Callable[[int], None]:
     return told
 
 
-def _tell(findings: Sequence[Finding], total: int) -> None:
+def tell(findings: Sequence[Finding], total: int) -> None:
+    """What is wrong with a trail."""
     if all(finding.without_key for finding in findings):
         typer.echo("The audit trail cannot be verified with the key that is here:")
     else:
@@ -264,13 +267,15 @@ def _tell(findings: Sequence[Finding], total: int) -> None:
         typer.echo(f"- and {total - len(findings):,} more")
 
 
-def _ask(question: str) -> None:
+def ask(question: str) -> None:
+    """Go on only after a yes; without a terminal: exit 2."""
     if not sys.stdin.isatty():
         raise failure("without a terminal, say --yes", code=2)
     typer.confirm(question, abort=True, err=True)
 
 
-def _me() -> Person:
+def me() -> Person:
+    """Who runs this command."""
     name = str(os.getuid())
     with contextlib.suppress(KeyError):
         name = pwd.getpwuid(os.getuid()).pw_name

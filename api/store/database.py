@@ -22,6 +22,10 @@ from api.store.deeds import note_changes
 
 BUSY_SECONDS = 10
 """How long a writer of SQLite waits for another."""
+SHRINKABLE = "PRAGMA auto_vacuum=INCREMENTAL"
+"""For a new file: with the first page written it changes nothing, and waits for writers."""
+PROGRAM = "redis-oncall"
+"""How PostgreSQL names our sessions: `database restore` looks whether there are any."""
 _CLOCK = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
     "postgresql": "extract(epoch from clock_timestamp())::float8",
@@ -145,11 +149,15 @@ async def _to_its_end(step: Coroutine[Any, Any, Any]) -> None:
 def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
     """An engine with our transactions; a migration of SQLite rebuilds tables without keys."""
     if url.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_pre_ping=True, pool_size=10)
+        named = {"application_name": PROGRAM}
+        return create_async_engine(url, pool_pre_ping=True, pool_size=10, connect_args=named)
 
     def prepare(connection: Any, _record: Any) -> None:
         keys = "ON" if foreign_keys else "OFF"
         cursor = connection.cursor()
+        cursor.execute("PRAGMA page_count")
+        if tuple(cursor.fetchone()) == (0,):
+            cursor.execute(SHRINKABLE)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", f"foreign_keys={keys}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

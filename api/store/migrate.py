@@ -11,18 +11,25 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
-from api.store.database import Database, make_engine
+from api.store.database import PROGRAM, SHRINKABLE, Database, make_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SETUP_SECONDS = 60
+MIGRATION_LOCK = 7104214
+"""The advisory lock that whoever changes the tables of PostgreSQL holds."""
+COPY_MARK = "unsettled_copy"
+"""A table that is in a database only between its restoring and `api/store/copied.py`."""
+_LOCKED_AT_ONCE = "SET LOCAL lock_timeout = '60s'", "LOCK TABLE incidents IN ACCESS EXCLUSIVE MODE"
+"""Others' transactions begin with an incident: with this one first, nobody waits in a circle."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +40,34 @@ class Migrated:
     after: str | None = None
 
 
-async def migrate(database: Database) -> Migrated:
-    """Upgrade tables and checkpoints. Safe to call from several processes at once."""
+class UnsettledCopy(Exception):
+    """The database is a copy of an earlier time that nobody settled; the text says what to do."""
+
+
+async def migrate(database: Database, revision: str = "head", *, a_copy: bool = False) -> Migrated:
+    """Upgrade tables and checkpoints. Safe to call from several processes at once.
+
+    Raises UnsettledCopy, unless it is `a_copy` that is about to be settled.
+    """
     if database.is_sqlite:
         await asyncio.to_thread(_make_private_folder, Path(str(database.url.database)).parent)
-    done = await _run(database.url, lambda config: command.upgrade(config, "head"))
+
+    def upgrade(config: Config) -> None:
+        if not a_copy and inspect(config.attributes["connection"]).has_table(COPY_MARK):
+            raise UnsettledCopy(
+                "this database was restored from a backup, and what it must not go on with was "
+                "not ended yet: `redis-oncall database settle` does that"
+            )
+        command.upgrade(config, revision)
+
+    done = await _run(database.url, upgrade)
     await _set_up_checkpoints(database)
     return done
+
+
+def known_revisions() -> list[str]:
+    """Every revision of the tables that this version can read, the newest first."""
+    return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
 
 
 def _make_private_folder(folder: Path) -> None:
@@ -57,7 +85,7 @@ async def _run(url: URL, what: Any) -> Migrated:
     try:
         async with engine.begin() as connection:  # one transaction: on SQLite it is the lock, too
             if url.get_backend_name() != "sqlite":
-                await connection.execute(text("SELECT pg_advisory_xact_lock(7104214)"))
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
             return await connection.run_sync(_alembic, what)
     finally:
         await engine.dispose()
@@ -69,6 +97,10 @@ def _alembic(connection: Connection, what: Any) -> Migrated:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     before = MigrationContext.configure(connection).get_current_revision()
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    if connection.dialect.name == "postgresql" and before not in (None, newest):
+        for statement in _LOCKED_AT_ONCE:
+            connection.exec_driver_sql(statement)
     what(config)
     return Migrated(before, MigrationContext.configure(connection).get_current_revision())
 
@@ -78,10 +110,10 @@ async def _set_up_checkpoints(database: Database) -> None:
         async with open_checkpoints(database) as saver:
             await saver.setup()
         return
-    conninfo = _conninfo(database.url)
+    where = conninfo(database.url)
     # Its setup() races with itself. Its CREATE INDEX CONCURRENTLY waits for every statement that
     # is under way, so others must not wait inside of one for the lock: they ask for it repeatedly.
-    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as lock:
+    async with await psycopg.AsyncConnection.connect(where, autocommit=True) as lock:
         async with asyncio.timeout(SETUP_SECONDS):
             while not await _taken(lock):  # noqa: ASYNC110 - another process holds it
                 await asyncio.sleep(0.1)
@@ -101,11 +133,13 @@ async def open_checkpoints(database: Database) -> AsyncIterator[Any]:
     saver: BaseCheckpointSaver[Any]
     if database.is_sqlite:
         async with AsyncSqliteSaver.from_conn_string(str(database.checkpoints)) as saver:
+            if list(await saver.conn.execute_fetchall("PRAGMA page_count")) == [(0,)]:
+                await saver.conn.execute(SHRINKABLE)
             await saver.conn.execute("PRAGMA synchronous=FULL")
             yield saver
         return
     async with AsyncConnectionPool[psycopg.AsyncConnection[dict[str, Any]]](
-        _conninfo(database.url),
+        conninfo(database.url),
         min_size=1,
         max_size=8,
         open=False,
@@ -114,5 +148,7 @@ async def open_checkpoints(database: Database) -> AsyncIterator[Any]:
         yield AsyncPostgresSaver(pool)
 
 
-def _conninfo(url: URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+def conninfo(url: URL) -> str:
+    """The URL as PostgreSQL's own library reads it, with its password."""
+    plain = url.set(drivername="postgresql").update_query_dict({"application_name": PROGRAM})
+    return plain.render_as_string(hide_password=False)

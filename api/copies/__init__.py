@@ -1,0 +1,1 @@
+"""Copies of the service's own database: `redis-oncall database`."""
