@@ -13,6 +13,7 @@ from sqlalchemy import select
 from api import metrics
 from api.auth import Viewer
 from api.service import Service
+from api.store.durability import weaknesses
 from api.store.tables import IncidentRow
 
 PROBE_SECONDS = 3.0
@@ -36,6 +37,8 @@ class Readiness(BaseModel):
     dependencies: dict[str, State]
     mode: Mode = "live"
     """dry_run: whatever is approved, nothing is written."""
+    warnings: list[str] = []
+    """Settings under which a crash could lose what was accepted."""
 
 
 @router.get("/healthz")
@@ -47,10 +50,12 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready"}})
 async def readyz(service: On, response: Response) -> Readiness:
     """Readiness, with each dependency's state."""
+    warnings: list[str] = []
 
     async def database() -> None:
         async with service.database.reading() as session:
             await session.execute(select(IncidentRow.id).limit(1))  # our tables, not any file
+        warnings.extend(await weaknesses(service.database))
 
     probes = {"database": database, "queue": service.queue.ping}
     states = await asyncio.gather(*(_probe(name, probe) for name, probe in probes.items()))
@@ -59,7 +64,7 @@ async def readyz(service: On, response: Response) -> Readiness:
     if ready != "ok":
         response.status_code = 503
     mode: Mode = "dry_run" if service.settings.policy.dry_run else "live"
-    return Readiness(status=ready, dependencies=dependencies, mode=mode)
+    return Readiness(status=ready, dependencies=dependencies, mode=mode, warnings=warnings)
 
 
 async def _probe(name: str, probe: Callable[[], Awaitable[None]]) -> State:

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import typer
 from rich.table import Table
@@ -18,6 +19,10 @@ from api.settings import Settings, SettingsError
 from tools.connection import display_url
 from tools.reading import printable
 
+if TYPE_CHECKING:
+    from api.store.database import Database
+
+T = TypeVar("T")
 _STYLE = {"ok": "green", "warning": "yellow", "missing": "red"}
 
 
@@ -57,6 +62,7 @@ async def _examine(settings: Settings) -> list[Finding]:
     findings += await _trends(settings)
     findings.append(await _model(settings))
     findings.append(await _pages(settings))
+    findings += await _durability(settings)
     return findings
 
 
@@ -174,27 +180,47 @@ async def _pages(settings: Settings) -> Finding:
     return Finding("pages", "warning" if kept else "ok", f"to {', '.join(services)}{left}")
 
 
+async def _durability(settings: Settings) -> list[Finding]:
+    """Whether the database keeps what it commits, and how long what is over is kept."""
+    from api.store.durability import weaknesses
+
+    found = await _ask_database(settings, weaknesses)
+    kept = settings.config.retention
+    judged = "for ever" if kept.judged is None else f"{kept.judged.days} days"
+    ages = f"what is over is kept {kept.incidents.days} days, with a verdict {judged}"
+    return [
+        *(Finding("durability", "warning", says) for says in found or ()),
+        Finding("retention", "ok", ages),
+    ]
+
+
 def _exists(path: str) -> bool:
     return Path(path).exists()
 
 
-async def _kept_pages(settings: Settings) -> str:
-    """Those that did not arrive; nothing where the database is not there yet."""
+async def _ask_database(settings: Settings, what: "Callable[[Database], Awaitable[T]]") -> T | None:
+    """None where the database is not there yet, or does not answer."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from api.paging import pages_kept
     from api.store.database import Database, database_url
 
     url = database_url(settings.database_url.get_secret_value())
     if url.get_backend_name() == "sqlite" and not _exists(url.database or ""):
-        return ""
+        return None
     database = Database(url)
     try:
         async with asyncio.timeout(5):
-            kept = await pages_kept(database)
+            return await what(database)
     except (SQLAlchemyError, OSError, TimeoutError):
-        return ""
+        return None
     finally:
         await database.close()
+
+
+async def _kept_pages(settings: Settings) -> str:
+    """Those that did not arrive; nothing where the database is not there yet."""
+    from api.paging import pages_kept
+
+    kept = await _ask_database(settings, pages_kept) or {}
     missed = {"waiting": "waiting", "given_up": "given up after the last try"}
-    return ", ".join(f"{kept[name]} {words}" for name, words in missed.items() if kept[name])
+    return ", ".join(f"{kept[name]} {words}" for name, words in missed.items() if kept.get(name))
