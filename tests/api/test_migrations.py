@@ -1,7 +1,11 @@
 """The schema comes from migrations, forwards and backwards, on both databases."""
 
 import asyncio
+import subprocess
+import sys
+from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
@@ -12,8 +16,11 @@ from api.store import (
     target_tables,  # noqa: F401 - so that Table knows them
 )
 from api.store.database import Database, database_url
-from api.store.migrate import downgrade, migrate
+from api.store.migrate import downgrade, known_revisions, migrate
 from api.store.tables import Table
+from tests.api import rows
+
+Content = dict[str, list[dict[str, Any]]]
 
 
 async def test_migrated_schema_is_the_one_the_tables_declare(database: Database) -> None:
@@ -48,6 +55,89 @@ async def test_several_processes_may_start_at_once(url: str) -> None:
     await asyncio.gather(*(migrate(database) for database in databases))
     for database in databases:
         await database.close()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
+async def test_rows_of_every_table_survive_the_way_up_and_down_and_up_again(
+    url: str, revision: str
+) -> None:
+    database = Database(database_url(url))
+    await migrate(database, revision)
+    async with database.engine.begin() as connection:
+        await connection.run_sync(rows.fill)
+
+    async def content() -> Content:
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(rows.content)
+
+    before = await content()
+    assert {len(found) for found in before.values()} == {2}
+    await migrate(database)
+    rows.kept(before, await content())
+    await downgrade(database, revision)
+    again = await content()
+    assert set(again) == set(before)
+    rows.kept(before, again)
+    await migrate(database)
+    rows.kept(before, await content())
+    await database.close()
+
+
+async def test_rows_of_today_survive_going_back_a_version_as_far_as_it_knows_them(
+    database: Database,
+) -> None:
+    newest, before = known_revisions()[:2]
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql("DELETE FROM audit_head")  # begun by the fixture
+        await connection.run_sync(rows.fill)
+
+    async def content() -> Content:
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(rows.content)
+
+    filled = await content()
+    assert set(filled) == set(Table.metadata.tables), newest
+    await downgrade(database, before)
+    back = await content()
+    rows.kept(filled, back)
+    await migrate(database)
+    rows.kept(back, await content())
+
+
+_START = """
+import asyncio, sys
+from api.store.database import Database, database_url
+from api.store.migrate import migrate
+
+async def start() -> None:
+    database = Database(database_url(sys.argv[1]))
+    done = await migrate(database)
+    print(done.before, done.after)
+    await database.close()
+
+sys.stdin.readline()
+asyncio.run(start())
+"""
+
+
+async def test_of_two_processes_that_start_at_once_one_migrates(url: str) -> None:
+    database = Database(database_url(url))
+    await migrate(database, "0003")
+    async with database.engine.begin() as connection:
+        await connection.run_sync(rows.fill)
+    await database.close()
+    starting = [
+        subprocess.Popen([sys.executable, "-c", _START, url], text=True,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in starting:
+        assert process.stdin is not None
+        process.stdin.write("now\n")
+        process.stdin.flush()
+    said = sorted([process.communicate(timeout=60)[0].strip() for process in starting])
+    newest = known_revisions()[0]
+    assert said == [f"0003 {newest}", f"{newest} {newest}"]
 
 
 async def test_exchanges_come_and_go_and_leave_the_incidents_alone(database: Database) -> None:
