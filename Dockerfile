@@ -10,6 +10,9 @@ RUN python -m venv /opt/redis-oncall \
     && /opt/redis-oncall/bin/pip install --no-cache-dir --constraint constraints.txt .
 
 FROM python:3.12-slim
+# pg_dump and pg_restore, for `redis-oncall database`
+RUN apt-get update && apt-get install --yes --no-install-recommends postgresql-client \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /var/lib/redis-oncall --create-home oncall
 COPY --from=build /opt/redis-oncall /opt/redis-oncall
 ENV PATH=/opt/redis-oncall/bin:$PATH \

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from api import heads
@@ -23,7 +24,7 @@ from api.store.audit import WrongKey
 from api.store.chain import Keyring, Walk
 from api.store.copied import Settled
 from api.store.database import Database, database_url
-from api.store.migrate import migrate
+from api.store.migrate import downgrade, known_revisions, migrate
 
 
 def back_up(name: str, *, as_json: bool) -> None:
@@ -109,6 +110,37 @@ def settle(as_of: str, *, damaged_trail: bool, yes: bool, as_json: bool) -> None
     """Settle the database that is there."""
     settings = settings_or_exit()
     at = time_of(as_of) if as_of else None
+    _must_be_free(settings)
+    if not yes:
+        ask(f"end what {settings.shown_database} must not go on with, as a restored copy?")
+    _settle(settings, at, None, damaged_trail=damaged_trail, as_json=as_json)
+
+
+def take_back(revision: str, *, yes: bool) -> None:
+    """To a revision of the tables; what it has no place for is lost."""
+    settings = settings_or_exit()
+    known = known_revisions()
+    if revision not in known[1:]:
+        raise failure(f"'{revision}' is none of {', '.join(known[1:])}", code=2)
+    _must_be_free(settings)
+    if not yes:
+        ask(f"take the tables back to {revision}? What it has no place for is lost")
+    note_deed(settings, "downgrade", to=revision)
+
+    async def run() -> None:
+        async with opened(settings) as database:
+            await downgrade(database, revision)
+
+    try:
+        asyncio.run(run())
+    except DBAPIError as error:
+        raise failure(f"the database refused ({type(error.orig).__name__})") from None
+    except CommandError as error:
+        raise failure(f"the tables are not newer than {revision}: {error}") from None
+    typer.echo(f"the tables are those of {revision}: start the version that it belongs to")
+
+
+def _must_be_free(settings: Settings) -> None:
     url = database_url(settings.database_url.get_secret_value())
     try:
         if url.get_backend_name() == "sqlite":
@@ -117,9 +149,6 @@ def settle(as_of: str, *, damaged_trail: bool, yes: bool, as_json: bool) -> None
             asyncio.run(postgresql.must_be_free(url))
     except CopyFailed as failed:
         raise failure(str(failed)) from None
-    if not yes:
-        ask(f"end what {settings.shown_database} must not go on with, as a restored copy?")
-    _settle(settings, at, None, damaged_trail=damaged_trail, as_json=as_json)
 
 
 def _settle(

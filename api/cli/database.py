@@ -63,3 +63,14 @@ def database_settle(
     from api.cli.copies import settle
 
     settle(as_of, damaged_trail=damaged_trail, yes=yes, as_json=as_json)
+
+
+@database_app.command("downgrade")
+def database_downgrade(
+    revision: Annotated[str, typer.Argument(help="Of the tables, as the audit trail's `migrate`.")],
+    yes: Yes = False,
+) -> None:
+    """Take the tables back for an older version, with every process of the service stopped."""
+    from api.cli.copies import take_back
+
+    take_back(revision, yes=yes)

@@ -11,7 +11,7 @@ from api.store.migrate import COPY_MARK
 
 MOST_PROBLEMS = 5
 _BESIDE = ("-wal", "-shm", "-journal")
-_LOCK_SECONDS = 2.0
+_LOCK_SECONDS = 5.0
 
 
 def copy(source: Path, to: Path, made_at: datetime) -> Facts:

@@ -15,7 +15,7 @@ from api.store import audit, trail
 from api.store.audit import WrongKey
 from api.store.chain import GENESIS, Anchor, Entry, Key, Keyring, Walk
 from api.store.database import Database, database_url
-from api.store.migrate import downgrade, migrate
+from api.store.migrate import downgrade, known_revisions, migrate
 from api.store.tables import AuditRow
 from tests.api.trails import (
     ALICE,
@@ -323,7 +323,7 @@ async def test_rows_from_before_the_chain_are_kept_and_sealed_as_found(
                 {"id": number},
             )
     done = await migrate(database)
-    assert (done.before, done.after) == ("0003", "0004")
+    assert (done.before, done.after) == ("0003", known_revisions()[0])
     await trail.begin(database, KEYS)
     await write(database, "close")
     walk = await verified(database)

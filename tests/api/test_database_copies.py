@@ -9,7 +9,6 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
@@ -17,132 +16,25 @@ from unittest.mock import AsyncMock
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
-from typer.testing import CliRunner
 
 from agent.context import Context
-from agent.incident import Incident, Plan
-from agent.policy import BUILT_IN
+from agent.incident import Incident
 from api.app import create_app
-from api.auditing import keyring, note_head
-from api.cli.main import app
+from api.auditing import keyring
 from api.copies import archive, sqlite
 from api.copies.facts import CopyFailed
-from api.settings import Settings, load_settings
-from api.store import decisions, incidents, leases, trail
-from api.store.audit import Person
+from api.settings import Settings
+from api.store import incidents, trail
 from api.store.database import Database, database_url
-from api.store.decisions import Choice
-from api.store.judge import judge_at
-from api.store.leases import Lease
 from api.store.migrate import UnsettledCopy, migrate
-from api.store.tables import ActionRow, EventRow, IncidentRow, IntentRow, LeaseRow, PageRow
+from api.store.tables import EventRow, IncidentRow, LeaseRow, PageRow
+from tests.api.house import House, five_incidents, statuses
 from tests.api.serving import serving, until
-from tests.api.test_store import action, journal_of
-
-RUN = CliRunner()
-ALICE = Person("alice", "approver")
-
-
-class House:
-    """An installation whose commands are run, and whose database can be looked into."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder, self.url = folder, url
-        self.environment = {"REDIS_ONCALL_DATA": str(folder / "data"), "DATABASE_URL": url}
-        self.file = folder / "copy.tar.gz"
-
-    @property
-    def settings(self) -> Settings:
-        return load_settings({**self.environment, "PATH": "/usr/bin:/bin"})
-
-    def run(self, *words: str) -> Any:
-        return RUN.invoke(app, list(words), env=self.environment)
-
-    def does(self, *words: str) -> str:
-        done = self.run(*words)
-        assert done.exit_code == 0, done.output
-        return str(done.output)
-
-    def refuses(self, *words: str, code: int = 1) -> str:
-        done = self.run(*words)
-        assert done.exit_code == code, done.output
-        return " ".join(done.output.split())
-
-    def on(self, what: Callable[[Database], Any]) -> Any:
-        """Awaits it, on the database, as a service with its keys would."""
-
-        async def run() -> Any:
-            database = Database(database_url(self.url))
-            try:
-                await migrate(database)
-                await trail.begin(database, keyring(self.settings))
-                return await what(database)
-            finally:
-                await note_head(self.settings, database)
-                await database.close()
-
-        return asyncio.run(run())
 
 
 @pytest.fixture
 def house(tmp_path: Path, url: str) -> House:
     return House(tmp_path, url)
-
-
-async def at_the_gate(database: Database, target: str, *, approved: bool) -> str:
-    """The incident's id; its one action is approved, or has one approval of two."""
-    journal = await journal_of(database, target)
-    await journal.set_status("investigating")
-    needs: dict[str, Any] = {} if approved else {"risk": "R3", "approvals_required": 2}
-    needs["expires_at"] = datetime.now(UTC) + timedelta(hours=4)
-    await journal.set_plan(Plan(actions=[action(**needs)]))
-    await journal.set_status("awaiting_approval")
-    async with database.writing() as session:
-        row = await incidents.lock(session, (await journal.incident()).id)
-        judge = await judge_at(session, BUILT_IN, target, "production", incidents.now())
-        await decisions.approve(session, row, [Choice("A1", "a" * 64)], ALICE, "go", judge)
-        return row.id
-
-
-async def being_applied(database: Database, target: str) -> str:
-    incident_id = await at_the_gate(database, target, approved=True)
-    lease = await leases.acquire(database, f"{target}-again", incident_id, "me")
-    assert isinstance(lease, Lease)
-    async with database.writing() as session:
-        row = await incidents.lock(session, incident_id)
-        await incidents.move(session, row, "remediating")
-        kept = await session.get_one(ActionRow, (incident_id, 1, "A1"))
-        kept.status, kept.body = "applying", {**kept.body, "status": "applying"}
-        session.add(
-            IntentRow(incident_id=incident_id, attempt=1, action_id="A1", intent={"phase": "apply"},
-                      noted_at=incidents.now())
-        )  # fmt: skip
-    return incident_id
-
-
-async def five_incidents(database: Database) -> dict[str, str]:
-    async with database.writing() as session:
-        waits = await incidents.open_incident(session, title="waits", target="queued")
-        over = await incidents.open_incident(session, title="over", target="over")
-        await incidents.move(session, over, "closed", "by hand")
-    return {
-        "approved": await at_the_gate(database, "approved", approved=True),
-        "half": await at_the_gate(database, "half", approved=False),
-        "applying": await being_applied(database, "applying"),
-        "queued": waits.id,
-        "closed": over.id,
-    }
-
-
-async def statuses(database: Database) -> dict[str, tuple[str, str]]:
-    """By incident: its status and that of A1."""
-    async with database.reading() as session:
-        found = await session.execute(
-            select(IncidentRow.id, IncidentRow.status, ActionRow.status).outerjoin(
-                ActionRow, ActionRow.incident_id == IncidentRow.id
-            )
-        )
-        return {row[0]: (row[1], row[2] or "") for row in found}
 
 
 def test_what_was_approved_before_the_backup_is_never_carried_out_by_the_restored_copy(
@@ -207,18 +99,15 @@ async def test_the_service_looks_again_and_waits_with_what_is_approved_anew(
         await context.journal.set_status("needs_human", "looked")
 
     targets = [{"name": name, "url": "redis://127.0.0.1:1"} for name in ids]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("api.worker.open_for_reading", AsyncMock())
-        async with serving(
-            create_app(settings(targets=targets, recordings=0), run_graph=look)
-        ) as client:
-            again = {ids["approved"], ids["half"], ids["queued"]}
+    configured = settings(targets=targets, recordings=0)
+    async with serving(create_app(configured, run_graph=look, open_reading=AsyncMock())) as client:
+        again = {ids["approved"], ids["half"], ids["queued"]}
 
-            async def all_seen() -> bool:
-                return set(seen) >= again
+        async def all_seen() -> bool:
+            return set(seen) >= again
 
-            await until(all_seen, what="what was open is looked at")
-            (freeze,) = (await client.get("/v1/freezes")).json()["items"]
+        await until(all_seen, what="what was open is looked at")
+        (freeze,) = (await client.get("/v1/freezes")).json()["items"]
     assert seen == {incident_id: [] for incident_id in again}
     assert "what happened since is not known" in freeze["reason"]
 
@@ -302,6 +191,30 @@ async def test_a_copy_is_of_one_moment_while_others_write(house: House) -> None:
     assert numbers == list(range(1, len(numbers) + 1))
     assert nudges is not None
     assert 0 <= len(numbers) - nudges <= 3, "the events after the last nudge are the restore's own"
+
+
+def test_an_older_version_gets_its_tables_back(house: House) -> None:
+    ids = house.on(five_incidents)
+    before = house.on(statuses)
+    assert "none of" in house.refuses("database", "downgrade", "0815", "--yes", code=2)
+    assert "0004" in house.does("database", "downgrade", "0004", "--yes")
+
+    async def revision(database: Database) -> str:
+        async with database.engine.connect() as connection:
+            found = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+            return str(found.scalar_one())
+
+    async def untouched() -> str:
+        database = Database(database_url(house.url))
+        try:
+            return await revision(database)
+        finally:
+            await database.close()
+
+    assert asyncio.run(untouched()) == "0004"
+    assert house.on(statuses) == before
+    assert set(before) == set(ids.values())
+    assert "downgrade" in house.does("audit", "list")
 
 
 def packed(manifest: dict[str, Any], content: bytes) -> bytes:

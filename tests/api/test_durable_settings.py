@@ -52,14 +52,15 @@ async def test_a_writer_waits_for_another_from_its_very_beginning(
 ) -> None:
     """BEGIN IMMEDIATE: nobody reads first and finds at its first write that it is too late."""
     monkeypatch.setattr(databases, "BUSY_SECONDS", 0.1)
-    database = await sqlite_of(tmp_path)
+    database, other = await sqlite_of(tmp_path), await sqlite_of(tmp_path)
     async with database.writing():
         with pytest.raises(OperationalError, match="locked"):
-            async with database.writing():
+            async with other.writing():
                 pytest.fail("two writers at once")
-        async with database.reading() as session:  # readers do not wait
+        async with other.reading() as session:  # readers do not wait
             assert await incidents.queued(session) == 0
     await database.close()
+    await other.close()
 
 
 async def test_a_connection_that_does_not_sync_is_said_to_be_weak(tmp_path: Path) -> None:

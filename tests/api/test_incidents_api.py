@@ -217,7 +217,8 @@ async def test_health(client: AsyncClient) -> None:
     ready = await client.get("/readyz")
     assert ready.status_code == 200
     assert ready.json() == {
-        "status": "ok", "dependencies": {"database": "ok", "queue": "ok"}, "mode": "live"
+        "status": "ok", "dependencies": {"database": "ok", "queue": "ok"}, "mode": "live",
+        "warnings": [],
     }  # fmt: skip
 
 
@@ -234,6 +235,7 @@ async def test_readiness_says_which_dependency_fails(
         "status": "failing",
         "dependencies": {"database": "ok", "queue": "failing"},
         "mode": "live",
+        "warnings": [],
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from api.config import (
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.intake_config import IntakeEntry
 from api.model_settings import ModelEntry, where
+from api.retention_config import RetentionEntry
 from api.settings import ENVIRONMENT, Settings, SettingsError, load_settings
 from api.sizing_config import PrometheusEntry, WatchEntry
 
@@ -30,6 +31,7 @@ ENTRIES: dict[str, type[BaseModel]] = {
     "model": ModelEntry, "backups": BackupsEntry, "freezes": WindowEntry,
     "maintenance": WindowEntry, "pages": PagesEntry, "audit": AuditEntry,
     "watch": WatchEntry, "prometheus": PrometheusEntry, "intake": IntakeEntry,
+    "retention": RetentionEntry,
 }  # fmt: skip
 
 
