@@ -8,6 +8,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SCENARIO ?=
 APPROVE ?=
 
+# Where Python may not keep what it compiled, every process of the tests compiles all of it again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test llama check format serve clean
 
 help:            ## this list

@@ -91,6 +91,7 @@ def test_what_does_not_go_together_is_refused() -> None:
     assert "nor a configured target" in nowhere.stderr
 
 
+@pytest.mark.long
 def test_the_service_keeps_threads_that_can_be_listed_and_continued(
     filled: servers.Server, tmp_path: Path
 ) -> None:

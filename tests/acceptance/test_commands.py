@@ -40,6 +40,7 @@ def test_a_recording_is_investigated_elsewhere_with_the_same_result(
     assert diagnosis["culprit"] == {"kind": "prefix", "name": "session:"}
 
 
+@pytest.mark.long
 def test_hashed_names_leave_no_name_behind(filled: servers.Server, tmp_path: Path) -> None:
     file = tmp_path / "case.jsonl"
     assert run("capture", filled.url, "-o", str(file), "--hash-names").returncode == 0
@@ -49,6 +50,7 @@ def test_hashed_names_leave_no_name_behind(filled: servers.Server, tmp_path: Pat
     assert diagnosis["culprit"]["name"] != "session:"
 
 
+@pytest.mark.long
 def test_incidents_chat_and_approve_speak_to_the_service(
     filled: servers.Server, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_acl_prints_both_identities_for_a_version_and_for_a_server(filled: serve
     assert run("acl", "nonsense").returncode == 2
 
 
+@pytest.mark.long
 def test_graph_token_runbooks_and_evals_print_what_they_promise() -> None:
     assert "load_runbook" in run("graph").stdout
     assert "roc_" in run("token", "ada", "--role", "approver").stdout

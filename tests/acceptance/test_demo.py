@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +36,7 @@ def left_behind(tmp_path: Path) -> list[str]:
     return files + processes
 
 
+@pytest.mark.long
 def test_the_demo_stops_at_the_gate_and_says_how_to_go_on(tmp_path: Path) -> None:
     printed = run_demo(tmp_path)
     assert "missing-ttl-prefix-leak" in printed
@@ -44,6 +46,7 @@ def test_the_demo_stops_at_the_gate_and_says_how_to_go_on(tmp_path: Path) -> Non
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.long
 def test_with_approval_it_applies_verifies_and_reports(tmp_path: Path) -> None:
     printed = run_demo(tmp_path, APPROVE="1")
     assert "is verified" in printed
@@ -51,6 +54,7 @@ def test_with_approval_it_applies_verifies_and_reports(tmp_path: Path) -> None:
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.long
 def test_an_unread_subscriber_is_not_treated_with_memory_or_deletion(tmp_path: Path) -> None:
     printed = run_demo(tmp_path, SCENARIO="slow-pubsub-cob", APPROVE="1")
     assert "slow-pubsub-cob" in printed

@@ -40,6 +40,7 @@ def oncall(service: Service, *arguments: str) -> Any:
     return run(*arguments, REDIS_ONCALL_URL=service.url, REDIS_ONCALL_TOKEN=service.token)
 
 
+@pytest.mark.long
 def test_an_incident_becomes_a_recorded_incident_of_a_suite(
     service: Service, tmp_path: Path
 ) -> None:

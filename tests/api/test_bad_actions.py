@@ -172,6 +172,7 @@ async def test_somebody_shrinks_the_limit_before_it_is_raised(
     assert asked(client, "maxmemory") == str(20 * MIB)
 
 
+@pytest.mark.long
 async def test_a_raise_that_is_filled_at_once_is_taken_back(
     waiting: Waiting, valkey: Server, client: "redis.Redis"
 ) -> None:
@@ -236,6 +237,7 @@ async def test_somebody_changed_the_value_since_it_was_proposed(
     assert asked(client, "hz") == "20"
 
 
+@pytest.mark.long
 async def test_a_value_that_is_set_back_while_it_is_verified(
     waiting: Waiting, valkey: Server, client: "redis.Redis"
 ) -> None:

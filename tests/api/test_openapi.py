@@ -40,6 +40,7 @@ def test_every_operation_documents_its_answers(settings: Callable[..., Settings]
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_no_request_makes_it_fail(app: FastAPI) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     codes: set[int] = set()

@@ -170,6 +170,7 @@ async def test_the_same_words_about_the_same_incident_are_one_page(database: Dat
     assert [page.reason for page in await kept(database)] == ["a", "b", "a", "a"]
 
 
+@pytest.mark.long
 async def test_without_an_address_a_page_is_an_error_in_the_log_and_an_event(
     settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

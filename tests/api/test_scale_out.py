@@ -78,6 +78,7 @@ def at_work(database: str) -> int:
     return int(row[0].split(":")[1])
 
 
+@pytest.mark.long
 def test_a_worker_and_the_queue_die_and_two_people_approve_at_once(
     oncall: Oncall, ill: servers.Server, database_of_its_own: str, queue_server: QueueServer
 ) -> None:

@@ -89,6 +89,7 @@ def incidents(oncall: Oncall) -> list[Incident]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_a_leak_fills_the_memory_and_the_incident_ends_when_the_alert_does(
     target: servers.Server,
     oncall: Oncall,

@@ -26,6 +26,7 @@ QUICK = ("query-buffer-bloat", "noeviction-oom", "slow-pubsub-cob")
 
 
 @pytest.mark.parametrize("fault", QUICK)
+@pytest.mark.long
 def test_a_fault_is_found_mitigated_and_nobody_is_harmed(fault: str) -> None:
     """A real server, a real fault, the real graph and executor, the workload still running."""
     if servers.binary("valkey-9.1") is None:

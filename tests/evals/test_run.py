@@ -37,6 +37,7 @@ def without_times(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
+@pytest.mark.long
 def test_processes_change_nothing_but_the_time() -> None:
     """Also not the order, nor what depends on how a process hashes."""
     seen: list[Result] = []
@@ -63,6 +64,7 @@ async def answer(recorded: RecordedIncident, library: Library) -> Result:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.long
 def test_what_goes_wrong_in_one_incident_ends_no_other() -> None:
     """Neither an exception, nor a dead process, nor a result that cannot be sent."""
     seen: list[Result] = []

@@ -49,6 +49,7 @@ def broken_promises(report: Report) -> Iterator[str]:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.long
 def test_the_whole_suite_shows_what_was_promised_and_what_the_readme_says() -> None:
     """All but the times. Renew README with: redis-oncall evals run --write-readme."""
     shipped = incidents()

@@ -49,6 +49,7 @@ def worked(chosen: list[RecordedIncident], script: str) -> Report:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_a_model_that_is_right_where_the_rules_are_not_sure_ends_right() -> None:
     """Through the arbitration; where no signal speaks for its cause alone, as a hypothesis."""
     report = worked(BEYOND, "right")

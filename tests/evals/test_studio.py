@@ -84,6 +84,7 @@ def test_takes_are_chosen_by_fault_or_by_name() -> None:
     assert len({take.build for take in takes()}) == len(servers.BUILDS)
 
 
+@pytest.mark.long
 def test_the_command_records_and_prunes(tmp_path: Path) -> None:
     """From a real fault to files; what no take claims is named, and removed when asked."""
     take = next(take for take in takes() if take.build == BUILD)

@@ -138,6 +138,7 @@ async def everything_shown(client: AsyncClient, incident_id: str) -> dict[str, s
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 async def test_nothing_is_written_approved_or_told(
     investigated: tuple[AsyncClient, Obeying, list[str]],
     planted: list[Planted],

@@ -29,7 +29,7 @@ from evals.result import Result
 from evals.run import check_facts, diagnose, opened, work
 from evals.truth import incidents
 
-pytestmark = [pytest.mark.xdist_group("llama"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 LIBRARY = load_library()
 FIRST, *SAMPLE = random.Random(219).sample(incidents(), 5)
@@ -82,6 +82,7 @@ def replies(exchanges: Sequence[Exchange]) -> list[str]:
     return [str(each.reply["content"]) for each in exchanges if each.reply]
 
 
+@pytest.mark.long
 async def test_it_answers_in_time_and_nothing_it_invents_survives(llama: str) -> None:
     model = Model(replace(settings(llama, PATIENT_SECONDS), max_calls=1))
     model.manners = replace(model.manners, functions=False)  # learnt after two deaf replies

@@ -15,6 +15,7 @@ QUICK = ("set_config", "expire_prefix", "remove_prefix")
 
 
 @pytest.mark.parametrize("kind", QUICK)
+@pytest.mark.long
 def test_whatever_strikes_it_nothing_is_done_twice_or_half_or_silently(kind: str) -> None:
     """Not one of the invariants of `run.py` breaks; the seeds are other ones for each remedy."""
     which = [scene.kind for scene in scenes.SCENES].index(kind)
