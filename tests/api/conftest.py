@@ -72,7 +72,8 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )  # fmt: skip
         process = subprocess.Popen(
             [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder,
-             "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"],
+             "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "autovacuum=off",
+             "-c", "full_page_writes=off"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **identity,
         )  # fmt: skip
         ready = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
