@@ -85,7 +85,7 @@ def test_what_was_measured_is_in_the_table_and_a_gap_stays_a_gap() -> None:
     (effect,) = effects(sample("word").plan.actions)
     told = {one.name: (one.before, one.after, one.verdict) for one in effect.measured}
     assert told == {
-        "errors.word": ("3.0/s", "60/s", "worse"),
+        "errors.word": ("3/s", "60/s", "worse"),
         "refused_writes": ("420/s", "3.1/s", ""),
         "pressure": ("93%", "61%", ""),
         "round_trip_ms": ("1.2 ms", "1.3 ms", ""),
