@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.policy import Policy, is_production
 from agent.pulse_points import cost_of_calls, points, series, typical
-from agent.regressions import FEWEST_LOOKS, Regression, regressions
+from agent.regressions import CLEAR_LOOKS, FEWEST_LOOKS, Regression, regressions
 from tools.connection import CommandFailure, Connection
 from tools.pulse import Pulse, is_answer, take_pulse
 from tools.remedies.remedy import Remedy
@@ -21,6 +21,8 @@ MOST_LOOKS = 50
 STEP_SECONDS = 1.0
 TELL_SECONDS = 5.0
 """Between two words to whoever waits."""
+LASTING_LOOKS = 2 * CLEAR_LOOKS
+"""What is worse at the end of a short hold is looked at until there are so many."""
 CALM_LOOKS = 4
 """After an undo: in the last so many, nothing is worse any more."""
 
@@ -95,26 +97,28 @@ async def after_the_write(
 ) -> Watched:
     """Look again and again until the hold is over or something is clearly worse.
 
-    `must_be` raises where the server is not the one that was written to. Raises CommandFailure.
+    The few looks of a short hold are at the mercy of a busy second: what is worse at its end has to
+    last for some more. `must_be` raises where the server is not the one that was written to. Raises
+    CommandFailure.
     """
     pulses = [await take_pulse(connection)]
     must_be(pulses[-1])
     step = max(STEP_SECONDS, seconds / MOST_LOOKS)
-    held, told = 0.0, 0.0
-    while held < seconds:
-        wait = min(step, seconds - held)
+    held, told, found = 0.0, 0.0, list[Regression]()
+    while held < seconds or (found and len(pulses) <= LASTING_LOOKS):
+        wait = min(step, seconds - held) if held < seconds else STEP_SECONDS
         await connection.wait(wait)
         held += wait
         pulses.append(await take_pulse(connection))
         must_be(pulses[-1])
         since = [*before[-1:], *pulses]
-        if found := regressions(before, since, disturbs, clearly=True):
-            return Watched(held, pulses, found)
+        if clear := regressions(before, since, disturbs, clearly=True):
+            return Watched(held, pulses, clear)
+        found = regressions(before, since, disturbs)
         if held - told >= TELL_SECONDS:
             told = held
-            worse = regressions(before, since, disturbs)
-            await tell(held, "; ".join(one.because for one in worse) or "nothing got worse")
-    return Watched(held, pulses, regressions(before, [*before[-1:], *pulses], disturbs))
+            await tell(held, "; ".join(one.because for one in found) or "nothing got worse")
+    return Watched(held, pulses, found)
 
 
 def unseen(pulses: Sequence[Pulse], metrics: Sequence[str]) -> list[str]:

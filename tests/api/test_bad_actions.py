@@ -278,7 +278,8 @@ async def test_an_approval_that_is_too_old(
         await gate.alter(long_ago)
         ended = await gate.let_go()
     assert ended.status == "lapsed"
-    assert "expired" in ended.comment
+    # The executor or the sweeper, whoever comes first.
+    assert "expired" in ended.comment or "could not be applied in time" in ended.comment
     assert asked(client, "hz") == "10"
 
 
