@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from agent.budget import ModelSettings
     from api.settings import Settings
+    from evals.bench.options import Options
     from evals.suite import Part, Report
     from evals.truth import RecordedIncident, Suite
 
@@ -228,15 +229,21 @@ def record_evals(
         raise typer.Exit(1)
 
 
-def run_bench(name: str, runs: int, *, as_json: bool) -> None:
+def run_bench(name: str, options: "Options", *, as_json: bool) -> None:
     """Run a benchmark on a real server and print what it measured."""
     from evals.bench import BENCHES
 
     if name not in BENCHES:
         raise failure(f"'{name}' is not a benchmark; there are: {', '.join(BENCHES)}", code=2)
     err = render.console(stderr=True)
-    with err.status(f"{name}: {runs} run(s)"):
-        result = asyncio.run(BENCHES[name](runs))
+
+    def tell(line: str) -> None:
+        err.print(f"{name}: {line}", markup=False, soft_wrap=True)
+
+    try:
+        result = asyncio.run(BENCHES[name](options, tell))
+    except LookupError as missing:
+        raise failure(str(missing)) from None
     if as_json:
         typer.echo(json.dumps(result, indent=2))
         return

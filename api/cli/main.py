@@ -1,7 +1,7 @@
 """`redis-oncall`: every command, each importing what it needs only when it runs."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -309,14 +309,21 @@ def token(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="Which benchmark: investigate.")] = "investigate",
-    runs: Annotated[int, typer.Option(min=1, max=20)] = 3,
+    name: Annotated[str, typer.Argument(help="investigate or intake.")] = "investigate",
+    runs: Annotated[int | None, typer.Option(min=1, max=20)] = None,
+    requests: Annotated[int, typer.Option(min=1, help="intake: alerts to send.")] = 10_000,
+    targets: Annotated[int, typer.Option(min=1, max=5_000, help="intake: on so many.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1, help="intake: within this time.")] = 60.0,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Investigations.")] = 4,
+    database: Annotated[Literal["sqlite", "postgresql"], typer.Option()] = "sqlite",
     as_json: AsJson = False,
 ) -> None:
-    """Measure ourselves on a real server."""
+    """Measure ourselves on real servers; intake: under a storm of alerts."""
     from api.cli.evaluate import run_bench
+    from evals.bench.options import Options
 
-    run_bench(name, runs, as_json=as_json)
+    options = Options(runs, requests, targets, seconds, concurrency, database)
+    run_bench(name, options, as_json=as_json)
 
 
 @backups_app.command("list")

@@ -1,12 +1,23 @@
 """`serve` and `worker`."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from api.cli.oneshot import failure, settings_or_exit
 from api.settings import SettingsError
 
+if TYPE_CHECKING:
+    from api.worker import OpenReading
 
-def serve(host: str | None, port: int | None, *, worker: bool) -> None:
+
+def serve(
+    host: str | None,
+    port: int | None,
+    *,
+    worker: bool,
+    open_reading: "OpenReading | None" = None,
+) -> None:
     """Run the HTTP API, with the worker in the same process unless told otherwise."""
     import uvicorn
 
@@ -28,7 +39,7 @@ def serve(host: str | None, port: int | None, *, worker: bool) -> None:
         err=True,
     )
     try:
-        app = create_app(settings, worker=worker)
+        app = create_app(settings, worker=worker, open_reading=open_reading)
     except SettingsError as error:
         raise failure(str(error), code=2) from None
     try:
@@ -45,7 +56,7 @@ def serve(host: str | None, port: int | None, *, worker: bool) -> None:
         raise
 
 
-def work() -> None:
+def work(open_reading: "OpenReading | None" = None) -> None:
     """Work the queue until told to stop."""
     import asyncio
 
@@ -55,7 +66,7 @@ def work() -> None:
     from api.worker import run_worker
 
     try:
-        asyncio.run(run_worker(settings_or_exit()))
+        asyncio.run(run_worker(settings_or_exit(), open_reading=open_reading))
     except (WrongKey, KeyUnusable, UnsettledCopy) as refused:
         raise failure(str(refused)) from None
     except SettingsError as error:

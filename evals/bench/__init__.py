@@ -3,8 +3,10 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from evals.bench.intake import bench_intake
 from evals.bench.investigate import bench_investigate
+from evals.bench.options import Options, Tell
 
-Bench = Callable[[int], Coroutine[Any, Any, dict[str, Any]]]
-BENCHES: dict[str, Bench] = {"investigate": bench_investigate}
-"""`bench NAME`; the argument is the number of runs."""
+Bench = Callable[[Options, Tell], Coroutine[Any, Any, dict[str, Any]]]
+BENCHES: dict[str, Bench] = {"investigate": bench_investigate, "intake": bench_intake}
+"""`bench NAME`."""

@@ -3,8 +3,6 @@
 Two samples at least five seconds apart and the server's own time are not ours; the rest is.
 """
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,7 @@ from agent.rules import Rules
 from agent.run import investigate
 from agent.runbook_library import load_library
 from evals import servers
+from evals.bench.options import Options, Tell, machine
 from evals.faults import FAULTS
 from tools.connection import (
     Argument,
@@ -31,6 +30,7 @@ from tools.connection import (
 from tools.recording import SAMPLE_SECONDS
 
 FAULT = "missing-ttl-prefix-leak"
+RUNS = 3
 SCALE = 1.5
 """About 100 MB."""
 
@@ -86,7 +86,7 @@ class TimedConnection:
 
 
 async def bench_investigate(
-    runs: int = 3, *, scale: float = SCALE, build: str = "valkey-9.1"
+    options: Options, tell: Tell, *, scale: float = SCALE, build: str = "valkey-9.1"
 ) -> dict[str, Any]:
     """Investigate one faulty server several times. Raises LookupError if the build is missing."""
     library = load_library()
@@ -96,7 +96,8 @@ async def bench_investigate(
         servers.running(build, *fault.arguments_for(build)) as server,
         fault.prepare(server, seed=1, scale=scale),
     ):
-        for _ in range(runs):
+        for number in range(options.runs or RUNS):
+            tell(f"run {number + 1}")
             connection = TimedConnection(await open_for_reading(server.url))
             try:
                 measured.append(await _once(connection, library, server.url))
@@ -111,8 +112,7 @@ async def bench_investigate(
             "ours_over_total": round(ours / total, 4),
             "total_over_sample_wait": round(total / SAMPLE_SECONDS, 4),
         },
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python "
-        f"{platform.python_version()}, {build}",
+        "machine": machine(build),
     }
 
 

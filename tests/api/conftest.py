@@ -1,10 +1,5 @@
 """The service in this process, on a database of its own."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +17,7 @@ from api.store import trail
 from api.store.chain import Key, Keyring
 from api.store.database import Database, database_url
 from api.store.migrate import migrate
+from evals import postgresql as postgresql_server
 from evals import servers
 from tests.api.process import fill
 from tests.api.serving import TARGETS, serving, token_entries
@@ -51,42 +47,12 @@ async def client(settings: Callable[..., Settings]) -> AsyncIterator[httpx2.Asyn
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """URL of a throwaway PostgreSQL server; skipped, visibly, where none is installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not found:
+    if postgresql_server.binaries() is None:
         pytest.skip("no PostgreSQL server is installed here (Debian package postgresql)")
-    folder = Path("/tmp") / f"oncall-pg-{os.getpid()}"  # a socket's path must be short
-    folder.mkdir(mode=0o700)
-    # PostgreSQL refuses to run as root.
-    user = pwd.getpwnam("postgres") if os.getuid() == 0 else None
-    identity: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid} if user else {}
-    if user:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    binaries, data, port = found[-1].parent, folder / "data", servers.free_port()
-    process: subprocess.Popen[bytes] | None = None
-    try:
-        subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "oncall", "-A", "trust", "--no-sync"],
-            check=True, capture_output=True, cwd=folder, **identity,
-        )  # fmt: skip
-        process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder,
-             "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "autovacuum=off",
-             "-c", "full_page_writes=off"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **identity,
-        )  # fmt: skip
-        ready = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
-        deadline = time.monotonic() + 20
-        while subprocess.run(ready, check=False).returncode:
-            assert process.poll() is None, "PostgreSQL did not start"
-            assert time.monotonic() < deadline, "PostgreSQL did not start in time"
-        yield f"postgresql://oncall@127.0.0.1:{port}/postgres"
-    finally:
-        if process is not None:
-            process.send_signal(2)  # fast shutdown
-            process.wait(timeout=15)
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgresql_server.running() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,6 +10,7 @@ from agent.causes import CATALOGUED
 from agent.runbook_library import load_library
 from evals import servers
 from evals.bench.investigate import bench_investigate
+from evals.bench.options import Options
 from evals.record import Take, record, takes
 from evals.run import diagnose, work
 from evals.truth import INCIDENTS, incidents
@@ -79,7 +80,7 @@ async def test_an_incident_can_be_recorded_and_worked(tmp_path: Path) -> None:
 async def test_the_share_of_an_investigation_that_is_ours() -> None:
     if servers.binary("valkey-9.1") is None:
         pytest.skip("valkey-9.1 is not installed here")
-    document = await bench_investigate(1, scale=0.3)
+    document = await bench_investigate(Options(runs=1), lambda _: None, scale=0.3)
     (run,) = document["runs"]
     assert run["root_cause"] == "missing-ttl-prefix-leak"
     assert run["total_seconds"] == pytest.approx(

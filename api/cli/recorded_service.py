@@ -1,0 +1,52 @@
+"""`serve` and `worker` with targets that answer from recordings: for `bench intake` only.
+
+`python -m api.cli.recorded_service serve|serve-only|worker PORT RECORDING…`. Everything else of it
+is the service as it is: the same settings, the same processes.
+"""
+
+import asyncio
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.context import Target
+from api.cli.service import serve, work
+from api.worker import OpenReading
+from tools import recording_file
+from tools.connection import Connection
+from tools.recording import RecordedConnection
+
+
+class Paced(RecordedConnection):
+    """Waits as long as on a real server; what answers at once is only the network."""
+
+    async def wait(self, seconds: float) -> None:
+        """Sleep, and move the recording's clock on."""
+        await asyncio.sleep(seconds)
+        await super().wait(seconds)
+
+
+def recorded(files: Sequence[str]) -> OpenReading:
+    """The targets, by name, answer from these in turn. They are read now, and kept."""
+    recordings = [recording_file.read(Path(file)) for file in files]
+    turns = itertools.cycle(range(len(recordings)))
+    chosen: dict[str, int] = {}
+
+    async def open_reading(target: Target) -> Connection:
+        return Paced(recordings[chosen.setdefault(target.name, next(turns))])
+
+    return open_reading
+
+
+def main(part: str, port: str, *files: str) -> None:
+    """Until told to stop."""
+    open_reading = recorded(files)
+    if part == "worker":
+        work(open_reading)
+    else:
+        serve(None, int(port), worker=part == "serve", open_reading=open_reading)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,30 @@
+"""What a benchmark may be told, and how it tells what it is doing."""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Tell = Callable[[str], None]
+"""Progress, a line at a time."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Each benchmark uses those that concern it."""
+
+    runs: int | None = None
+    """None: as many as that benchmark likes."""
+    requests: int = 10_000
+    targets: int = 200
+    seconds: float = 60.0
+    concurrency: int = 4
+    """Investigations at a time, in each process that works."""
+    database: Literal["sqlite", "postgresql"] = "sqlite"
+
+
+def machine(*more: str) -> str:
+    """Where it was measured."""
+    cores = f"{os.cpu_count()} cores"
+    return ", ".join([cores, platform.machine(), f"Python {platform.python_version()}", *more])
