@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from httpx2 import AsyncClient, Response
 from sqlalchemy import event, func, select, text
@@ -173,6 +174,35 @@ async def test_a_full_disk_loses_nothing(client: AsyncClient) -> None:
     for name in refused:
         assert (await send(client, firing(name, annotations=big))).status_code == 202
     assert await kept(database) == sorted(answers)
+
+
+async def test_a_database_that_is_away_loses_nothing(
+    settings: Callable[..., Settings], url: str, postgresql: str
+) -> None:
+    if url.startswith("sqlite"):
+        pytest.skip("a file is there, or the service does not start")
+    name = url.rpartition("/")[2]
+
+    def admit(yes: bool) -> None:
+        with psycopg.connect(postgresql, autocommit=True) as server:
+            server.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS {yes}".encode())
+            gone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+            server.execute(gone, (name,))
+
+    async with serving(create_app(settings(database=url), worker=False)) as client:
+        assert (await send(client, alert("cache-eu"))).status_code == 202
+        admit(False)
+        refused = await asyncio.gather(
+            *(send(client, alert("cache-us", fingerprint=f"f{number}")) for number in range(5))
+        )
+        for one in refused:
+            asked_to_come_again(one)
+        admit(True)
+        for number in range(5):
+            taken = await send(client, alert("cache-us", fingerprint=f"f{number}"))
+            assert taken.status_code == 202
+        expected = ["f-cache-eu", *(f"f{number}" for number in range(5))]
+        assert await kept(service_of(client).database) == expected
 
 
 @pytest.fixture
