@@ -134,6 +134,10 @@ async def test_whoever_waits_too_long_sends_it_again(
         second = asyncio.create_task(send(client, both[1]))
         for one in (first, second):
             asked_to_come_again(await one)
+    async with asyncio.timeout(10):
+        while service_of(client).intake._commits._writer is not None:
+            await asyncio.sleep(0.005)
+    assert await kept(database) == ["f-cache-eu"]
     monkeypatch.setattr(group_commit, "ANSWER_SECONDS", 10.0)
     for again in both:
         assert (await send(client, again)).status_code == 202
