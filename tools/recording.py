@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tools import recording_file
 from tools.connection import (
@@ -52,17 +53,22 @@ SAMPLE_SECONDS = 5.0
 CAPTURE_SECONDS = 60.0
 """Longest a single tool may take while capturing."""
 
-_clock: ContextVar[tuple[object, float]] = ContextVar("virtual_time", default=(None, 0.0))
+_clock: ContextVar[WeakKeyDictionary[object, float] | None] = ContextVar(
+    "virtual_time", default=None
+)
+"""Of each connection: one that records may be on top of one that is recorded."""
 
 
 def _virtual(connection: object) -> float:
     """Seconds this task has let pass on this connection."""
-    owner, seconds = _clock.get()
-    return seconds if owner is connection else 0.0
+    clocks = _clock.get()
+    return clocks.get(connection, 0.0) if clocks is not None else 0.0
 
 
 def _pass_time(connection: object, seconds: float) -> None:
-    _clock.set((connection, round(_virtual(connection) + max(0.0, seconds), 3)))
+    clocks = WeakKeyDictionary[object, float](_clock.get() or {})
+    clocks[connection] = round(_virtual(connection) + max(0.0, seconds), 3)
+    _clock.set(clocks)
 
 
 class RecordingConnection:

@@ -69,15 +69,21 @@ class Intake:
 
     async def take(self, message: Message) -> Taken:
         """What became of it, once that is committed. Raises Overloaded."""
-        return await self._commits.commit(message)
+        return await self._commits.commit(message, max(1, len(message.parsed)))
 
     async def _store(self, session: AsyncSession, messages: Sequence[Message]) -> list[Taken]:
         room = self._most_queued - await incidents.queued(session)
         found = [Taken() for _ in messages]
-        for target, number, item in self._in_order(messages):
-            taken = found[number]
+        items = self._in_order(messages)
+        locks = {store.lock_of(item.alert, target) for target, _, item in items}
+        await self._database.exclude(session, *sorted(locks))
+        seen = await store.seen(session, [item.alert for _, _, item in items])
+        for target, number, item in items:
+            taken, key = found[number], (item.alert.source, item.alert.fingerprint)
+            fresh = key not in seen
+            seen.add(key)
             try:
-                row, opened = await self._take(session, item, target, full=room <= 0)
+                row, opened = await self._take(session, item, target, full=room <= 0, fresh=fresh)
             except store.QueueFull:
                 taken.shed += 1
                 continue
@@ -109,14 +115,14 @@ class Intake:
         )
 
     async def _take(
-        self, session: AsyncSession, item: Parsed, target: str, *, full: bool
+        self, session: AsyncSession, item: Parsed, target: str, *, full: bool, fresh: bool
     ) -> tuple[IncidentRow | None, bool]:
         alert = _without_secrets(item.alert)
         if alert.status == "resolved":
             return await store.resolved(session, alert), False
         problem = item.problem or ("" if target else _unmatched(alert))
         return await store.firing(
-            self._database, session, alert, target or None, problem, full=full
+            self._database, session, alert, target or None, problem, full=full, fresh=fresh
         )
 
 

@@ -5,7 +5,6 @@ is the service as it is: the same settings, the same processes.
 """
 
 import asyncio
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,13 +27,12 @@ class Paced(RecordedConnection):
 
 
 def recorded(files: Sequence[str]) -> OpenReading:
-    """The targets, by name, answer from these in turn. They are read now, and kept."""
+    """`bench-0000` and so on answer from these in turn. They are read now, and kept."""
     recordings = [recording_file.read(Path(file)) for file in files]
-    turns = itertools.cycle(range(len(recordings)))
-    chosen: dict[str, int] = {}
 
     async def open_reading(target: Target) -> Connection:
-        return Paced(recordings[chosen.setdefault(target.name, next(turns))])
+        number = int(target.name.rpartition("-")[2])
+        return Paced(recordings[number % len(recordings)])
 
     return open_reading
 

@@ -1,8 +1,10 @@
 """Alerts: deduplicated by a unique key, joined to the incident that is open on their target."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import cast
 
-from sqlalchemy import select
+from sqlalchemy import Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +23,21 @@ class QueueFull(Exception):
     """Too many incidents wait for a worker: no other is opened for this alert."""
 
 
+def lock_of(alert: Alert, target: str | None) -> str:
+    """What is excluded while its incident is chosen. Several are taken in this order."""
+    return f"target:{target}" if target else f"alert:{alert.fingerprint}"
+
+
+async def seen(session: AsyncSession, alerts: Sequence[Alert]) -> set[tuple[str, str]]:
+    """Source and fingerprint of those of which anything is in the store, whenever it was."""
+    fingerprints = {alert.fingerprint for alert in alerts}
+    known = select(AlertRow.source, AlertRow.fingerprint).where(
+        AlertRow.fingerprint.in_(fingerprints),
+        AlertRow.source.in_({alert.source for alert in alerts}),
+    )
+    return {(source, fingerprint) for source, fingerprint in await session.execute(known)}
+
+
 async def firing(
     database: Database,
     session: AsyncSession,
@@ -29,14 +46,17 @@ async def firing(
     problem: str = "",
     *,
     full: bool = False,
+    fresh: bool = False,
 ) -> tuple[IncidentRow, bool]:
     """The incident of a firing alert, and whether it was opened for it.
 
     Without a target (or with a problem) it is opened for a person, and nothing is looked at.
     `full`: what would open an incident for a worker raises QueueFull, unless it is critical.
+    `fresh`: the caller holds its lock, and nothing of this alert is in the store (`seen`).
     """
-    await database.exclude(session, f"target:{target}" if target else f"alert:{alert.fingerprint}")
-    known = await _find(session, alert)
+    if not fresh:
+        await database.exclude(session, lock_of(alert, target))
+    known = None if fresh else await _find(session, alert)
     if known is not None:
         return await incidents.lock(session, known.incident_id), False
     row = await incidents.open_on(session, target) if target else None
@@ -115,11 +135,14 @@ async def _latest(session: AsyncSession, alert: Alert) -> AlertRow | None:
     )
 
 
+_TABLE = cast("Table", AlertRow.__table__)
+_INSERT = {
+    True: sqlite.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id),
+    False: postgresql.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id),
+}
+"""By whether it is SQLite. Made once: making one takes longer than running it."""
+
+
 async def _keep(database: Database, session: AsyncSession, alert: Alert, incident_id: str) -> bool:
-    insert = (sqlite if database.is_sqlite else postgresql).insert(AlertRow)
-    kept = await session.scalar(
-        insert.values(incident_id=incident_id, received_at=incidents.now(), **alert.model_dump())
-        .on_conflict_do_nothing()
-        .returning(AlertRow.id)
-    )
-    return kept is not None
+    row = {"incident_id": incident_id, "received_at": incidents.now(), **alert.model_dump()}
+    return await session.scalar(_INSERT[database.is_sqlite], row) is not None

@@ -16,9 +16,11 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from api.store import sqlite_connection
 from api.store.audit import append_noted
 from api.store.chain import Keyring
 from api.store.deeds import note_changes
+from api.store.turns import Turns
 
 BUSY_SECONDS = 10
 """How long a writer of SQLite waits for another."""
@@ -51,6 +53,12 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername=_DRIVERS[family])
 
 
+_EXCLUDE = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended(what, 0)) "
+    "FROM unnest(CAST(:whats AS text[])) WITH ORDINALITY AS t (what, place) ORDER BY place"
+)
+
+
 class Database:
     """Transactions that read, and transactions that write."""
 
@@ -60,7 +68,7 @@ class Database:
         self.engine = make_engine(url)
         self.audit_keys: Keyring | None = None
         """What the audit trail is chained with; set by `api.store.trail.begin`."""
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._readers = async_sessionmaker(
             self.engine.execution_options(read_only=True), expire_on_commit=False
@@ -73,24 +81,31 @@ class Database:
         return path.with_name(f"{path.stem}.checkpoints{path.suffix}")
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncSession]:
+    async def writing(
+        self, *, brief: bool = False, urgent: bool = False
+    ) -> AsyncIterator[AsyncSession]:
         """A transaction that is committed, durably, at the end of the block.
+
+        `brief`: of short statements that find their rows by key, and of no others. `urgent`:
+        somebody waits for it, and others can wait.
 
         Who is cancelled in it leaves only after its beginning or end is done: one that is cut off
         there would keep SQLite's write lock for as long as the process lives.
         """
-        async with self._alone():
+        async with self._alone(urgent):
             session = self._writers()
             try:
                 await _to_its_end(session.connection())
+                if brief and self.is_sqlite:
+                    await self._inline(session)
                 yield session
                 await _to_its_end(self._commit(session))
             finally:
                 await _to_its_end(session.close())
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """SQLite has one writer. Those of this process take turns, first come, first served.
+    async def _alone(self, urgent: bool) -> AsyncIterator[None]:
+        """SQLite has one writer: those of this process take turns.
 
         Left to itself it lets them poll, ever more slowly, and whoever comes late may win.
         """
@@ -99,13 +114,19 @@ class Database:
             return
         try:
             async with asyncio.timeout(BUSY_SECONDS):
-                await self._turn.acquire()
+                await self._turns.take(urgent=urgent)
         except TimeoutError:
             raise PoolTimeout(f"no turn to write within {BUSY_SECONDS} s") from None
         try:
             yield
         finally:
-            self._turn.release()
+            self._turns.end()
+
+    async def _inline(self, session: AsyncSession) -> None:
+        raw = await (await session.connection()).get_raw_connection()
+        driver = raw.driver_connection
+        if isinstance(driver, sqlite_connection.Connection):
+            driver.inline = True
 
     async def _commit(self, session: AsyncSession) -> None:
         await note_changes(session)
@@ -124,12 +145,13 @@ class Database:
         now = (await session.execute(text(f"SELECT {_CLOCK[dialect]}"))).scalar_one()
         return float(now)
 
-    async def exclude(self, session: AsyncSession, what: str) -> None:
-        """Until the transaction ends, nobody else gets past this call with the same words."""
-        if not self.is_sqlite:  # a writer of SQLite is alone anyway
-            await session.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what}
-            )
+    async def exclude(self, session: AsyncSession, *whats: str) -> None:
+        """Until the transaction ends, nobody else gets past this call with the same words.
+
+        Several are taken in the order given: it has to be the same for everybody.
+        """
+        if not self.is_sqlite and whats:  # a writer of SQLite is alone anyway
+            await session.execute(_EXCLUDE, {"whats": list(whats)})
 
     async def close(self) -> None:
         """Close every connection."""
@@ -164,11 +186,24 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
 
     # The driver's own transactions silently lose updates: we begin them, as writers at once.
     engine = create_async_engine(
-        url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
+        url,
+        connect_args={
+            "timeout": BUSY_SECONDS,
+            "isolation_level": None,
+            "async_creator_fn": sqlite_connection.connect,
+        },
     )
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    event.listen(engine.sync_engine, "checkin", _no_longer_inline)
     return engine
+
+
+def _no_longer_inline(connection: Any, _record: Any) -> None:
+    if connection is not None and isinstance(
+        connection.driver_connection, sqlite_connection.Connection
+    ):
+        connection.driver_connection.inline = False
 
 
 def _begin_sqlite(connection: Connection) -> None:

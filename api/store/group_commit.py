@@ -17,11 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.store.database import Database
 
-MOST_WAITING = 500
-"""Pieces of work in memory, before more are refused."""
-MOST_TOGETHER = 50
-"""Pieces of work in one transaction: it holds locks for as long as they take together."""
-ANSWER_SECONDS = 10.0
+MOST_WAITING = 2_000
+"""Weight in memory, before more is refused."""
+MOST_TOGETHER = 100
+"""Weight in one transaction, or one piece: it holds locks for as long as that takes."""
+ANSWER_SECONDS = 30.0
 """How long a caller waits; senders of alerts give up after 5 to 30 s."""
 _DEADLOCK = "40P01"
 Work = TypeVar("Work")
@@ -37,6 +37,7 @@ class Overloaded(Exception):
 @dataclass(frozen=True)
 class _Piece(Generic[Work, Done]):
     work: Work
+    weight: int
     done: asyncio.Future[Done]
 
 
@@ -47,19 +48,21 @@ class GroupCommit(Generic[Work, Done]):
         self._database = database
         self._write = write
         self._waiting: deque[_Piece[Work, Done]] = deque()
+        self._weight = 0
         self._writer: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
-        """How much waits for its transaction to begin."""
-        return len(self._waiting)
+        """The weight of what waits for its transaction to begin."""
+        return self._weight
 
-    async def commit(self, work: Work) -> Done:
+    async def commit(self, work: Work, weight: int = 1) -> Done:
         """What came of it, once that is committed. Raises Overloaded, and what `write` raises."""
-        if len(self._waiting) >= MOST_WAITING:
-            raise Overloaded(f"{MOST_WAITING} messages wait to be stored already")
-        piece = _Piece[Work, Done](work, asyncio.get_running_loop().create_future())
+        if self._weight >= MOST_WAITING:
+            raise Overloaded(f"{self._weight} alerts wait to be stored already")
+        piece = _Piece[Work, Done](work, weight, asyncio.get_running_loop().create_future())
         self._waiting.append(piece)
+        self._weight += weight
         if self._writer is None:
             # Of nobody's request: its log lines must not carry that of the first who waits.
             self._writer = asyncio.create_task(self._work_off(), context=Context())
@@ -73,8 +76,11 @@ class GroupCommit(Generic[Work, Done]):
     async def _work_off(self) -> None:
         try:
             while self._waiting:
-                together = min(len(self._waiting), MOST_TOGETHER)
-                pieces = [self._waiting.popleft() for _ in range(together)]
+                pieces, weight = [self._waiting.popleft()], 0
+                while self._waiting and weight + pieces[-1].weight < MOST_TOGETHER:
+                    weight += pieces[-1].weight
+                    pieces.append(self._waiting.popleft())
+                self._weight -= weight + pieces[-1].weight
                 # Whoever gave up waiting was told that nothing is promised.
                 await self._together([piece for piece in pieces if not piece.done.done()])
         finally:
@@ -85,7 +91,7 @@ class GroupCommit(Generic[Work, Done]):
         if not pieces:
             return
         try:
-            async with self._database.writing() as session:
+            async with self._database.writing(brief=True, urgent=True) as session:
                 found = await self._write(session, [piece.work for piece in pieces])
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             if len(pieces) > 1 and not _of_the_database(error):
