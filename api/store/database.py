@@ -55,7 +55,7 @@ def database_url(url: str) -> URL:
 
 _EXCLUDE = text(
     "SELECT pg_advisory_xact_lock(hashtextextended(what, 0)) "
-    "FROM unnest(CAST(:whats AS text[])) WITH ORDINALITY AS t (what, place) ORDER BY place"
+    "FROM unnest(CAST(:locks AS text[])) WITH ORDINALITY AS t (what, place) ORDER BY place"
 )
 
 
@@ -94,13 +94,18 @@ class Database:
         """
         async with self._alone(urgent):
             session = self._writers()
+            driver: Any = None
             try:
                 await _to_its_end(session.connection())
                 if brief and self.is_sqlite:
-                    await self._inline(session)
+                    driver = await (await session.connection()).get_raw_connection()
+                    driver = driver.driver_connection
+                    driver.inline = True
                 yield session
                 await _to_its_end(self._commit(session))
             finally:
+                if driver is not None:
+                    driver.inline = False
                 await _to_its_end(session.close())
 
     @asynccontextmanager
@@ -122,12 +127,6 @@ class Database:
         finally:
             self._turns.end()
 
-    async def _inline(self, session: AsyncSession) -> None:
-        raw = await (await session.connection()).get_raw_connection()
-        driver = raw.driver_connection
-        if isinstance(driver, sqlite_connection.Connection):
-            driver.inline = True
-
     async def _commit(self, session: AsyncSession) -> None:
         await note_changes(session)
         await append_noted(session, self.audit_keys)
@@ -145,13 +144,13 @@ class Database:
         now = (await session.execute(text(f"SELECT {_CLOCK[dialect]}"))).scalar_one()
         return float(now)
 
-    async def exclude(self, session: AsyncSession, *whats: str) -> None:
+    async def exclude(self, session: AsyncSession, *locks: str) -> None:
         """Until the transaction ends, nobody else gets past this call with the same words.
 
         Several are taken in the order given: it has to be the same for everybody.
         """
-        if not self.is_sqlite and whats:  # a writer of SQLite is alone anyway
-            await session.execute(_EXCLUDE, {"whats": list(whats)})
+        if not self.is_sqlite and locks:  # a writer of SQLite is alone anyway
+            await session.execute(_EXCLUDE, {"locks": list(locks)})
 
     async def close(self) -> None:
         """Close every connection."""
@@ -195,15 +194,7 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    event.listen(engine.sync_engine, "checkin", _no_longer_inline)
     return engine
-
-
-def _no_longer_inline(connection: Any, _record: Any) -> None:
-    if connection is not None and isinstance(
-        connection.driver_connection, sqlite_connection.Connection
-    ):
-        connection.driver_connection.inline = False
 
 
 def _begin_sqlite(connection: Connection) -> None:

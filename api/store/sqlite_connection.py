@@ -21,17 +21,31 @@ class Connection(aiosqlite.Connection):
     inline = False
     """Statements run in the event loop: for short ones by key, under the write lock."""
 
+    def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connector, _CHUNK)
+        self._in_thread: list[None] = []
+        """One for each step that its thread has not ended: a caller may have left meanwhile."""
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         of_a_cursor = isinstance(getattr(fn, "__self__", None), sqlite3.Cursor)
         waits_for_nothing = fn.__name__ == ("close" if of_a_cursor else "cursor")
-        if self._connection is not None and (waits_for_nothing or (self.inline and of_a_cursor)):
+        usable = self._connection is not None and not self._in_thread
+        if usable and (waits_for_nothing or (self.inline and of_a_cursor)):
             return fn(*args, **kwargs)
-        return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+        def step() -> Any:
+            try:
+                return fn(*args, **kwargs)
+            finally:
+                self._in_thread.pop()
+
+        self._in_thread.append(None)
+        return await super()._execute(step)  # type: ignore[no-untyped-call]
 
 
 async def connect(database: str, **options: Any) -> Connection:
     """Open a file; the options are those of `sqlite3.connect`."""
-    connection = Connection(partial(sqlite3.connect, database, **options), _CHUNK)
+    connection = Connection(partial(sqlite3.connect, database, **options))
     connection._thread.daemon = True
     await connection
     return connection

@@ -301,3 +301,27 @@ async def test_writers_of_one_process_take_turns(database: Database) -> None:
         await asyncio.sleep(0)
     await asyncio.gather(*writers)
     assert order == list(range(20))
+
+
+async def test_whoever_leaves_in_the_middle_of_a_statement_harms_nobody(
+    database: Database,
+) -> None:
+    """A browser that goes away, a run that lost its lease."""
+    if not database.is_sqlite:
+        pytest.skip("its statements run in a server")
+    counted = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})"
+    long = f"{counted} SELECT max(i) FROM n"
+
+    async def leave(open_session: Callable[[], Any]) -> None:
+        async with open_session() as session:
+            await session.execute(text(long.format(1_000_000)))
+
+    for open_session in (database.reading, database.writing):
+        for seconds in (0.001, 0.05):
+            task = asyncio.create_task(leave(open_session))
+            await asyncio.sleep(seconds)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        async with open_session() as session:
+            assert await session.scalar(text(long.format(10))) == 10
