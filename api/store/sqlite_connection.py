@@ -5,6 +5,8 @@ the mercy of a busy machine, and mostly longer than the step takes. So steps tha
 disk stay here, and in a transaction that is `inline` all but its COMMIT do.
 """
 
+import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -21,31 +23,35 @@ class Connection(aiosqlite.Connection):
     inline = False
     """Statements run in the event loop: for short ones by key, under the write lock."""
 
-    def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
-        super().__init__(connector, _CHUNK)
-        self._in_thread: list[None] = []
-        """One for each step that its thread has not ended: a caller may have left meanwhile."""
-
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         of_a_cursor = isinstance(getattr(fn, "__self__", None), sqlite3.Cursor)
         waits_for_nothing = fn.__name__ == ("close" if of_a_cursor else "cursor")
-        usable = self._connection is not None and not self._in_thread
-        if usable and (waits_for_nothing or (self.inline and of_a_cursor)):
+        if self._connection is None or not self._running:
+            raise ValueError("Connection closed")
+        if waits_for_nothing or (self.inline and of_a_cursor):
             return fn(*args, **kwargs)
+        step: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((step, partial(fn, *args, **kwargs)))
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            await asyncio.wait({step})  # no other step may begin before this one has ended
+            raise
 
-        def step() -> Any:
-            try:
-                return fn(*args, **kwargs)
-            finally:
-                self._in_thread.pop()
 
-        self._in_thread.append(None)
-        return await super()._execute(step)  # type: ignore[no-untyped-call]
+class _File(sqlite3.Connection):
+    """Closed with its transaction: SQLite keeps both open while any statement is."""
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # closed already
+            if self.in_transaction:
+                self.rollback()
+        super().close()
 
 
 async def connect(database: str, **options: Any) -> Connection:
     """Open a file; the options are those of `sqlite3.connect`."""
-    connection = Connection(partial(sqlite3.connect, database, **options))
+    connection = Connection(partial(sqlite3.connect, database, factory=_File, **options), _CHUNK)
     connection._thread.daemon = True
     await connection
     return connection
