@@ -106,6 +106,7 @@ async def test_postgresql_as_it_comes_commits_synchronously(postgresql: str) -> 
         assert await session.scalar(text("SHOW application_name")) == "redis-oncall"
     # The tests' own server does not sync, for speed: that is said, and nothing else.
     assert [weak.split(":")[0] for weak in await weaknesses(database)] == [
-        "PostgreSQL's fsync is off"
+        "PostgreSQL's fsync is off",
+        "PostgreSQL's full_page_writes is off",
     ]
     await database.close()
