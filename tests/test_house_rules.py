@@ -1,5 +1,6 @@
 """Rules of the house that no linter knows."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,15 @@ def test_only_the_settings_read_the_environment() -> None:
     }
     # The demo hands its environment on to the service it starts.
     assert readers <= {"api/settings.py", "api/cli/demo.py"}
+
+
+def test_no_folder_takes_the_other_builds_away_from_its_tests() -> None:
+    """`server` is each of the four builds. Where one is enough, the one module says so."""
+    folders = list((ROOT / "tests").glob("*/conftest.py"))
+    assert folders
+    for path in folders:
+        found = re.search(r"^(async )?def (server|build)\(", path.read_text(), re.MULTILINE)
+        assert found is None, path
 
 
 def test_every_read_states_its_source() -> None:

@@ -10,7 +10,7 @@ import redis
 from agent.budget import ModelSettings
 from agent.model import Model
 from agent.reasoner import OpenAIReasoner
-from evals.servers import BUILDS, Server
+from evals.servers import Server
 from tests.agent.desk import Desk, library
 from tests.agent.endpoint import BASE, KEY
 from tools.connection import Connection, open_for_reading
@@ -33,11 +33,6 @@ async def reasoner() -> AsyncIterator[Callable[..., OpenAIReasoner]]:
     yield make
     for model in made:
         await model.close()
-
-
-@pytest.fixture
-def server(start_server: Callable[..., Server]) -> Server:
-    return start_server(BUILDS[-1])
 
 
 @pytest.fixture

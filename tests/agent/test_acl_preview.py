@@ -1,5 +1,6 @@
 """Rules of a user as lines for people: narrow, with their undo, and never carried out."""
 
+from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
 
@@ -7,10 +8,15 @@ import pytest
 import redis
 
 from agent import executor
-from evals.servers import Server
+from evals.servers import BUILDS, Server
 from tests.agent.operating import Desk
 from tests.agent.test_planning import diagnosis, plan_for
 from tools.remedies.acl_preview import PreviewAclChangeArguments
+
+
+@pytest.fixture
+def server(start_server: Callable[..., Server]) -> Server:
+    return start_server(BUILDS[-1])
 
 
 def refused(server: Server, user: str, *commands: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 """Plans for one stream or collection: from the server and its owner, and carried out to the end."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ import redis
 from agent import executor, rollback, verification
 from agent.incident import Action, Approval, CulpritKind, Plan
 from agent.runbook_library import load_library
-from evals.servers import Server
+from evals.servers import BUILDS, Server
 from tests.agent.test_planning import NOW, Case, diagnosis
 from tools.backups import BackupFolder
 from tools.connection import Connection, open_for_reading
@@ -28,6 +28,11 @@ remedies:
 # What we know of our own data
 """
 MAIL = "mail:jane.doe@example.com:jobs"
+
+
+@pytest.fixture
+def server(start_server: Callable[..., Server]) -> Server:
+    return start_server(BUILDS[-1])
 
 
 @pytest.fixture

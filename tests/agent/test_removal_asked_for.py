@@ -1,5 +1,6 @@
 """Data is removed only where its owner asks for it, in a runbook of theirs, and from end to end."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from agent.context import Context
 from agent.incident import Approval, Plan
 from agent.runbook_library import load_library
 from agent.runbook_lint import lint
-from evals.servers import Server
+from evals.servers import BUILDS, Server
 from tests.agent.test_planning import NOW, Case, diagnosis
 from tests.tools.load import fill
 from tools.backups import BackupFolder
@@ -28,6 +29,11 @@ remedies:
 ---
 # Old exports
 """  # noqa: E501
+
+
+@pytest.fixture
+def server(start_server: Callable[..., Server]) -> Server:
+    return start_server(BUILDS[-1])
 
 
 async def planned(

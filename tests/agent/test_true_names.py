@@ -1,5 +1,7 @@
 """A remedy on something whose name is redacted: shown so, carried out on the true name only."""
 
+from collections.abc import Callable
+
 import pytest
 import redis
 
@@ -8,13 +10,18 @@ from agent.case import CaseFile
 from agent.redaction import redact
 from agent.runbook import Library
 from agent.true_names import SeenNames, true_prefix
-from evals.servers import Server
+from evals.servers import BUILDS, Server
 from tests.agent.operating import Desk
 from tests.agent.test_planning import LOOKS, Case, carry_out, diagnosis
 from tools.connection import CommandFailure, Connection
 
 JANE, JOHN = "mail:jane.doe@example.com:", "mail:john.roe@example.com:"
 SHOWN = "mail:[redacted e-mail]:"
+
+
+@pytest.fixture
+def server(start_server: Callable[..., Server]) -> Server:
+    return start_server(BUILDS[-1])
 
 
 def fill(client: "redis.Redis", prefix: str, keys: int = 3_000) -> None:

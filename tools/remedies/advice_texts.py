@@ -6,7 +6,7 @@ from tools.remedies.advice_topic import Advice
 ADVICE: dict[str, Advice] = {
     "data-structures": Advice(
         "Review how {subject} is stored",
-        "Please review the data structures behind {subject}: the same data can take less memory.",
+        "Please review how {subject} is stored. The same data can take less memory.",
         (
             "Put small objects into hashes (one hash of up to 100 fields stays a listpack) "
             "instead of one string per attribute.",
