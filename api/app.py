@@ -22,7 +22,7 @@ from api import (
     reports,
     transcripts,
 )
-from api.alerts import intake
+from api.alerts import endpoints, schemas
 from api.auditing import SignIns, audited
 from api.auth import Tokens
 from api.keys import KeyUnusable
@@ -101,8 +101,8 @@ def create_app(
     app.add_middleware(BodyLimit)
     app.add_middleware(Observed)
     for router in (
-        intake.router, incidents.router, actions.router, freezes.router, events.router, chat.router,
-        catalogues.router, recordings.router, reports.router, transcripts.router,
+        endpoints.router, incidents.router, actions.router, freezes.router, events.router,
+        chat.router, catalogues.router, recordings.router, reports.router, transcripts.router,
     ):  # fmt: skip
         app.include_router(router, responses=_ERRORS)
     app.include_router(health.router)
@@ -111,17 +111,19 @@ def create_app(
 
 
 def _document_problems(app: FastAPI) -> None:
-    """OpenAPI: the schema every error refers to."""
+    """OpenAPI: the schema every error refers to, and how sources authenticate."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = plain()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        components = document.setdefault("components", {})
+        components.setdefault("securitySchemes", {}).update(schemas.SECURITY)
+        models = components.setdefault("schemas", {})
         problem = problems.ProblemDetails.model_json_schema(
             ref_template="#/components/schemas/{model}"
         )
-        schemas |= problem.pop("$defs", {})
-        schemas["ProblemDetails"] = problem
+        models |= problem.pop("$defs", {})
+        models["ProblemDetails"] = problem
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -15,24 +15,27 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from agent.incident import Role
-from api.config import SourceEntry, TokenEntry
+from api.config import TokenEntry
 from api.problems import Problem
 from api.settings import Settings, is_loopback
+from api.source_config import SourceEntry
 from api.store.audit import Person
 
 RANKS: dict[str, int] = {"viewer": 0, "responder": 1, "approver": 2, "admin": 3}
 LOCAL_ADMIN = Person("local admin", "admin")
-_bearer = HTTPBearer(auto_error=False, description="`roc_<public id>_<secret>`")
+BEARER = HTTPBearer(auto_error=False, description="`roc_<public id>_<secret>`")
 
 
 class Tokens:
     """The configured tokens: stored as SHA-256, found by public id, compared in constant time."""
 
     def __init__(self, settings: Settings) -> None:
-        self._entries: list[TokenEntry | SourceEntry] = [*settings.tokens, *settings.sources]
+        self.sources = settings.sources
+        bearers = [source for source in self.sources if source.sha256 is not None]
+        self._entries: list[TokenEntry | SourceEntry] = [*settings.tokens, *bearers]
 
     def __bool__(self) -> bool:
-        return bool(self._entries)
+        return bool(self._entries or self.sources)
 
     def person(self, token: str) -> Person | None:
         """Whose token it is."""
@@ -42,12 +45,13 @@ class Tokens:
         for entry in self._entries:
             if entry.id is not None and entry.id != public_id:
                 continue
-            if hmac.compare_digest(digest, entry.sha256):
-                found = _person(entry)
+            if hmac.compare_digest(digest, entry.sha256 or ""):
+                found = person_of(entry)
         return found
 
 
-def _person(entry: TokenEntry | SourceEntry) -> Person:
+def person_of(entry: TokenEntry | SourceEntry) -> Person:
+    """As the audit trail names it, with what it may."""
     if isinstance(entry, SourceEntry):
         return Person(entry.name, "source", source=entry.kind)
     return Person(entry.who, entry.role)
@@ -55,25 +59,32 @@ def _person(entry: TokenEntry | SourceEntry) -> Person:
 
 def who(
     request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
 ) -> Person:
     """The person behind the request, or 401."""
     tokens: Tokens = request.app.state.tokens
     if not tokens:
-        _must_be_local(request)
+        must_be_local(request)
         return LOCAL_ADMIN
     person = tokens.person(credentials.credentials) if credentials else None
     if person is None:
-        request.app.state.sign_ins.fail(request.client.host if request.client else "unknown")
-        raise Problem(
-            401,
-            "a valid bearer token is needed",
-            headers={"WWW-Authenticate": 'Bearer realm="redis-oncall"'},
-        )
+        raise refused(request, "a valid bearer token is needed")
     return person
 
 
-def _must_be_local(request: Request) -> None:
+def refused(request: Request, needed: str) -> Problem:
+    """The answer to somebody unknown, who is counted."""
+    count_failure(request)
+    return Problem(401, needed, headers={"WWW-Authenticate": 'Bearer realm="redis-oncall"'})
+
+
+def count_failure(request: Request) -> None:
+    """For the audit trail."""
+    request.app.state.sign_ins.fail(request.client.host if request.client else "unknown")
+
+
+def must_be_local(request: Request) -> None:
+    """Where nobody has a token: this machine only, or 403."""
     client = request.client.host if request.client else ""
     # Not request.url: where Host is invalid, that falls back to the address we listen on.
     names = [_host_of(f"http://{request.headers.get('host', '')}")]
@@ -106,10 +117,8 @@ Responder = Annotated[Person, Depends(at_least("responder"))]
 Approver = Annotated[Person, Depends(at_least("approver"))]
 
 
-def may_post(person: Person, source: str) -> None:
-    """May this token post alerts of that source? Raises Problem."""
+def may_post(person: Person, source: str) -> bool:
+    """May this person, or this source, post alerts of that kind?"""
     if person.role == "source":
-        if person.source not in (None, source):
-            raise Problem(403, f"this token may post {person.source} alerts only")
-    elif RANKS[person.role] < RANKS["responder"]:
-        raise Problem(403, f"this needs the role responder or higher; yours is {person.role}")
+        return person.source in (None, source)
+    return RANKS[person.role] >= RANKS["responder"]

@@ -18,16 +18,16 @@ from pydantic import (
 from agent.context import Target
 from agent.incident import Role
 from agent.policy import POLICY, Policy
-from api.entries import Duration, Entry, Name
+from api.entries import Duration, Entry, Name, Sha256
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.intake_config import IntakeEntry
 from api.model_settings import ModelEntry
 from api.retention_config import RetentionEntry
 from api.sizing_config import PrometheusEntry, ResizeHookEntry, WatchEntry
+from api.source_config import SourceEntry
 
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2,
           "g": 1000**3, "gb": 1024**3}  # fmt: skip
-SourceKind = Literal["alertmanager", "grafana", "generic"]
 
 
 def _bytes(value: Any) -> Any:
@@ -56,7 +56,6 @@ def check_port(url: str) -> None:
         raise ValueError(because) from None
 
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), BeforeValidator(lambda v: str(v).lower())]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
@@ -112,15 +111,6 @@ class TokenEntry(Entry):
     def who(self) -> str:
         """The person, as approvals and the audit trail name them."""
         return self.person or self.name
-
-
-class SourceEntry(Entry):
-    """A token that may post alerts of one kind, and nothing else."""
-
-    name: Name
-    kind: SourceKind
-    sha256: Sha256
-    id: str | None = None
 
 
 class BackupsEntry(Entry):

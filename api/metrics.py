@@ -18,6 +18,18 @@ REFUSED = Counter(
     registry=REGISTRY,
 )
 """because: rate | intake (too much waits to be stored) | queue (no room for another incident)."""
+TRUNCATED = Counter(
+    "redis_oncall_alerts_truncated_total",
+    "Alerts that senders left out of their messages.",
+    ["source"],
+    registry=REGISTRY,
+)
+REPEATED = Counter(
+    "redis_oncall_deliveries_repeated_total",
+    "Messages that came again: delivered twice, or replayed.",
+    ["source"],
+    registry=REGISTRY,
+)
 DECISIONS = Counter(
     "redis_oncall_decisions_total", "Decisions of people.", ["decision"], registry=REGISTRY
 )

@@ -19,9 +19,10 @@ from pydantic import (
 
 from agent.context import Target
 from agent.policy import Policy
-from api.config import Config, SourceEntry, TokenEntry, check_port
+from api.config import Config, TokenEntry, check_port
 from api.entries import Entry
 from api.model_settings import where
+from api.source_config import SourceEntry
 from tools.connection import display_url
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -51,6 +52,8 @@ class Settings(Entry):
     port: int = Field(default=8321, ge=0, le=65535)
     workers: int = Field(default=4, ge=1, le=64)
     """Investigations at a time, in one process."""
+    forwarding_proxies: str = "127.0.0.1,::1"
+    """Whose X-Forwarded-For is believed: addresses and networks, with commas."""
     dry_run: bool = False
     """Nothing is ever written, whatever the file says."""
     token: SecretStr | None = None
@@ -155,6 +158,7 @@ ENVIRONMENT = {
     "host": "REDIS_ONCALL_HOST",
     "port": "REDIS_ONCALL_PORT",
     "workers": "REDIS_ONCALL_WORKERS",
+    "forwarding_proxies": "FORWARDED_ALLOW_IPS",
     "dry_run": "REDIS_ONCALL_DRY_RUN",
     "token": "REDIS_ONCALL_TOKEN",
     "service_url": "REDIS_ONCALL_URL",

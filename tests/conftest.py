@@ -14,6 +14,7 @@ from evals import servers  # noqa: E402
 
 # A busy machine is no failure: what may take how long is measured elsewhere.
 hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=20_000)
 hypothesis.settings.load_profile("tests")
 
 

@@ -19,19 +19,32 @@ from api.alerts.parsed import (
     texts,
 )
 
+MOST_TRUNCATED = 1_000_000
+"""What is believed of `truncatedAlerts`."""
+
 
 def parse(body: Any, source: Literal["alertmanager", "grafana"] = "alertmanager") -> list[Parsed]:
     """The alerts of a message. Raises UnreadableEnvelope."""
     parsed = []
+    left_out = truncated(body)
+    note = f"{left_out} more alerts of this group were left out (max_alerts)" if left_out else ""
     for raw in alerts_of(body):
         try:
-            parsed.append(Parsed(_alert(raw, source)))
+            parsed.append(Parsed(_alert(raw, source, note)))
         except Malformed as problem:
             parsed.append(malformed(source, raw, str(problem)))
     return parsed
 
 
-def _alert(raw: Any, source: str) -> Alert:
+def truncated(body: Any) -> int:
+    """How many alerts the sender left out of a message: `max_alerts` of its configuration."""
+    left_out = body.get("truncatedAlerts") if isinstance(body, dict) else None
+    if not isinstance(left_out, int) or isinstance(left_out, bool):
+        return 0
+    return min(max(left_out, 0), MOST_TRUNCATED)
+
+
+def _alert(raw: Any, source: str, note: str) -> Alert:
     if not isinstance(raw, dict):
         raise Malformed("it is not an object")
     status = raw.get("status")
@@ -54,5 +67,5 @@ def _alert(raw: Any, source: str) -> Alert:
         ends_at=ends_at if status == "resolved" else None,
         severity=severity(labels),
         labels=labels,
-        annotations=texts(raw, "annotations"),
+        annotations=texts(raw, "annotations") | ({"truncated": note} if note else {}),
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,11 +14,17 @@ MOST_ALERTS = 500
 """Alerts of one message; Alertmanager groups, so more is a mistake or an attack."""
 MOST_LABELS = 100
 LONGEST_TEXT = 2_000
+DEEPEST = 32
+"""Levels of JSON in a message; real ones have six."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEVERITIES: dict[str, Severity] = {
     "critical": "critical", "page": "critical", "error": "critical", "high": "critical",
     "warning": "warning", "warn": "warning", "info": "info", "none": "info", "low": "info",
 }  # fmt: skip
+PRIORITIES: dict[str, Severity] = {
+    "P1": "critical", "P2": "critical", "P3": "warning", "P4": "info", "P5": "info",
+}  # fmt: skip
+"""As PagerDuty and Datadog number them."""
 
 
 class UnreadableEnvelope(ValueError):
@@ -35,10 +41,32 @@ class Parsed:
 
     alert: Alert
     problem: str = ""
+    one_occurrence: bool = False
+    """The fingerprint alone says which occurrence it is: each message has a start of its own."""
 
 
 class Malformed(ValueError):
     """One alert of a message cannot be read; the text names the field."""
+
+
+def message_of(body: bytes) -> Any:
+    """The JSON of a message. Raises UnreadableEnvelope."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise UnreadableEnvelope("body", "JSON is expected") from None
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [part for whole in level for part in _parts(whole)]
+        if not level:
+            return content
+    raise UnreadableEnvelope("body", f"at most {DEEPEST} levels of JSON are expected")
+
+
+def _parts(whole: Any) -> Iterable[Any]:
+    if isinstance(whole, dict):
+        return whole.values()
+    return whole if isinstance(whole, list) else ()
 
 
 def alerts_of(body: Any) -> list[Any]:
@@ -81,6 +109,23 @@ def texts(raw: Mapping[str, Any], field: str) -> dict[str, str]:
         raise Malformed(f"{field} must hold texts")
     kept = list(found.items())[:MOST_LABELS]
     return {clean(name): clean(value) for name, value in kept if value is not None}
+
+
+def text(raw: Mapping[str, Any], field: str) -> str:
+    """A field that should be a text or a number; "" if it is neither."""
+    value = raw.get(field)
+    is_scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return clean(value).strip() if is_scalar else ""
+
+
+def scalars(raw: Mapping[str, Any]) -> dict[str, str]:
+    """What of an object can be a label; the rest is left out."""
+    kept = {
+        clean(name): clean(value)
+        for name, value in list(raw.items())[:MOST_LABELS]
+        if isinstance(value, str | int | float)
+    }
+    return {name: value for name, value in kept.items() if name}
 
 
 def instant(raw: Mapping[str, Any], field: str) -> datetime | None:

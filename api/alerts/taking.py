@@ -11,7 +11,7 @@ from agent.incident import Alert
 from agent.redaction import redact_tree
 from api.alerts.parsed import Parsed
 from api.store import alerts as store
-from api.store import audit, incidents
+from api.store import audit, deliveries, incidents
 from api.store.audit import Person
 from api.store.database import Database
 from api.store.group_commit import GroupCommit
@@ -25,6 +25,10 @@ class Message:
     person: Person
     source: str
     parsed: list[Parsed]
+    delivery: tuple[str, ...] = ()
+    """What it is known by, if it may only count once."""
+    truncated: int = 0
+    """How many alerts the sender left out of it."""
 
 
 @dataclass
@@ -37,6 +41,8 @@ class Taken:
     """Those that were opened for it."""
     shed: int = 0
     """Alerts that were not taken: there is no room for another incident."""
+    seen_before: bool = False
+    """It was delivered and taken already: nothing was done."""
 
     @property
     def to_start(self) -> list[str]:
@@ -73,8 +79,8 @@ class Intake:
 
     async def _store(self, session: AsyncSession, messages: Sequence[Message]) -> list[Taken]:
         room = self._most_queued - await incidents.queued(session)
-        found = [Taken() for _ in messages]
-        items = self._in_order(messages)
+        found, new = await self._met(session, messages)
+        items = self._in_order(new)
         locks = {store.lock_of(item.alert, target) for target, _, item in items}
         await self._database.exclude(session, *sorted(locks))
         seen = await store.seen(session, [item.alert for _, _, item in items])
@@ -92,21 +98,45 @@ class Intake:
             if row is not None and opened:
                 taken.opened.add(row.id)
                 room -= row.status == "queued"
-        for message, taken in zip(messages, found, strict=True):
+        for number, message in new.items():
+            taken = found[number]
+            if taken.shed:
+                await deliveries.forget(session, message.person.name, message.delivery)
             # A flood of what is refused must not fill the trail.
             if taken.rows or not taken.shed:
-                ids = list(taken.rows)
+                said = {"truncated": message.truncated} if message.truncated else {}
                 await audit.note(
-                    session, message.person, "alerts", source=message.source, incidents=ids
-                )
+                    session, message.person, "alerts", None,
+                    source=message.source, incidents=list(taken.rows), **said,
+                )  # fmt: skip
         return found
 
-    def _in_order(self, messages: Sequence[Message]) -> list[tuple[str, int, Parsed]]:
+    async def _met(
+        self, session: AsyncSession, messages: Sequence[Message]
+    ) -> tuple[list[Taken], dict[int, Message]]:
+        """What becomes of each, and those that are new. Of twins here both have one answer."""
+        found: list[Taken] = []
+        new: dict[int, Message] = {}
+        here: dict[tuple[str, str], Taken] = {}
+        for number, message in enumerate(messages):
+            names = [(message.person.name, known_by) for known_by in message.delivery]
+            taken = next((here[name] for name in names if name in here), None)
+            if taken is None:
+                taken = Taken(
+                    seen_before=not await deliveries.is_new(session, self._database, names)
+                )
+                if not taken.seen_before:
+                    new[number] = message
+            here |= dict.fromkeys(names, taken)
+            found.append(taken)
+        return found, new
+
+    def _in_order(self, messages: dict[int, Message]) -> list[tuple[str, int, Parsed]]:
         """With its target's name (or "") and its message's number. Every transaction takes its
         locks in the same order: by target; of one target, firing before resolved.
         """  # noqa: D205
         placed = []
-        for number, message in enumerate(messages):
+        for number, message in messages.items():
             for item in message.parsed:
                 target = None if item.problem else target_for(item.alert, self._targets)
                 placed.append((target.name if target else "", number, item))
@@ -118,6 +148,8 @@ class Intake:
         self, session: AsyncSession, item: Parsed, target: str, *, full: bool, fresh: bool
     ) -> tuple[IncidentRow | None, bool]:
         alert = _without_secrets(item.alert)
+        if item.one_occurrence and not fresh and (began := await deliveries.began(session, alert)):
+            alert = alert.model_copy(update={"starts_at": began})
         if alert.status == "resolved":
             return await store.resolved(session, alert), False
         problem = item.problem or ("" if target else _unmatched(alert))

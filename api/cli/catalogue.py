@@ -53,7 +53,8 @@ def print_token(name: str, role: str) -> None:
     digest = hashlib.sha256(made.encode()).hexdigest()
     typer.echo(f"token (shown once; keep it secret): {made}")
     if role == "source":
-        typer.echo("for the configuration, under sources (kind: alertmanager, grafana, generic):")
+        typer.echo("for the configuration, under sources (kind: alertmanager, grafana, pagerduty,")
+        typer.echo("datadog, generic); its sha256 is also that of a password, under `basic`:")
         typer.echo(f"  - {{name: {json.dumps(name)}, kind: alertmanager, sha256: {digest}}}")
     else:
         typer.echo("for the configuration, under tokens:")

@@ -51,7 +51,7 @@ def run(*, as_json: bool) -> None:
 
 
 async def _examine(settings: Settings) -> list[Finding]:
-    findings = _configuration(settings) + _runbooks(settings)
+    findings = _configuration(settings) + sources_of(settings) + _runbooks(settings)
     targets = settings.agent_targets()
     if not targets:
         findings.append(
@@ -82,6 +82,17 @@ def _configuration(settings: Settings) -> list[Finding]:
         else Finding("mode", "ok", "live: what is approved is applied"),
         Finding("freezes", "ok", f"{frozen} configured"),
     ]
+
+
+def sources_of(settings: Settings) -> list[Finding]:
+    """Who sends alerts, and how that is proven."""
+    found = [Finding(f"source {one.name}", "ok", one.shown) for one in settings.sources]
+    anybody = [one.name for one in settings.tokens if one.role == "source"]
+    found += [Finding(f"source {name}", "ok", "any alerts, bearer token") for name in anybody]
+    if not found and settings.tokens:
+        says = "none: only people's tokens may post alerts; add `sources:`"
+        found.append(Finding("sources", "warning", says))
+    return found
 
 
 def _runbooks(settings: Settings) -> list[Finding]:

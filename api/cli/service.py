@@ -22,6 +22,7 @@ def serve(
     import uvicorn
 
     from api.app import create_app
+    from api.peer import Peers
 
     settings = settings_or_exit()
     settings = settings.model_copy(
@@ -44,10 +45,11 @@ def serve(
         raise failure(str(error), code=2) from None
     try:
         uvicorn.run(
-            app,
+            Peers(app, settings.forwarding_proxies),
             host=settings.host,
             port=settings.port,
             log_config=None,
+            proxy_headers=False,  # Peers does that
             timeout_graceful_shutdown=10,
         )
     except SystemExit:

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from httpx2 import AsyncClient
 
+from api import metrics
 from api.settings import Settings
 
 ZERO = "0001-01-01T00:00:00Z"
@@ -249,10 +250,23 @@ async def test_a_body_that_is_too_large_is_refused(client: AsyncClient, announce
     assert response.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("source", ["pagerduty", "datadog", "nagios"])
-async def test_sources_that_are_not_there_yet_are_not_found(
-    client: AsyncClient, source: str
+async def test_what_a_sender_left_out_is_said_where_people_and_machines_look(
+    client: AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    response = await post(client, {"alerts": []}, source)
+    """`max_alerts` of a receiver cuts messages off: the rest is nowhere else."""
+    counted = metrics.TRUNCATED.labels(source="alertmanager")
+    before = counted._value.get()
+    (one,) = await opened(client, message(firing(), truncatedAlerts=7))
+    (alert,) = (await incident(client, one["id"]))["alerts"]
+    assert alert["annotations"]["truncated"].startswith("7 more alerts")
+    assert counted._value.get() == before + 7
+    assert '"left_out": 7' in capsys.readouterr().err
+    for harmless in (0, -3, True, "many", None, [7]):
+        await opened(client, message(firing("f2"), truncatedAlerts=harmless))
+    assert counted._value.get() == before + 7
+
+
+async def test_a_source_that_does_not_exist_is_not_found(client: AsyncClient) -> None:
+    response = await post(client, {"alerts": []}, "nagios")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"

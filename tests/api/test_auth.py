@@ -30,6 +30,8 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("GET", "/metrics", None, "viewer"),
     ("POST", "/v1/alerts/alertmanager", {"alerts": []}, "responder"),
     ("POST", "/v1/alerts/grafana", {"alerts": []}, "responder"),
+    ("POST", "/v1/alerts/pagerduty", {"event": {"event_type": "pagey.ping"}}, "responder"),
+    ("POST", "/v1/alerts/datadog", {"transition": "Null"}, "responder"),
     ("POST", "/v1/alerts/generic", {"alerts": []}, "responder"),
     ("POST", "/v1/investigations", {"target": "cache-eu"}, "responder"),
     ("POST", "/v1/incidents/inc-1/verdict", {"root_cause": "unknown"}, "responder"),

@@ -2,9 +2,10 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import hypothesis
+import jsonschema
 import pytest
 import schemathesis
 from fastapi import FastAPI
@@ -14,6 +15,8 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.settings import Settings
+from api.source_config import SIGNATURES, SourceKind
+from tests.api.senders import PING, event, transition
 from tests.api.serving import as_role
 
 
@@ -37,6 +40,27 @@ def test_every_operation_documents_its_answers(settings: Callable[..., Settings]
     assert {"type", "title", "status", "detail", "errors"} == set(
         document["components"]["schemas"]["ProblemDetails"]["properties"]
     )
+
+
+def test_every_source_is_described_with_its_body_its_headers_and_its_proofs(
+    settings: Callable[..., Settings],
+) -> None:
+    document = create_app(settings(), worker=False).openapi()
+    schemes = document["components"]["securitySchemes"]
+    assert get_args(SourceKind)
+    for kind in get_args(SourceKind):
+        operation = document["paths"][f"/v1/alerts/{kind}"]["post"]
+        body = operation["requestBody"]["content"]["application/json"]["schema"]
+        assert body["required"], kind
+        proofs = [name for way in operation["security"] for name in way]
+        assert {"HTTPBearer", "Basic", "ClientCertificate"} <= set(proofs) <= set(schemes)
+        signed = [schemes[name]["name"] for name in proofs if schemes[name]["type"] == "apiKey"]
+        assert signed == ([SIGNATURES[kind]] if kind in SIGNATURES else [])
+        headers = [parameter["name"] for parameter in operation["parameters"]]
+        assert headers == (["X-Webhook-Id"] if kind == "pagerduty" else [])
+    for example, check in ((PING, "pagerduty"), (event(), "pagerduty"), (transition(), "datadog")):
+        body = document["paths"][f"/v1/alerts/{check}"]["post"]["requestBody"]
+        jsonschema.validate(example, body["content"]["application/json"]["schema"])
 
 
 @pytest.mark.timeout(300)

@@ -14,7 +14,6 @@ from api.config import (
     AuditEntry,
     BackupsEntry,
     Config,
-    SourceEntry,
     TargetEntry,
     TokenEntry,
 )
@@ -24,6 +23,7 @@ from api.model_settings import ModelEntry, where
 from api.retention_config import RetentionEntry
 from api.settings import ENVIRONMENT, Settings, SettingsError, load_settings
 from api.sizing_config import PrometheusEntry, WatchEntry
+from api.source_config import SourceEntry
 
 SHA = "a" * 64
 ENTRIES: dict[str, type[BaseModel]] = {

@@ -1,0 +1,107 @@
+"""Datadog's monitors, by the payload that api/README.md tells to paste."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.incident import Alert
+from api.alerts.datadog import FIRING, TEMPLATE, parse
+from api.app import create_app
+from api.settings import Settings
+from tests.api.senders import transition
+from tests.api.serving import serving
+from tests.api.test_alerts import incident, opened
+
+
+def alert_of(message: Any) -> Alert:
+    (parsed,) = parse(message)
+    assert parsed.problem == ""
+    return parsed.alert
+
+
+async def test_a_monitor_from_its_alert_over_reminders_to_its_recovery(
+    settings: Callable[..., Settings],
+) -> None:
+    """Every notification has a date of its own; the cycle is what they have in common."""
+    async with serving(create_app(settings(), worker=False)) as client:
+        (one,) = await opened(client, transition(), "datadog")
+        assert one["created"]
+        shown = await incident(client, one["id"])
+        assert (shown["target"], shown["title"]) == ("cache-eu", "Redis memory is high")
+        for what, date in (("Renotify", "1769832000000"), ("Re-Triggered", "1769835600000")):
+            (again,) = await opened(client, transition(what, date=date), "datadog")
+            assert again == {**one, "created": False}
+        assert len((await incident(client, one["id"]))["alerts"]) == 1
+        await opened(client, transition("Recovered", date="1769839200000"), "datadog")
+        (alert,) = (await incident(client, one["id"]))["alerts"]
+        assert alert["status"] == "resolved"
+        assert (alert["starts_at"], alert["ends_at"]) == (
+            "2026-01-31T03:00:00Z", "2026-01-31T06:00:00Z",
+        )  # fmt: skip
+        late = transition("Re-Triggered", date="1769838000000")
+        await opened(client, late, "datadog")
+        assert (await incident(client, one["id"]))["alerts"] == [alert], "it is over"
+
+
+async def test_groups_of_one_monitor_are_different_alerts(
+    settings: Callable[..., Settings],
+) -> None:
+    async with serving(create_app(settings(), worker=False)) as client:
+        eu = await opened(client, transition(), "datadog")
+        us = await opened(client, transition(scope="instance:cache-us"), "datadog")
+        assert {one["id"] for one in eu} != {one["id"] for one in us}
+        shown = await incident(client, us[0]["id"])
+        assert shown["target"] == "cache-us"
+
+
+def test_the_group_that_alerts_goes_before_other_tags() -> None:
+    assert alert_of(transition()).labels == {
+        "monitor": "148275309", "host": "i-0abc", "metric": "redis.mem.used",
+        "instance": "cache-eu", "env": "prod", "service": "checkout",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "severity"),
+    [
+        ({}, "critical"),
+        ({"priority": "P3"}, "warning"),
+        ({"priority": "$ALERT_PRIORITY"}, "critical"),
+        ({"priority": "", "transition": "Warn"}, "warning"),
+        ({"tags": "severity:info"}, "info"),
+    ],
+)
+def test_how_bad_it_is(fields: dict[str, Any], severity: str) -> None:
+    assert alert_of(transition(**fields)).severity == severity
+
+
+@pytest.mark.parametrize("what", [*FIRING, "Triggered", "No Data"])
+def test_every_transition_but_the_recovery_fires(what: str) -> None:
+    assert alert_of(transition(what)).status == "firing"
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (transition("Null"), "transition"),
+        (transition("$ALERT_TRANSITION"), "transition"),
+        (transition(alert_id=""), "alert_id"),
+        (transition(cycle="$ALERT_CYCLE_KEY"), "cycle"),
+        (transition(title=None), "title"),
+        (transition(date="yesterday"), "date"),
+        (transition(date="99999999999999999"), "date"),
+        (transition(date=["1769828400000"]), "date"),
+    ],
+)
+def test_what_cannot_be_read_is_kept_for_a_person(message: Any, told: str) -> None:
+    (parsed,) = parse(message)
+    assert told in parsed.problem
+
+
+def test_the_readme_shows_the_template() -> None:
+    blocks = re.findall(r"```json\n(.+?)```", Path("api/README.md").read_text(), re.DOTALL)
+    assert TEMPLATE in [json.loads(block) for block in blocks]
