@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from api.store.database import Database
 
 REDELIVERY_SECONDS = 10
 NUDGE_SECONDS = 2.0
+AWAY_SECONDS = 2.0
+"""Whom nobody reached a moment ago is not tried again: not every alert shall wait for it."""
 RESTART_SECONDS = 1.0
 KNOWN_SECONDS = 60
 NAME = "redis-oncall"
@@ -27,18 +30,24 @@ class Queue:
     def __init__(self, docket: Docket, database: Database) -> None:
         self._docket = docket
         self._database = database
+        self._away_until = -math.inf
 
-    async def nudge(self, *incident_ids: str) -> None:
+    async def nudge(self, *incident_ids: str) -> bool:
         """Enqueue `advance` for each. Never raises: what is committed must not be refused.
 
-        Nor does it wait long: whom it does not reach, the sweeper nudges later.
+        Nor does it wait long: whom it does not reach (False), the sweeper finds later.
         """
+        if time.monotonic() < self._away_until:
+            return False
         try:
             async with asyncio.timeout(NUDGE_SECONDS):
                 for incident_id in incident_ids:
                     await self._enqueue(incident_id)
         except Exception as error:  # noqa: BLE001 - whatever it is, the incident is committed
             log.warning("queue_unavailable", incidents=len(incident_ids), error=repr(error))
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            return False
+        return True
 
     async def _enqueue(self, incident_id: str) -> None:
         # The queue drops a key it knows. While a job waits, further nudges are the same one, so

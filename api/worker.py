@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from sqlalchemy import update
@@ -36,6 +36,7 @@ from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.leases import HEARTBEAT_SECONDS, Lease, LeaseLost, acquire, release, renew
 from api.store.migrate import migrate, open_checkpoints
 from api.store.tables import IncidentRow
+from api.unqueued import Unqueued
 from api.watch import Watch
 from tools.connection import (
     CommandFailure,
@@ -83,6 +84,7 @@ class Worker:
         self._nudged: dict[str, float] = {}
         self._attended: dict[str, float] = {}
         """When this process last worked on an incident that still has work."""
+        self.unqueued = Unqueued(self.advance, self.settings.workers)
         self.holder += f":{secrets.token_hex(4)}"
 
     async def attend(self, nudged: str) -> None:
@@ -239,7 +241,8 @@ class Worker:
         due = due[: self.settings.workers]
         self._nudged = {known: self._nudged.get(known, -math.inf) for known in found}
         self._nudged |= dict.fromkeys(due, time.monotonic())
-        await self.queue.nudge(*due)
+        if not await self.queue.nudge(*due):
+            self.unqueued.take(due)
         if time.monotonic() - self._backups_swept > SWEEP_BACKUPS_SECONDS:
             self._backups_swept = time.monotonic()
             if gone := await asyncio.to_thread(self.backups.sweep):
@@ -258,14 +261,15 @@ class Worker:
             await asyncio.sleep(SWEEP_SECONDS)
 
 
-def _run_with(checkpointer: Any) -> RunGraph:
+def _run_with(checkpointer: Any, database: Database) -> RunGraph:
     from agent.graph import build_graph
     from agent.run import advance
-
-    graph = build_graph(checkpointer)
+    from api.store.fenced_checkpoints import FencedCheckpoints
 
     async def run(context: Context, incident: Incident) -> None:
-        await advance(graph, context, incident)
+        journal = cast("SqlJournal", context.journal)
+        fenced = FencedCheckpoints(checkpointer, database, journal.lease)
+        await advance(build_graph(fenced), context, incident)
 
     return run
 
@@ -285,7 +289,7 @@ async def working_on(
 
     pager, library = Pager(settings), load_library(settings.runbooks)
     async with open_checkpoints(database) as checkpointer:
-        run_graph = run_graph or _run_with(checkpointer)
+        run_graph = run_graph or _run_with(checkpointer, database)
         worker = Worker(
             settings, database, queue, run_graph, library, reasoners(settings, library),
             open_reading or _open_live,
@@ -307,6 +311,7 @@ async def working_on(
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
+                await worker.unqueued.close()
 
 
 async def run_worker(

@@ -28,6 +28,18 @@ SHRINKABLE = "PRAGMA auto_vacuum=INCREMENTAL"
 """For a new file: with the first page written it changes nothing, and waits for writers."""
 PROGRAM = "redis-oncall"
 """How PostgreSQL names our sessions: `database restore` looks whether there are any."""
+IDLE_SECONDS = 20
+"""How long PostgreSQL waits for one of us who stopped inside of a transaction. A process that is
+frozen there holds the audit trail's lock: until it is cut off, nobody else can write anything."""
+UNANSWERED_SECONDS = 30
+"""How long PostgreSQL's machine may leave unacknowledged what was sent: one that died is silent."""
+_LINK = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": UNANSWERED_SECONDS * 1_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+}
 _CLOCK = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
     "postgresql": "extract(epoch from clock_timestamp())::float8",
@@ -171,7 +183,11 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
     """An engine with our transactions; a migration of SQLite rebuilds tables without keys."""
     if url.get_backend_name() != "sqlite":
         named = {"application_name": PROGRAM}
-        return create_async_engine(url, pool_pre_ping=True, pool_size=10, connect_args=named)
+        engine = create_async_engine(
+            linked(url), pool_pre_ping=True, pool_size=10, connect_args=named
+        )
+        event.listen(engine.sync_engine, "connect", _bound_idling)
+        return engine
 
     def prepare(connection: Any, _record: Any) -> None:
         keys = "ON" if foreign_keys else "OFF"
@@ -195,6 +211,19 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def linked(url: URL) -> URL:
+    """PostgreSQL's URL, with bounds on how long its machine may be silent where it sets none."""
+    told = {name: str(value) for name, value in _LINK.items() if name not in url.query}
+    return url.update_query_dict(told)
+
+
+def _bound_idling(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
+    cursor.close()
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -62,7 +62,7 @@ class SqlJournal:
         self._database = database
         self._id = incident_id
         self._attempt = attempt
-        self._lease = lease
+        self.lease = lease
 
     @asynccontextmanager
     async def _writing(
@@ -71,7 +71,7 @@ class SqlJournal:
         """A transaction under our lease; about to act on the target, under one that is alive."""
         async with self._database.writing(brief=True) as session:
             alive_at = await self._database.clock(session) if acting else None
-            await assert_held(session, self._lease, alive_at)
+            await assert_held(session, self.lease, alive_at)
             deeds.by(session, "executor")
             row = await incidents.lock(session, self._id)
             if row.status == "closed" or row.attempt != self._attempt:
@@ -236,13 +236,13 @@ class SqlJournal:
     async def freezes(self) -> list[Window]:
         """What people froze here."""
         async with self._database.reading() as session:
-            return await freezes.about(session, self._lease.target, incidents.now())
+            return await freezes.about(session, self.lease.target, incidents.now())
 
     async def earlier(self) -> Earlier:
         """What came of earlier plans on this target."""
         async with self._database.reading() as session:
             return await precedents.earlier(
-                session, self._lease.target, self._id, self._attempt, incidents.now()
+                session, self.lease.target, self._id, self._attempt, incidents.now()
             )
 
     async def approve_automatically(
@@ -258,7 +258,7 @@ class SqlJournal:
             found = await session.scalars(
                 select(IntentRow.intent)
                 .join(IncidentRow, IncidentRow.id == IntentRow.incident_id)
-                .where(IncidentRow.target == self._lease.target, IntentRow.settled_at.is_(None))
+                .where(IncidentRow.target == self.lease.target, IntentRow.settled_at.is_(None))
                 .order_by(IntentRow.id.desc())
                 .limit(MOST_UNSETTLED)
             )

@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
-from api.store.database import PROGRAM, SHRINKABLE, Database, make_engine
+from api.store.database import PROGRAM, SHRINKABLE, Database, linked, make_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SETUP_SECONDS = 60
@@ -85,6 +85,8 @@ async def _run(url: URL, what: Any) -> Migrated:
     try:
         async with engine.begin() as connection:  # one transaction: on SQLite it is the lock, too
             if url.get_backend_name() != "sqlite":
+                # Between two statements it may think for long, on a busy machine.
+                await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
             return await connection.run_sync(_alembic, what)
     finally:
@@ -143,6 +145,7 @@ async def open_checkpoints(database: Database) -> AsyncIterator[Any]:
         min_size=1,
         max_size=8,
         open=False,
+        check=AsyncConnectionPool.check_connection,  # the server may have been restarted
         kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
     ) as pool:
         yield AsyncPostgresSaver(pool)
@@ -150,5 +153,7 @@ async def open_checkpoints(database: Database) -> AsyncIterator[Any]:
 
 def conninfo(url: URL) -> str:
     """The URL as PostgreSQL's own library reads it, with its password."""
-    plain = url.set(drivername="postgresql").update_query_dict({"application_name": PROGRAM})
+    plain = (
+        linked(url).set(drivername="postgresql").update_query_dict({"application_name": PROGRAM})
+    )
     return plain.render_as_string(hide_password=False)

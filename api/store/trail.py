@@ -145,6 +145,8 @@ async def all_rows(session: AsyncSession) -> AsyncIterator[Entry | int]:
     """Every row in order, from one snapshot; of one that cannot be read, its number."""
     if session.get_bind().dialect.name == "postgresql":
         await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        # It locks nothing, and whoever takes the rows may be slow: a person with a pager.
+        await session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     after: int | None = None
     while True:
         try:

@@ -68,7 +68,7 @@ async def test_an_end_that_was_followed_by_another_attempt_ends_nothing(
 ) -> None:
     incident_id = await finish(journal)
     assert (await client.post(f"/v1/incidents/{incident_id}/reinvestigate")).status_code == 202
-    again = SqlJournal(service_of(client).database, incident_id, 2, journal._lease)
+    again = SqlJournal(service_of(client).database, incident_id, 2, journal.lease)
     reading = asyncio.create_task(read(client, incident_id, 3))
     await again.set_status("investigating")
     await again.set_status("resolved", "by itself")

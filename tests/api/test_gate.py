@@ -35,7 +35,7 @@ def opens(settings: Callable[..., Settings], url: str, monkeypatch: pytest.Monke
             gate._patch = monkeypatch
             yield gate
             if gate.run is not None:
-                await leases.release(service_of(client).database, gate.run._lease)
+                await leases.release(service_of(client).database, gate.run.lease)
 
     return make
 

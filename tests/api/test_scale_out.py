@@ -78,11 +78,40 @@ def at_work(database: str) -> int:
     return int(row[0].split(":")[1])
 
 
+def checkpoints(database: str, incident_id: str) -> list[tuple[str, int]]:
+    """Source and step of each, in the order in which they were made."""
+    with psycopg.connect(database) as connection:
+        return connection.execute(
+            "SELECT metadata->>'source', (metadata->>'step')::int FROM checkpoints "
+            "WHERE thread_id LIKE %s ORDER BY checkpoint_id",
+            [f"{incident_id}/%"],
+        ).fetchall()
+
+
+def watched(oncall: Oncall, incident_id: str, seen: list[tuple[int, str]]) -> None:
+    """Number and kind of every event, as the service streams them, until the end."""
+    number = 0
+    path = f"/v1/incidents/{incident_id}/events"
+    with oncall.client.stream("GET", path, timeout=180) as stream:
+        for line in stream.iter_lines():
+            name, _, value = line.partition(": ")
+            if name == "id":
+                number = int(value)
+            elif name == "event":
+                seen.append((number, value))
+
+
 @pytest.mark.long
 def test_a_worker_and_the_queue_die_and_two_people_approve_at_once(
     oncall: Oncall, ill: servers.Server, database_of_its_own: str, queue_server: QueueServer
 ) -> None:
+    with psycopg.connect(database_of_its_own) as connection:
+        migrations = connection.execute("SELECT count(*) FROM audit WHERE what = 'migrate'")
+        assert migrations.fetchone() == (1,), "three began at once, one of them migrated"
     incident_id = oncall.alert()
+    seen: list[tuple[int, str]] = []
+    watcher = threading.Thread(target=watched, args=[oncall, incident_id, seen])
+    watcher.start()
     oncall.wait(lambda: oncall.incident(incident_id).evidence, "a worker looks at the server")
     died = at_work(database_of_its_own)
     oncall.kill_worker(died)
@@ -92,6 +121,12 @@ def test_a_worker_and_the_queue_die_and_two_people_approve_at_once(
     whole(oncall, incident)
     assert incident.evidence[: len(before.evidence)] == before.evidence
     assert incident.attempt == 1
+    looks = [(piece.tool, str(piece.args), piece.node) for piece in incident.evidence]
+    assert len(looks) == len(set(looks)), "nothing was asked twice"
+    sources = checkpoints(database_of_its_own, incident_id)
+    assert sources == [("input", -1), *(("loop", step) for step in range(len(sources) - 1))], (
+        "the other went on from the checkpoint: from the start there would be a second input"
+    )
 
     action = setting_of(incident)
     assert action.approvals_required == 2, "the file's policy, not the built-in one"
@@ -110,6 +145,10 @@ def test_a_worker_and_the_queue_die_and_two_people_approve_at_once(
     oncall.reject_rest(incident_id)
     ended: Incident = oncall.reaches(incident_id, "resolved")
     assert ended.attempt == 1
+    watcher.join(30)
+    assert [number for number, _ in seen] == list(range(1, len(seen) + 1))
+    kinds = {kind for _, kind in seen}
+    assert kinds == {"status", "evidence", "claim", "plan", "action", "end"}, "of the workers, too"
     log = oncall.log.read_text().splitlines()
     assert [line for line in log if line.startswith(("Traceback", "  File"))] == [], "JSON only"
 

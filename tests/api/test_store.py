@@ -135,7 +135,7 @@ async def expire_lease(database: Database) -> None:
 
 async def test_whoever_lost_the_lease_writes_nothing_more(database: Database) -> None:
     journal = await journal_of(database)
-    old = journal._lease
+    old = journal.lease
     await leases.renew(database, old)
     await expire_lease(database)
     new = await leases.acquire(database, "cache", old.incident_id, "somebody else")
@@ -191,7 +191,7 @@ async def test_another_attempt_does_not_judge_by_what_was_seen_before(database: 
     incident_id = (await journal.incident()).id
     async with database.writing() as session:
         await incidents.begin_attempt(session, await incidents.lock(session, incident_id), "again")
-    again = SqlJournal(database, incident_id, 2, journal._lease)
+    again = SqlJournal(database, incident_id, 2, journal.lease)
     assert await again.evidence() == []
     assert await look(again) == "E2"
     shown = await again.incident()

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
+from pydantic import SecretStr
 from sqlalchemy import select, update
 
 from agent.context import Context
@@ -15,6 +17,7 @@ from agent.incident import Action, Incident, Plan
 from api import worker
 from api.app import create_app
 from api.auditing import keyring
+from api.queue import NUDGE_SECONDS
 from api.settings import Settings
 from api.store import incidents, leases, trail
 from api.store.database import Database, database_url
@@ -74,6 +77,37 @@ async def test_from_alert_to_gate_to_end(settings: Callable[..., Settings]) -> N
         await client.post(path, json={"fingerprint": GOOD})
         incident = await reaches(client, one["id"], "resolved")
         assert incident.plan.actions[0].status == "verified"
+
+
+async def test_without_the_queue_the_sweeper_does_the_work(
+    settings: Callable[..., Settings],
+) -> None:
+    """Its server may be the one that the alert is about; it need not even be there at the start."""
+    away = settings().model_copy(update={"queue": SecretStr("redis://127.0.0.1:1/0")})
+    async with serving(create_app(away, run_graph=one_action)) as client:
+        one = await opened(client)
+        await reaches(client, one["id"], "awaiting_approval")
+        states = (await client.get("/readyz")).json()["dependencies"]
+        assert states == {"database": "ok", "queue": "failing"}
+
+
+async def test_a_queue_that_says_nothing_does_not_slow_down_every_alert(
+    settings: Callable[..., Settings],
+) -> None:
+    """Its machine is frozen: it takes connections and answers none."""
+    silent = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    held: list[asyncio.StreamWriter] = []
+    port = silent.sockets[0].getsockname()[1]
+    away = settings().model_copy(update={"queue": SecretStr(f"redis://127.0.0.1:{port}/0")})
+    async with serving(create_app(away, worker=False)) as client:
+        began = time.monotonic()
+        for name in ("cache-eu", "cache-us"):
+            for _ in range(4):
+                await opened(client, name)
+        assert time.monotonic() - began < 3 * NUDGE_SECONDS, "eight times 2 s would be 16"
+    silent.close()
+    for writer in held:
+        writer.close()
 
 
 async def test_a_rejection_and_an_expiry_end_the_waiting(

@@ -1,0 +1,187 @@
+"""PostgreSQL goes away in the middle of things: what was promised holds, and all goes on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy.exc import DBAPIError
+
+from api import problems
+from api.app import create_app
+from api.settings import Settings
+from api.store import audit
+from api.store import database as databases
+from api.store.chain import Key, Keyring
+from api.store.database import Database, database_url
+from api.store.migrate import migrate
+from api.store.trail import begin
+from evals import servers
+from tests.api.process import Oncall, setting_of, settings_written
+from tests.api.serving import serving
+from tests.api.test_alerts import firing, message, post
+from tests.chaos.processes import Postgres
+
+KEYS = Keyring(Key(b"k" * 32))
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A server that can be restarted: nobody else uses it."""
+    try:
+        server = Postgres()
+    except LookupError as missing:
+        pytest.skip(str(missing))
+    server.start()
+    yield server
+    server.close()
+
+
+def test_after_a_restart_of_the_database_nothing_of_ours_is_restarted(
+    tmp_path: Path, ill: servers.Server, postgres: Postgres
+) -> None:
+    """Every connection is cut at the gate; then somebody approves."""
+    oncall = Oncall(tmp_path, ill.port, DATABASE_URL=postgres.url)
+    try:
+        oncall.start()
+        incident_id = oncall.alert()
+        action = setting_of(oncall.reaches(incident_id, "awaiting_approval"))
+        postgres.stop()
+        refused = oncall.client.post("/v1/alerts/alertmanager", json=message(firing("f2")))
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        postgres.start()
+        oncall.approve(incident_id, action)
+        oncall.wait(
+            lambda: oncall.action(incident_id, action.id).status == "verified", "it is carried out"
+        )
+        assert settings_written(ill) == 1
+        assert oncall.incident(incident_id).attempt == 1
+    finally:
+        oncall.stop()
+
+
+class Cut:
+    """Stands before PostgreSQL and cuts the next connection that commits."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self.when = ""
+        """before: COMMIT does not arrive; after: its answer does not."""
+
+    async def __aenter__(self) -> "Cut":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        self._open: set[asyncio.Task[Any]] = set()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._to)
+        is_over = asyncio.Event()
+        back = asyncio.create_task(self._answers(from_server, writer, is_over))
+        with suppress(asyncio.CancelledError):
+            while data := await reader.read(65_536):
+                when, self.when = (self.when, "") if b"COMMIT" in data else ("", self.when)
+                if when == "before":
+                    break
+                if when == "after":
+                    is_over.set()
+                to_server.write(data)
+                if when == "after":
+                    await back
+                    break
+        back.cancel()
+        for end in (writer, to_server):
+            end.close()
+        ends = (back, writer.wait_closed(), to_server.wait_closed())
+        await asyncio.gather(*ends, return_exceptions=True)
+
+    async def _answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_over: asyncio.Event
+    ) -> None:
+        while data := await reader.read(65_536):
+            if is_over.is_set():
+                return
+            writer.write(data)
+
+
+@pytest.mark.parametrize(("when", "is_kept"), [("before", False), ("after", True)])
+async def test_a_commit_whose_answer_is_lost_is_no_202_and_no_second_incident(
+    settings: Callable[..., Settings], postgres: Postgres, when: str, is_kept: bool
+) -> None:
+    """The sender is told to come again; what it then sends is recognised, if it was kept."""
+    second = firing("f1", labels={"alertname": "RedisMemoryHigh", "instance": "cache-us"})
+    async with Cut(postgres.port) as cut:
+        url = postgres.url.replace(f":{postgres.port}/", f":{cut.port}/")
+        async with serving(create_app(settings(database=url), worker=False)) as client:
+            assert (await post(client, message(firing("f0")))).status_code == 202
+            cut.when = when
+            lost = await post(client, message(second))
+            assert (lost.status_code, lost.headers["retry-after"]) == (503, "5")
+            assert cut.when == "", "it was cut"
+            again = await post(client, message(second))
+            assert again.status_code == 202
+            (incident,) = again.json()["incidents"]
+            assert incident["created"] is not is_kept
+            shown = (await client.get("/v1/incidents?target=cache-us")).json()["items"]
+            assert [one["id"] for one in shown] == [incident["id"]]
+            assert [alert["fingerprint"] for alert in shown[0]["alerts"]] == ["f1"]
+
+
+@pytest.fixture
+async def two(
+    postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Database, Database]]:
+    """Two processes' ways to one database."""
+    monkeypatch.setattr(databases, "IDLE_SECONDS", 1)
+    both = Database(database_url(postgresql)), Database(database_url(postgresql))
+    await migrate(both[0])
+    for one in both:
+        await begin(one, KEYS)
+    yield both
+    for one in both:
+        await one.close()
+
+
+async def test_whoever_is_frozen_inside_of_a_transaction_does_not_stop_everybody(
+    two: tuple[Database, Database],
+) -> None:
+    """The audit trail has one lock for all: a process that stops while it holds it is cut off."""
+    frozen, other = two
+    woken, inside = asyncio.Event(), asyncio.Event()
+
+    async def freeze() -> None:
+        async with frozen.writing() as session:
+            await audit.note(session, audit.service("service"), "frozen")
+            await audit.append_noted(session, frozen.audit_keys)
+            inside.set()
+            await woken.wait()
+
+    freezing = asyncio.create_task(freeze())
+    await inside.wait()
+    async with asyncio.timeout(10), other.writing() as session:
+        await audit.note(session, audit.service("service"), "goes on")
+    woken.set()
+    with pytest.raises(DBAPIError) as cut_off:
+        await freezing
+    app = FastAPI()
+    problems.install(app)
+
+    @app.get("/")
+    async def _() -> None:
+        raise cut_off.value
+
+    async with serving(app) as client:
+        assert (await client.get("/")).status_code == 503, "the sender tries again"
