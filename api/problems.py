@@ -122,8 +122,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(PoolTimeout)
     async def database(_: Request, error: Exception) -> JSONResponse:
         log.error("database_error", error=type(error).__name__)
-        cut_off = getattr(error, "connection_invalidated", False)
-        if cut_off or isinstance(error, OperationalError | PoolTimeout):
+        is_cut = isinstance(error, DBAPIError) and error.connection_invalidated
+        if is_cut or isinstance(error, OperationalError | PoolTimeout):
             return busy("the database cannot be used at the moment").response()
         return Problem(500, "the database refused; see the service's log").response()
 

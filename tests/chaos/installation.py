@@ -87,9 +87,9 @@ class Installation:
         await self.ready()
         self.database = Database(database_url(self.settings.database_url.get_secret_value()))
         number = "INTEGER PRIMARY KEY AUTOINCREMENT" if embedded else "BIGSERIAL PRIMARY KEY"
-        columns = f"id {number}, target TEXT, fencing BIGINT, incident_id TEXT, attempt BIGINT"
+        columns = "target TEXT, fencing BIGINT, incident_id TEXT, attempt BIGINT, status TEXT"
         async with self.database.writing() as session:
-            await session.execute(text(f"CREATE TABLE {member.NOTES} ({columns})"))
+            await session.execute(text(f"CREATE TABLE {member.NOTES} (id {number}, {columns})"))
 
     def _member(self, *arguments: str) -> Member:
         return Member(arguments, self._environment, self.log)
@@ -134,11 +134,11 @@ class Installation:
             return (await self.client.get(f"{url}/readyz")).is_success
         return False
 
-    async def struck(self, blow: Blow) -> None:
-        """One blow; one after the other, where two are for the same process."""
+    async def struck(self, blow: Blow) -> bool:
+        """One blow; one after the other, where two are for the same process. False: it missed."""
         process = self.processes[blow.kind][blow.which % len(self.processes[blow.kind])]
         async with self._locks[process]:
-            await strike(process, blow.how, blow.away)
+            return await strike(process, blow.how, blow.away)
 
     def fall_ill_again(self) -> int:
         """Take back what remedies changed; how often settings were written so far."""

@@ -1,6 +1,9 @@
 """What must hold after every round, read from the database."""
 
+import contextlib
+import json
 import re
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +37,8 @@ class Found:
 
     statuses: dict[str, int]
     open: list[str]
+    continued: int
+    """How often a run took over an investigation in the middle, from another's last checkpoint."""
     broken: list[str]
 
 
@@ -68,13 +73,15 @@ async def look(on: Installation, since: datetime, accepted: Mapping[str, set[str
         broken += await _numbers(session, rows)
         broken += await _effects(session)
         broken += await _fenced(session)
+        broken += _one_way(await _steps(on, session))
+        continued = await _continued(session, rows)
     async with database.reading() as session:
         walk = await trail.verify(session, on.keys, {})
         broken += [f"the audit trail: {finding.text}" for finding in walk.findings]
     broken += _faults(on)
     statuses = Counter(row.status for row in rows)
     open_ = [row.id for row in rows if row.status not in incidents.CLOSED]
-    return Found(dict(statuses), open_, broken)
+    return Found(dict(statuses), open_, continued, broken)
 
 
 async def _alerts(session: AsyncSession, accepted: Mapping[str, set[str]]) -> list[str]:
@@ -153,6 +160,44 @@ async def _fenced(session: AsyncSession) -> list[str]:
             broken.append(f"{target}: lease {fencing} wrote to two incidents")
         newest[target] = max(last, (fencing, incident_id))
     return broken
+
+
+async def _steps(on: Installation, session: AsyncSession) -> dict[str, list[tuple[str, int]]]:
+    """Source and number of every checkpoint, by thread, in the order in which they were made."""
+    query = "SELECT thread_id, metadata FROM checkpoints ORDER BY thread_id, checkpoint_id"
+    if on.database.is_sqlite:
+        with contextlib.closing(sqlite3.connect(on.database.checkpoints)) as connection:
+            rows = [(thread, json.loads(told)) for thread, told in connection.execute(query)]
+    else:
+        rows = [(thread, told) for thread, told in await session.execute(text(query))]
+    steps: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for thread, told in rows:
+        steps[thread].append((told["source"], told["step"]))
+    return steps
+
+
+def _one_way(steps: Mapping[str, list[tuple[str, int]]]) -> list[str]:
+    """Each run goes on from the last checkpoint: none begins again, none adds to an older one."""
+    return [
+        f"the checkpoints of {thread} are {made}"
+        for thread, made in steps.items()
+        if made != [("input", -1), *(("loop", step) for step in range(len(made) - 1))]
+    ]
+
+
+async def _continued(session: AsyncSession, rows: list[IncidentRow]) -> int:
+    """Leases that wrote to an attempt which another had begun to investigate."""
+    rounds = {row.id for row in rows}
+    investigated: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for incident_id, attempt, fencing in await session.execute(
+        text(
+            f"SELECT incident_id, attempt, fencing FROM {member.NOTES} "
+            "WHERE status = 'investigating'"
+        )
+    ):
+        if incident_id in rounds:
+            investigated[incident_id, attempt].add(fencing)
+    return sum(len(leases) - 1 for leases in investigated.values())
 
 
 def _faults(on: Installation) -> list[str]:

@@ -48,15 +48,16 @@ def _hurry() -> None:
 def _note_writes() -> None:
     plain: Callable[..., Any] = journal.SqlJournal._writing
     note = text(
-        f"INSERT INTO {NOTES} (target, fencing, incident_id, attempt) "
-        "VALUES (:target, :fencing, :incident_id, :attempt)"
+        f"INSERT INTO {NOTES} (target, fencing, incident_id, attempt, status) "
+        "VALUES (:target, :fencing, :incident_id, :attempt, :status)"
     )
 
     @asynccontextmanager
     async def writing(self: Any, *, acting: bool = False) -> AsyncIterator[Any]:
         async with plain(self, acting=acting) as (session, row):
             yield session, row
-            told = {"target": self.lease.target, "fencing": self.lease.fencing}
-            await session.execute(note, told | {"incident_id": row.id, "attempt": row.attempt})
+            of_lease = {"target": self.lease.target, "fencing": self.lease.fencing}
+            of_run = {"incident_id": row.id, "attempt": row.attempt, "status": row.status}
+            await session.execute(note, of_lease | of_run)
 
     journal.SqlJournal._writing = writing  # type: ignore[method-assign]

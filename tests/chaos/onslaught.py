@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ import httpx2
 from tests.api.test_alerts import firing, message
 from tests.chaos import invariants
 from tests.chaos.installation import ILL, Installation
-from tests.chaos.plan import TARGETS, Plan
+from tests.chaos.plan import TARGETS, Blow, Plan
 
 LOAD_SECONDS = 2.5
 AGAIN_SECONDS = 0.5
@@ -33,11 +34,16 @@ class Result:
     variant: str
     blows: list[str]
     kills: dict[str, int]
-    """SIGKILLs by kind of process."""
+    """SIGKILLs that found a process, by its kind."""
+    frozen: int
+    """SIGSTOPs that did."""
     alerts: int
+    """Accepted ones."""
     answers: dict[str, int]
     incidents: dict[str, int]
     """How many ended in which status."""
+    continued: int
+    """How often an investigation went on in another run, from the checkpoint of the last one."""
     approved: str
     """What became of the approved action; empty: none was approved."""
     ended_by_themselves: int
@@ -60,7 +66,10 @@ class Onslaught:
         self.approved: tuple[str, str] | None = None
         self.approval = asyncio.Event()
         self.began, self.alone = time.monotonic(), installation.ended_by_themselves
+        self.kills: Counter[str] = Counter()
+        self.frozen = 0
         self.statuses: dict[str, int] = {}
+        self.continued = 0
         self.ended = ""
 
     async def result(self) -> Result:
@@ -81,7 +90,7 @@ class Onslaught:
             self.broken.append(f"not quiet after {QUIET_WITHIN_SECONDS:.0f} s: {unquiet}")
         found = await invariants.look(self.on, self.started, self.accepted)
         self.broken += found.broken
-        self.statuses = found.statuses
+        self.statuses, self.continued = found.statuses, found.continued
         times = await asyncio.to_thread(self.on.settings_written) - written
         self.broken += await self._applied_once(times)
         await self._close(found.open)
@@ -93,15 +102,11 @@ class Onslaught:
         """So far."""
         plan = self.plan
         return Result(
-            plan.seed, plan.variant, [str(blow) for blow in plan.blows], self._kills(),
-            plan.alerts, self.answers, self.statuses, self.ended,
+            plan.seed, plan.variant, [str(blow) for blow in plan.blows], dict(self.kills),
+            self.frozen, len(self.accepted), self.answers, self.statuses, self.continued, self.ended,
             self.on.ended_by_themselves - self.alone, round(time.monotonic() - self.began, 1),
             self.broken,
         )  # fmt: skip
-
-    def _kills(self) -> dict[str, int]:
-        kinds = [blow.kind for blow in self.plan.blows if "killed" in blow.how]
-        return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
 
     def _alert(self, number: int) -> dict[str, Any]:
         target = self.chance.randrange(TARGETS) if number else 0  # the ill one has one at least
@@ -150,11 +155,16 @@ class Onslaught:
     def _count(self, answer: str) -> None:
         self.answers[answer] = self.answers.get(answer, 0) + 1
 
-    async def _strike(self, blow: Any) -> None:
+    async def _strike(self, blow: Blow) -> None:
         if blow.since == "approval":
             await self.approval.wait()
         await asyncio.sleep(blow.after)
-        await self.on.struck(blow)
+        if not await self.on.struck(blow):
+            return
+        if blow.how == "frozen":
+            self.frozen += 1
+        else:
+            self.kills[blow.kind] += 1
 
     async def _get(self, path: str) -> Any:
         """From whichever service answers."""

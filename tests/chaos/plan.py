@@ -60,6 +60,16 @@ def plan_of(seed: int) -> Plan:
     return Plan(seed, variant, chance.randint(10, 30), approves, tuple(blows))
 
 
+def plans_with(kills: int, first: int) -> list[Plan]:
+    """As many seeds as it takes for so many SIGKILLs."""
+    plans: list[Plan] = []
+    planned = 0
+    while planned < kills:
+        plans.append(plan_of(first + len(plans)))
+        planned += sum("killed" in blow.how for blow in plans[-1].blows)
+    return plans
+
+
 def _blow(
     chance: random.Random, variant: Variant, since: Literal["load", "approval"], how: str = ""
 ) -> Blow:

@@ -34,32 +34,37 @@ class Process(Protocol):
     def start(self) -> None:
         """Begin, without waiting until it serves."""
 
-    def kill(self) -> None:
-        """SIGKILL, and wait until nothing of it is left."""
+    def kill(self) -> bool:
+        """SIGKILL, and wait until nothing of it is left. False: it was not running."""
 
     def pids(self) -> list[int]:
         """Of all its processes, the first one first."""
 
 
-async def strike(process: Process, how: str, away: float) -> None:
-    """Kill it and start it again later, or freeze it for so long."""
+async def strike(process: Process, how: str, away: float) -> bool:
+    """Kill it and start it again later, or freeze it for so long. False: nothing was running."""
     if how == "frozen":
         frozen = process.pids()
-        _signal(frozen, signal.SIGSTOP)
+        has_hit = _signal(frozen, signal.SIGSTOP)
         await asyncio.sleep(away)
         _signal(frozen, signal.SIGCONT)
     elif how == "a child killed":
-        _signal(process.pids()[-1:], signal.SIGKILL)
+        has_hit = _signal(process.pids()[-1:], signal.SIGKILL)
     else:
-        await asyncio.to_thread(process.kill)
+        has_hit = await asyncio.to_thread(process.kill)
         await asyncio.sleep(away)
         await asyncio.to_thread(process.start)
+    return has_hit
 
 
-def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+def _signal(pids: Sequence[int], number: signal.Signals) -> bool:
+    """Whether any of them was there to get it."""
+    reached = 0
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+            reached += 1
+    return reached > 0
 
 
 class Member:
@@ -77,11 +82,12 @@ class Member:
         self._process.start()
         self.is_wanted = True
 
-    def kill(self) -> None:
+    def kill(self) -> bool:
         """SIGKILL."""
         self.is_wanted = False
         self._process.kill()
         self._process.join()
+        return bool(self._process.exitcode == -signal.SIGKILL)
 
     def pids(self) -> list[int]:
         """The one."""
@@ -115,11 +121,12 @@ class QueueServer:
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(self._command, stdout=quiet, stderr=quiet)
 
-    def kill(self) -> None:
+    def kill(self) -> bool:
         """SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        if self._process is None:
+            return False
+        self._process.kill()
+        return self._process.wait() == -signal.SIGKILL
 
     def pids(self) -> list[int]:
         """The one."""
@@ -179,13 +186,14 @@ class Postgres:
             return False
         return True
 
-    def kill(self) -> None:
+    def kill(self) -> bool:
         """SIGKILL of all its processes, the first one first: nobody cleans up."""
         pids = self.pids()
-        _signal(pids, signal.SIGKILL)
+        was_running = _signal(pids, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
         psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], 10)
+        return was_running
 
     def stop(self) -> None:
         """Orderly and at once: it cuts every connection."""
