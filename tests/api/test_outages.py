@@ -29,10 +29,10 @@ KEYS = Keyring(Key(b"k" * 32))
 
 
 @pytest.fixture
-def postgres() -> Iterator[Postgres]:
+def postgres(tmp_path: Path) -> Iterator[Postgres]:
     """A server that can be restarted: nobody else uses it."""
     try:
-        server = Postgres()
+        server = Postgres(tmp_path / "postgres.log")
     except LookupError as missing:
         pytest.skip(str(missing))
     server.start()

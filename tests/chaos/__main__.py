@@ -56,7 +56,8 @@ async def survived(
                 _say(results[-1])
                 if results[-1].broken:
                     if logs is not None:
-                        shutil.copy(one.log, logs / f"{plan.seed}.log")
+                        for log in one.folder.glob("*.log"):
+                            shutil.copy(log, logs / f"{plan.seed}.{log.name}")
                     break
     return results
 
@@ -68,7 +69,9 @@ async def _result(one: Installation, plan: Plan) -> Result:
             return await onslaught.result()
     except TimeoutError:
         onslaught.broken.append(f"no end within {LONGEST_SECONDS:.0f} s")
-        return onslaught.told()
+    except Exception as error:  # noqa: BLE001 - one seed that cannot be judged does not hide the rest
+        onslaught.broken.append(f"it could not be judged: {error!r}")
+    return onslaught.told()
 
 
 def _say(result: Result) -> None:

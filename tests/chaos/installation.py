@@ -56,7 +56,7 @@ class Installation:
     async def start(self) -> None:
         """Everything at once, as after a power cut."""
         if self.variant != "sqlite":
-            self._postgres = await asyncio.to_thread(Postgres)
+            self._postgres = await asyncio.to_thread(Postgres, self.folder / "postgres.log")
             queue = QueueServer(self.folder, persistent="persistent" in self.variant)
             self.processes |= {"database": [self._postgres], "queue": [queue]}
             await asyncio.to_thread(self._postgres.start)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
+from sqlalchemy.exc import DBAPIError
 
 from tests.api.test_alerts import firing, message
 from tests.chaos import invariants
@@ -103,7 +104,8 @@ class Onslaught:
         plan = self.plan
         return Result(
             plan.seed, plan.variant, [str(blow) for blow in plan.blows], dict(self.kills),
-            self.frozen, len(self.accepted), self.answers, self.statuses, self.continued, self.ended,
+            self.frozen, len(self.accepted), self.answers,
+            self.statuses, self.continued, self.ended,
             self.on.ended_by_themselves - self.alone, round(time.monotonic() - self.began, 1),
             self.broken,
         )  # fmt: skip
@@ -232,11 +234,17 @@ class Onslaught:
 
     async def _quiet(self) -> str:
         deadline = time.monotonic() + QUIET_WITHIN_SECONDS
-        while unquiet := await invariants.unquiet(self.on.database):
+        while unquiet := await self._unquiet():
             if time.monotonic() > deadline:
                 return unquiet
             await asyncio.sleep(LOOK_SECONDS)
         return ""
+
+    async def _unquiet(self) -> str:
+        try:
+            return await invariants.unquiet(self.on.database)
+        except DBAPIError as error:
+            return f"the database cannot be asked: {error.orig}"
 
     async def _close(self, incidents: list[str]) -> None:
         """What waits for a person: the next round begins with nothing open."""

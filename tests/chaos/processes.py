@@ -136,7 +136,8 @@ class QueueServer:
 class Postgres:
     """A PostgreSQL server with a folder of its own. It starts however it was ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path) -> None:
+        self._log = log
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
         if not found:
             raise LookupError("no PostgreSQL server is installed here (Debian: postgresql)")
@@ -168,10 +169,10 @@ class Postgres:
         """Run it, as often as it takes: what is left of one that was killed is in its way."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            quiet = subprocess.DEVNULL
-            self._process = subprocess.Popen(
-                self._command, stdout=quiet, stderr=quiet, cwd=self.folder, **self._as
-            )
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._command, stdout=log, stderr=log, cwd=self.folder, **self._as
+                )
             while self._process.poll() is None:
                 if self._answers():
                     return
