@@ -13,12 +13,20 @@ from agent.context import Target
 from api.cli.service import serve, work
 from api.worker import OpenReading
 from tools import recording_file
-from tools.connection import Connection
+from tools.connection import Command, CommandFailure, Connection, Reply
 from tools.recording import RecordedConnection
+
+ROUND_TRIP_SECONDS = 0.0005
+"""Of a server in the same network; meanwhile others have their turn, as they have in production."""
 
 
 class Paced(RecordedConnection):
-    """Waits as long as on a real server; what answers at once is only the network."""
+    """Waits as long as on a real server."""
+
+    async def execute_many(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
+        """Answer commands, after a round trip."""
+        await asyncio.sleep(ROUND_TRIP_SECONDS)
+        return await super().execute_many(commands)
 
     async def wait(self, seconds: float) -> None:
         """Sleep, and move the recording's clock on."""
