@@ -14,8 +14,8 @@ from sqlalchemy.engine import URL
 from agent.redaction import redact
 from api.copies.facts import CopyFailed, Facts
 from api.store import target_tables  # noqa: F401 - so that Table knows them
-from api.store.database import PROGRAM
-from api.store.migrate import COPY_MARK, MIGRATION_LOCK, conninfo
+from api.store.database import PROGRAM, connected
+from api.store.migrate import COPY_MARK, MIGRATION_LOCK
 from api.store.tables import Table
 
 CHECKPOINTS = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "checkpoint_migrations")
@@ -121,15 +121,13 @@ async def _one(connection: psycopg.AsyncConnection[Any], query: LiteralString, *
 async def _connected(
     url: URL, *, autocommit: bool = False
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    failed = "cannot be reached"
     try:
-        connection = await psycopg.AsyncConnection.connect(conninfo(url), autocommit=autocommit)
-    except psycopg.Error as error:
-        raise CopyFailed(f"the database cannot be reached: {_short(str(error))}") from None
-    async with connection:
-        try:
+        async with connected(url, autocommit=autocommit) as connection:
+            failed = "refused"
             yield connection
-        except psycopg.Error as error:
-            raise CopyFailed(f"the database refused: {_short(str(error))}") from None
+    except psycopg.Error as error:
+        raise CopyFailed(f"the database {failed}: {_short(str(error))}") from None
 
 
 def _find(programs: str, name: str) -> str:
@@ -153,7 +151,12 @@ async def _run(url: URL, programs: str, name: str, *arguments: str) -> None:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, said = await process.communicate()
+    try:
+        _, said = await process.communicate()
+    finally:
+        if process.returncode is None:  # whoever waited for it was cancelled
+            process.kill()
+            await process.wait()
     if process.returncode:
         raise CopyFailed(f"{name}: {_short(said.decode(errors='replace'))}")
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from api.store import sqlite_connection
 from api.store.audit import append_noted
@@ -165,18 +167,49 @@ class Database:
             await session.execute(_EXCLUDE, {"locks": list(locks)})
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is in use, as soon as it is given back."""
+        event.listen(self.engine.sync_engine, "checkin", _close_given_back)
         await self.engine.dispose()
 
 
+def _close_given_back(_connection: Any, record: ConnectionPoolEntry) -> None:
+    # A pool that was disposed of takes it back, and would be deleted with it still open.
+    record.close()
+
+
 async def _to_its_end(step: Coroutine[Any, Any, Any]) -> None:
-    """Do it, also while the caller is being cancelled."""
+    """Do it, also while the caller is being cancelled, however often."""
     task = asyncio.ensure_future(step)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.cancelled() or task.exception()  # it was looked at: asyncio need not log it
+        raise cancelled
+    task.result()
+
+
+@asynccontextmanager
+async def connected(
+    url: URL, *, autocommit: bool = False
+) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """A connection to PostgreSQL apart from the pool, closed at the end of the block."""
+    connection = await psycopg.AsyncConnection.connect(conninfo(url), autocommit=autocommit)
     try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
+        async with connection:
+            yield connection
+    finally:
+        await connection.close()  # its own end leaves it open if it is cut off while it commits
+
+
+def conninfo(url: URL) -> str:
+    """The URL as PostgreSQL's own library reads it, with its password."""
+    plain = linked(url).set(drivername="postgresql")
+    plain = plain.update_query_dict({"application_name": PROGRAM})
+    return plain.render_as_string(hide_password=False)
 
 
 def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:

@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
-from api.store.database import PROGRAM, SHRINKABLE, Database, linked, make_engine
+from api.store.database import SHRINKABLE, Database, connected, conninfo, make_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SETUP_SECONDS = 60
@@ -112,10 +112,9 @@ async def _set_up_checkpoints(database: Database) -> None:
         async with open_checkpoints(database) as saver:
             await saver.setup()
         return
-    where = conninfo(database.url)
     # Its setup() races with itself. Its CREATE INDEX CONCURRENTLY waits for every statement that
     # is under way, so others must not wait inside of one for the lock: they ask for it repeatedly.
-    async with await psycopg.AsyncConnection.connect(where, autocommit=True) as lock:
+    async with connected(database.url, autocommit=True) as lock:
         async with asyncio.timeout(SETUP_SECONDS):
             while not await _taken(lock):  # noqa: ASYNC110 - another process holds it
                 await asyncio.sleep(0.1)
@@ -149,11 +148,3 @@ async def open_checkpoints(database: Database) -> AsyncIterator[Any]:
         kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
     ) as pool:
         yield AsyncPostgresSaver(pool)
-
-
-def conninfo(url: URL) -> str:
-    """The URL as PostgreSQL's own library reads it, with its password."""
-    plain = (
-        linked(url).set(drivername="postgresql").update_query_dict({"application_name": PROGRAM})
-    )
-    return plain.render_as_string(hide_password=False)
