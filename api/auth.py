@@ -37,12 +37,12 @@ class Tokens:
     def __bool__(self) -> bool:
         return bool(self._entries or self.sources)
 
-    def person(self, token: str) -> Person | None:
-        """Whose token it is."""
+    def person(self, token: str, kind: str = "") -> Person | None:
+        """Whose token it is; of several with the same one, the source of that kind."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
         public_id = token.split("_", 2)[1] if token.count("_") >= 2 else None
         found: Person | None = None
-        for entry in self._entries:
+        for entry in sorted(self._entries, key=lambda entry: getattr(entry, "kind", None) == kind):
             if entry.id is not None and entry.id != public_id:
                 continue
             if hmac.compare_digest(digest, entry.sha256 or ""):

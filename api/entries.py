@@ -1,11 +1,14 @@
 """What the entries of the configuration have in common: their base, names and times."""
 
+import hashlib
 import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+_GUESSED = {hashlib.sha256(text).hexdigest() for text in (b"", b"\n", b"test", b"test2")}
+"""What is hashed where a variable was not set, and in examples."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -28,6 +31,17 @@ def listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def _of_a_secret(digest: str) -> str:
+    if digest in _GUESSED:
+        raise ValueError("it is that of an empty or a well-known text; use `redis-oncall token`")
+    return digest
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), BeforeValidator(lambda v: str(v).lower())]
+Sha256 = Annotated[
+    str,
+    Field(pattern=r"^[0-9a-f]{64}$"),
+    BeforeValidator(lambda value: str(value).lower()),
+    AfterValidator(_of_a_secret),
+]
 Duration = Annotated[timedelta, BeforeValidator(duration)]

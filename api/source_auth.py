@@ -76,11 +76,14 @@ async def sender_of(request: Request, kind: Kind) -> Sender:
 
 
 def identify(tokens: Tokens, kind: Kind, message: Message) -> Sender | None:
-    """The first configured source, or person, that the message is proven to be from."""
+    """The configured source, or person, that the message is proven to be from.
+
+    Whoever sends several kinds with one proof is the source of this kind.
+    """
     scheme, _, credentials = (_only(message, "Authorization") or "").partition(" ")
-    if scheme.lower() == "bearer" and (person := tokens.person(credentials.strip())):
+    if scheme.lower() == "bearer" and (person := tokens.person(credentials.strip(), kind)):
         return Sender(person)
-    for source in tokens.sources:
+    for source in sorted(tokens.sources, key=lambda source: source.kind != kind):
         if source.basic is not None and _knows_password(source.basic, scheme, credentials):
             return Sender(person_of(source))
         if source.mtls is not None and _has_certificate(source.mtls, message):

@@ -20,13 +20,16 @@ from api.store.audit import Person
 router = APIRouter(prefix="/v1/alerts", tags=["alerts"])
 
 
-def _delivery(request: Request, source: SourceKind, sender: Sender) -> tuple[str, ...]:
-    """What this message is known by, if it may only count once."""
-    known_by = [f"signed:{sender.signed}"] if sender.signed else []
-    webhook = request.headers.get("X-Webhook-Id", "") if source == "pagerduty" else ""
-    if webhook:
-        known_by.append(f"webhook:{hashlib.sha256(webhook.encode()).hexdigest()}")
-    return tuple(known_by)
+def _delivery(request: Request, source: SourceKind, sender: Sender, body: bytes) -> str:
+    """What this message is known by, if it may only count once.
+
+    PagerDuty's number is not signed: a replay may have another, and it never is enough to take a
+    message for one that was seen.
+    """
+    if sender.signed:
+        return f"signed:{sender.signed}"
+    number = request.headers.get("X-Webhook-Id", "") if source == "pagerduty" else ""
+    return f"webhook:{hashlib.sha256(number.encode() + b':' + body).hexdigest()}" if number else ""
 
 
 def _route(source: SourceKind, parse: Callable[[Any], list[Parsed]], what: str) -> None:
@@ -48,15 +51,15 @@ def _route(source: SourceKind, parse: Callable[[Any], list[Parsed]], what: str) 
     ) -> Accepted:
         _within_rate(service, sender.person, source)
         try:
-            body = message_of(await request.body())
-            parsed = parse(body)
+            content = message_of(body := await request.body())
+            parsed = parse(content)
         except UnreadableEnvelope as error:
             raise Problem(
                 422, "not a message of this source", [(error.field, str(error))]
             ) from None
         service.rates.spend(sender.person.name, len(parsed))
-        left_out = truncated(body) if source in ("alertmanager", "grafana") else 0
-        delivery = _delivery(request, source, sender)
+        left_out = truncated(content) if source in ("alertmanager", "grafana") else 0
+        delivery = _delivery(request, source, sender, body)
         return await accept(service, sender.person, source, parsed, delivery, left_out)
 
 

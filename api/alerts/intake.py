@@ -34,7 +34,7 @@ async def accept(
     person: Person,
     source: str,
     parsed: list[Parsed],
-    delivery: tuple[str, ...] = (),
+    delivery: str = "",
     truncated: int = 0,
 ) -> Accepted:
     """Commit the alerts of a message (see `Message`), then nudge the queue."""

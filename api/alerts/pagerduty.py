@@ -16,6 +16,7 @@ from api.alerts.parsed import (
     Parsed,
     UnreadableEnvelope,
     clean,
+    fingerprint,
     instant,
     malformed,
     scalars,
@@ -74,7 +75,7 @@ def _alert(kind: str, event: Mapping[str, Any], incident: Any) -> Alert:
         source="pagerduty",
         name=title,
         status="resolved" if kind == RESOLVED else "firing",
-        fingerprint=number[:200],
+        fingerprint=fingerprint(number, {}),
         # A reopened incident is another occurrence, and its resolution is of the latest one.
         starts_at=_time(incident, "event.data.created_at") if kind in OPEN else happened,
         ends_at=happened if kind == RESOLVED else None,

@@ -14,6 +14,7 @@ MOST_ALERTS = 500
 """Alerts of one message; Alertmanager groups, so more is a mistake or an attack."""
 MOST_LABELS = 100
 LONGEST_TEXT = 2_000
+LONGEST_FINGERPRINT = 200
 DEEPEST = 32
 """Levels of JSON in a message; real ones have six."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -87,7 +88,7 @@ def malformed(source: str, raw: Any, problem: str) -> Parsed:
     alert = Alert(
         source=source,
         name="unreadable alert",
-        fingerprint="unreadable-" + hashlib.sha256(text.encode()).hexdigest()[:32],
+        fingerprint=f"unreadable-{_digest(text)}",
         starts_at=EPOCH,
         annotations={"raw": printable(text, LONGEST_TEXT)},
     )
@@ -152,7 +153,20 @@ def severity(labels: Mapping[str, str]) -> Severity:
     return _SEVERITIES.get(labels.get("severity", "").lower(), "warning")
 
 
+def fingerprint(given: Any, labels: Mapping[str, str]) -> str:
+    """As the sender says it, or by its labels. What cannot be kept whole is kept as its digest:
+    two alerts must never become one.
+    """  # noqa: D205
+    if not given:
+        return identity(labels)
+    kept = clean(given)
+    return kept if kept == str(given) and len(kept) <= LONGEST_FINGERPRINT else _digest(str(given))
+
+
 def identity(labels: Mapping[str, str]) -> str:
     """A fingerprint for a source that sends none: its labels are what an alert is."""
-    text = json.dumps(labels, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return _digest(json.dumps(labels, sort_keys=True, ensure_ascii=True))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -102,7 +102,7 @@ _BODIES: dict[SourceKind, dict[str, Any]] = {
 _WEBHOOK_ID = {
     "name": "X-Webhook-Id",
     "in": "header",
-    "description": "The same for each attempt at a delivery: only the first counts",
+    "description": "The same for each attempt at a delivery; the same body again counts once",
     "schema": _TEXT,
 }
 

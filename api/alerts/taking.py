@@ -25,7 +25,7 @@ class Message:
     person: Person
     source: str
     parsed: list[Parsed]
-    delivery: tuple[str, ...] = ()
+    delivery: str = ""
     """What it is known by, if it may only count once."""
     truncated: int = 0
     """How many alerts the sender left out of it."""
@@ -115,19 +115,21 @@ class Intake:
         self, session: AsyncSession, messages: Sequence[Message]
     ) -> tuple[list[Taken], dict[int, Message]]:
         """What becomes of each, and those that are new. Of twins here both have one answer."""
+        names = [(message.person.name, message.delivery) for message in messages]
+        remembered = await deliveries.remember(
+            session, self._database, {name for name in names if name[1]}
+        )
         found: list[Taken] = []
         new: dict[int, Message] = {}
-        here: dict[tuple[str, str], Taken] = {}
-        for number, message in enumerate(messages):
-            names = [(message.person.name, known_by) for known_by in message.delivery]
-            taken = next((here[name] for name in names if name in here), None)
+        twins: dict[tuple[str, str], Taken] = {}
+        for number, (name, message) in enumerate(zip(names, messages, strict=True)):
+            taken = twins.get(name)
             if taken is None:
-                taken = Taken(
-                    seen_before=not await deliveries.is_new(session, self._database, names)
-                )
+                taken = Taken(seen_before=bool(message.delivery) and name not in remembered)
                 if not taken.seen_before:
                     new[number] = message
-            here |= dict.fromkeys(names, taken)
+                if message.delivery:
+                    twins[name] = taken
             found.append(taken)
         return found, new
 

@@ -1,6 +1,6 @@
 """What senders deliver twice: the same message, and messages about one occurrence."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
@@ -16,29 +16,29 @@ KEEP = timedelta(days=30)
 """For how long a message that comes again is recognised."""
 
 
-async def is_new(
-    session: AsyncSession, database: Database, names: Sequence[tuple[str, str]]
-) -> bool:
-    """Remember a message by sender and what it is known by; False if any of that was seen.
+async def remember(
+    session: AsyncSession, database: Database, names: Collection[tuple[str, str]]
+) -> set[tuple[str, str]]:
+    """Remember messages by sender and what each is known by; those that nobody has seen before.
 
-    It is remembered if the caller's transaction is committed, together with what it said. What
-    has no names is always new.
+    They are remembered if the caller's transaction is committed, together with what they said.
     """
     if not names:
-        return True
+        return set()
     await session.execute(delete(DeliveryRow).where(DeliveryRow.at < now() - KEEP))
     insert = (sqlite if database.is_sqlite else postgresql).insert(DeliveryRow)
-    rows = [{"source": sender, "id": known_by, "at": now()} for sender, known_by in names]
-    kept = await session.scalars(
-        insert.values(rows).on_conflict_do_nothing().returning(DeliveryRow.id)
+    # In one order: processes that insert the same wait for each other.
+    rows = [{"source": sender, "id": known_by, "at": now()} for sender, known_by in sorted(names)]
+    kept = await session.execute(
+        insert.values(rows).on_conflict_do_nothing().returning(DeliveryRow.source, DeliveryRow.id)
     )
-    return len(kept.all()) == len(rows)
+    return {(sender, known_by) for sender, known_by in kept}
 
 
-async def forget(session: AsyncSession, sender: str, ids: Sequence[str]) -> None:
+async def forget(session: AsyncSession, sender: str, known_by: str) -> None:
     """Not all of a message was taken: it may come again."""
     await session.execute(
-        delete(DeliveryRow).where(DeliveryRow.source == sender, DeliveryRow.id.in_(ids))
+        delete(DeliveryRow).where(DeliveryRow.source == sender, DeliveryRow.id == known_by)
     )
 
 

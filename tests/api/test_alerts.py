@@ -201,6 +201,19 @@ async def test_firing_and_resolved_in_one_message(client: AsyncClient) -> None:
     assert len((await incident(client, found[0]["id"]))["alerts"]) == 1
 
 
+@pytest.mark.parametrize("end", ["", "\x00", "\n", " ", "é"])
+async def test_fingerprints_that_begin_alike_are_different_alerts(
+    client: AsyncClient, end: str
+) -> None:
+    """Scripts put whole label sets there: none may be cut, or the second alert is lost."""
+    alerts = [firing("f" * 250 + letter + end) for letter in "ab"] + [firing("f"), firing("f\x00")]
+    (one,) = await opened(client, message(*alerts))
+    kept = (await incident(client, one["id"]))["alerts"]
+    assert len({alert["fingerprint"] for alert in kept}) == 4
+    (again,) = await opened(client, message(*alerts))
+    assert (await incident(client, again["id"]))["alerts"] == kept
+
+
 async def test_generic_alerts(client: AsyncClient) -> None:
     alert = {
         "name": "slow", "status": "firing", "fingerprint": "x", "starts_at": "2026-01-31T03:00:00Z",

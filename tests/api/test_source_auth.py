@@ -29,6 +29,8 @@ SOURCES: list[dict[str, Any]] = [
     {"name": "token", "kind": "alertmanager", "sha256": sha256("roc_prom_x")},
     {"name": "password", "kind": "alertmanager",
      "basic": {"user": "prometheus", "sha256": sha256("p:w")}},
+    {"name": "umlaut", "kind": "datadog",
+     "basic": {"user": "Prométheus", "sha256": sha256(":pässwörd:")}},
     {"name": "signed", "kind": "grafana", "hmac": {"secrets": [OLD, NEW]}},
     {"name": "timed", "kind": "generic",
      "hmac": {"secrets": [NEW], "header": "X-Mine", "timestamp_header": "X-When", "window": "2m"}},
@@ -63,6 +65,7 @@ KNOWN: list[tuple[str, SourceKind, Mapping[str, str], str]] = [
     ("token", "alertmanager", {"Authorization": "Bearer roc_prom_x"}, ""),
     ("token", "alertmanager", {"Authorization": "bearer  roc_prom_x"}, ""),
     ("password", "alertmanager", basic("prometheus", "p:w"), ""),
+    ("umlaut", "datadog", basic("Prométheus", ":pässwörd:"), ""),
     ("signed", "grafana", {"X-Grafana-Alerting-Signature": signature(BODY, OLD)}, ""),
     ("signed", "grafana", {"X-Grafana-Alerting-Signature": signature(BODY, NEW)}, ""),
     ("timed", "generic", timed(), ""),
@@ -80,6 +83,12 @@ UNKNOWN: list[tuple[SourceKind, Mapping[str, str], str]] = [
     ("alertmanager", {"Authorization": "Bearer"}, ""),
     ("alertmanager", basic("prometheus", "p"), ""),
     ("alertmanager", basic("prometheu", "p:w"), ""),
+    ("alertmanager", basic("prometheus", ""), ""),
+    ("alertmanager", basic("", "p:w"), ""),
+    ("alertmanager", basic("", ""), ""),
+    ("alertmanager", {"Authorization": "Basic"}, ""),
+    ("alertmanager", {"Authorization": "Basic " + base64.b64encode(b"prometheus").decode()}, ""),
+    ("alertmanager", {"Authorization": "Basic " + base64.b64encode(b"\xff:\xff").decode()}, ""),
     ("alertmanager", {"Authorization": "Basic %%%"}, ""),
     ("alertmanager", {"Authorization": "Basic é"}, ""),
     ("grafana", {"X-Grafana-Alerting-Signature": signature(BODY + b" ", NEW)}, ""),
@@ -161,6 +170,17 @@ def test_a_proof_is_for_its_own_kind(tokens: Tokens) -> None:
                 assert known_as(tokens, other, headers, peer) == expected
 
 
+def test_one_proof_may_be_of_several_sources(settings: Callable[..., Settings]) -> None:
+    """The same machine runs Alertmanager and the scripts: each kind has its own entry."""
+    kinds: tuple[SourceKind, ...] = ("alertmanager", "generic", "datadog")
+    for name in ("token", "password", "envoy"):
+        proof = next(source for source in SOURCES if source["name"] == name)
+        _, _, headers, peer = next(known for known in KNOWN if known[0] == name)
+        tokens = Tokens(settings(sources=[proof | {"name": k, "kind": k} for k in kinds]))
+        for kind in kinds:
+            assert known_as(tokens, kind, headers, peer) == kind, name
+
+
 def test_signatures_are_bounded(tokens: Tokens) -> None:
     many = ",".join(["0" * 64] * MOST_SIGNATURES + [signature(BODY, NEW)])
     assert known_as(tokens, "grafana", {"X-Grafana-Alerting-Signature": many}, "") is None
@@ -226,6 +246,7 @@ def test_doctor_says_what_each_source_uses_and_no_secret(
     assert told == {
         "source token": "alertmanager alerts, bearer token",
         "source password": "alertmanager alerts, password of prometheus",
+        "source umlaut": "datadog alerts, password of Prométheus",
         "source signed": "grafana alerts, signature (2 secrets), each message counts once",
         "source timed": "generic alerts, signature (1 secret) with a time at most 120 s away",
         "source nginx":
@@ -244,6 +265,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"basic": {"user": "u", "sha256": "b" * 64}, "id": "x"}, "id"),
     ({"basic": {"user": "a:b", "sha256": "b" * 64}}, "basic.user"),
     ({"basic": {"user": "u", "sha256": "hunter2"}}, "basic.sha256"),
+    ({"basic": {"user": "u", "sha256": sha256("")}}, "empty or a well-known text"),
+    ({"sha256": sha256("\n")}, "empty or a well-known text"),
     ({"hmac": {"secrets": [NEW]}}, "alertmanager cannot sign"),
     ({"kind": "datadog", "hmac": {"secrets": [NEW]}}, "datadog cannot sign"),
     ({"kind": "grafana", "hmac": {"secrets": []}}, "hmac.secrets"),
