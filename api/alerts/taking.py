@@ -100,7 +100,7 @@ class Intake:
                 room -= row.status == "queued"
         for number, message in new.items():
             taken = found[number]
-            if taken.shed:
+            if taken.shed and message.delivery:
                 await deliveries.forget(session, message.person.name, message.delivery)
             # A flood of what is refused must not fill the trail.
             if taken.rows or not taken.shed:
@@ -155,9 +155,12 @@ class Intake:
         if alert.status == "resolved":
             return await store.resolved(session, alert), False
         problem = item.problem or ("" if target else _unmatched(alert))
-        return await store.firing(
+        row, opened = await store.firing(
             self._database, session, alert, target or None, problem, full=full, fresh=fresh
         )
+        if not opened:
+            await store.worsened(session, row, alert)
+        return row, opened
 
 
 def _unmatched(alert: Alert) -> str:

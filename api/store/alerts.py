@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import cast
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -87,6 +87,31 @@ async def _join(session: AsyncSession, row: IncidentRow, alert: Alert) -> None:
     await publish(session, row, "status", {"status": row.status, "alert": alert.name})
     if row.status == "needs_human" and incidents.now() - idle_since > LOOK_AGAIN_AFTER:
         await incidents.begin_attempt(session, row, f"another alert: {alert.name}")
+
+
+async def worsened(session: AsyncSession, row: IncidentRow, alert: Alert) -> None:
+    """What fires already is worse than it was: Datadog's Warn became Triggered."""
+    if row.status in incidents.CLOSED or _SEVERITIES.index(alert.severity) <= _SEVERITIES.index(
+        row.severity
+    ):
+        return
+    changed = await session.scalar(
+        update(AlertRow)
+        .where(
+            AlertRow.source == alert.source,
+            AlertRow.fingerprint == alert.fingerprint,
+            AlertRow.starts_at == alert.starts_at,
+            AlertRow.status == "firing",
+        )
+        .values(severity=alert.severity)
+        .returning(AlertRow.id)
+    )
+    if changed is None:
+        return
+    row.severity = alert.severity
+    row.updated_at = incidents.now()
+    data = {"status": row.status, "alert": alert.name, "severity": alert.severity}
+    await publish(session, row, "status", data)
 
 
 async def resolved(session: AsyncSession, alert: Alert) -> IncidentRow | None:

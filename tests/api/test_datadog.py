@@ -47,6 +47,28 @@ async def test_a_monitor_from_its_alert_over_reminders_to_its_recovery(
         assert (await incident(client, one["id"]))["alerts"] == [alert], "it is over"
 
 
+async def test_a_warning_that_becomes_an_alert_is_critical_and_stays_so(
+    settings: Callable[..., Settings],
+) -> None:
+    """It is the same cycle, so the same alert: what it says last is worse."""
+    async with serving(create_app(settings(), worker=False)) as client:
+        seen = []
+        for what in ("Warn", "Triggered", "Re-Warn"):
+            (one,) = await opened(client, transition(what, priority=""), "datadog")
+            shown = await incident(client, one["id"])
+            (alert,) = shown["alerts"]
+            seen.append((shown["severity"], alert["severity"]))
+        assert seen == [("warning", "warning"), ("critical", "critical"), ("critical", "critical")]
+
+
+async def test_what_is_over_makes_nothing_worse(settings: Callable[..., Settings]) -> None:
+    """A late message of a cycle that ended, while another cycle's warning is open."""
+    async with serving(create_app(settings(), worker=False)) as client:
+        for what, cycle in (("Warn", "1"), ("Warn", "2"), ("Recovered", "1"), ("Triggered", "1")):
+            (one,) = await opened(client, transition(what, cycle=cycle, priority=""), "datadog")
+        assert (await incident(client, one["id"]))["severity"] == "warning"
+
+
 async def test_groups_of_one_monitor_are_different_alerts(
     settings: Callable[..., Settings],
 ) -> None:
