@@ -32,6 +32,8 @@ def listed(value: Any) -> Any:
 
 
 def _of_a_secret(digest: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{64}", digest) is None:
+        raise ValueError("64 hexadecimal digits are expected, as `redis-oncall token` prints them")
     if digest in _GUESSED:
         raise ValueError("it is that of an empty or a well-known text; use `redis-oncall token`")
     return digest
@@ -40,7 +42,6 @@ def _of_a_secret(digest: str) -> str:
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
 Sha256 = Annotated[
     str,
-    Field(pattern=r"^[0-9a-f]{64}$"),
     BeforeValidator(lambda value: str(value).lower()),
     AfterValidator(_of_a_secret),
 ]

@@ -266,6 +266,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"basic": {"user": "a:b", "sha256": "b" * 64}}, "basic.user"),
     ({"basic": {"user": "u", "sha256": "hunter2"}}, "basic.sha256"),
     ({"basic": {"user": "u", "sha256": sha256("")}}, "empty or a well-known text"),
+    ({"sha256": "WHAT-redis-oncall-token-PRINTS"}, "64 hexadecimal digits are expected"),
+    ({"sha256": sha256("") + "\n"}, "64 hexadecimal digits are expected"),
     ({"sha256": sha256("\n")}, "empty or a well-known text"),
     ({"hmac": {"secrets": [NEW]}}, "alertmanager cannot sign"),
     ({"kind": "datadog", "hmac": {"secrets": [NEW]}}, "datadog cannot sign"),
