@@ -11,7 +11,7 @@ APPROVE ?=
 # Where Python may not keep what it compiled, every process of the tests compiles all of it again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test llama check format serve clean
+.PHONY: help demo test llama check audit format serve clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -31,6 +31,9 @@ check: $(VENV)/.dev ## ruff, mypy strict, import-linter, codespell, runbooks lin
 	$(BIN)/lint-imports
 	$(BIN)/codespell $$(git ls-files '*.py' '*.md' '*.toml' '*.yml' '*.yaml')
 	$(BIN)/redis-oncall runbooks lint
+
+audit: $(VENV)/.audit ## known vulnerabilities of the pinned dependencies, where anybody can be asked
+	@$(VENV)/audit/bin/python .ci/audit
 
 format: $(VENV)/.dev ## let ruff format and fix
 	$(BIN)/ruff format .
@@ -55,6 +58,11 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing redis-oncall and what its tests need (about a minute, once)"
 	@$(PIP) install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.audit: $(BIN)/python
+	@$(BIN)/python -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check install -qq pip-audit==2.10.1
+	@touch $@
 
 $(VENV)/.llama: $(VENV)/.dev
 	@echo "Installing llama.cpp and SmolLM2-135M"

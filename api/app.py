@@ -3,10 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from api import (
     actions,
@@ -17,29 +16,34 @@ from api import (
     health,
     incidents,
     logs,
+    openapi,
     problems,
     recordings,
     reports,
     transcripts,
 )
-from api.alerts import endpoints, schemas
-from api.auditing import SignIns, audited
+from api.alerts import endpoints
+from api.auditing import audited
 from api.auth import Tokens
 from api.keys import KeyUnusable
-from api.middleware import BodyLimit, Observed
+from api.limits import ALWAYS, Limits
+from api.middleware import Observed
 from api.paging import Pager
 from api.problems import documented
 from api.queue import open_queue
 from api.reasoning import language_model
+from api.rotation import rotating
+from api.security_headers import KnownHosts, SecurityHeaders
 from api.service import Service
 from api.settings import Settings
+from api.sign_ins import SignIns
 from api.store.audit import WrongKey
 from api.store.database import Database, database_url
 from api.store.migrate import UnsettledCopy, migrate
 from api.worker import OpenReading, RunGraph, working_on
 
 log = structlog.get_logger(__name__)
-_ERRORS = documented(401, 403, 413, 422)
+_ERRORS = documented(401, 403, 408, 413, 414, 421, 422, 429, 431, 503)
 
 
 def create_app(
@@ -56,6 +60,8 @@ def create_app(
     from agent.runbook_library import load_library
 
     logs.configure()
+    for path in settings.exposed:
+        log.warning("secret_exposed", file=path, because="every user of this machine may read it")
     Pager(settings)  # an address that cannot be read stops the start
     library = load_library(settings.runbooks)
 
@@ -72,6 +78,7 @@ def create_app(
             except (WrongKey, KeyUnusable, UnsettledCopy) as refused:
                 app.state.refused_to_start = str(refused)
                 raise
+            await stack.enter_async_context(rotating(settings, database))
             queue, docket = await stack.enter_async_context(
                 open_queue(settings.queue.get_secret_value(), database)
             )
@@ -98,32 +105,19 @@ def create_app(
     app.state.refused_to_start = ""
     app.state.model = language_model(settings)
     problems.install(app)
-    app.add_middleware(BodyLimit)
+    # The last added comes first.
+    app.add_middleware(Limits)
+    if hosts := settings.config.http.hosts:
+        app.add_middleware(KnownHosts, hosts=hosts, exempt=ALWAYS)
     app.add_middleware(Observed)
+    app.add_middleware(SecurityHeaders, tls=settings.config.http.hsts)
     for router in (
         endpoints.router, incidents.router, actions.router, freezes.router, events.router,
         chat.router, catalogues.router, recordings.router, reports.router, transcripts.router,
     ):  # fmt: skip
-        app.include_router(router, responses=_ERRORS)
-    app.include_router(health.router)
-    _document_problems(app)
-    return app
-
-
-def _document_problems(app: FastAPI) -> None:
-    """OpenAPI: the schema every error refers to, and how sources authenticate."""
-    plain = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = plain()
-        components = document.setdefault("components", {})
-        components.setdefault("securitySchemes", {}).update(schemas.SECURITY)
-        models = components.setdefault("schemas", {})
-        problem = problems.ProblemDetails.model_json_schema(
-            ref_template="#/components/schemas/{model}"
+        app.include_router(
+            router, responses=_ERRORS, dependencies=[Depends(problems.only_known_query)]
         )
-        models |= problem.pop("$defs", {})
-        models["ProblemDetails"] = problem
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.include_router(health.router)
+    openapi.complete(app)
+    return app

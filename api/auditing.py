@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -17,8 +15,8 @@ from pydantic import SecretStr
 from api import heads
 from api.keys import earlier_subkeys, subkey
 from api.settings import Settings
+from api.sign_ins import SignIns
 from api.store import audit, pages, trail
-from api.store.audit import Person
 from api.store.chain import Key, Keyring
 from api.store.database import Database
 from api.store.migrate import Migrated
@@ -27,7 +25,6 @@ from api.store.tables import AuditRow
 HEAD_SECONDS = 3600.0
 WAKE_SECONDS = 60.0
 """How often sign-ins that failed are written down, at most."""
-MOST_ADDRESSES = 10
 log = structlog.get_logger(__name__)
 
 
@@ -35,32 +32,6 @@ def keyring(settings: Settings) -> Keyring:
     """What the trail is chained with. Blocks on the disk. Raises KeyUnusable."""
     earlier = (Key(secret) for secret in earlier_subkeys(settings, "audit"))
     return Keyring(Key(subkey(settings, "audit")), tuple(earlier))
-
-
-@dataclass
-class SignIns:
-    """Sign-ins that failed, counted: whoever tries a million tokens makes one row a minute."""
-
-    failed: int = 0
-    addresses: list[str] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def fail(self, address: str) -> None:
-        """Count one."""
-        with self._lock:
-            self.failed += 1
-            if address not in self.addresses and len(self.addresses) < MOST_ADDRESSES:
-                self.addresses.append(address)
-
-    async def write_down(self, database: Database) -> None:
-        """One row for those since the last time, if there were any."""
-        with self._lock:
-            failed, addresses = self.failed, self.addresses
-            self.failed, self.addresses = 0, []
-        if failed:
-            async with database.writing() as session:
-                nobody = Person("unknown", "none")
-                await audit.note(session, nobody, "sign_in_failed", times=failed, of=addresses)
 
 
 @asynccontextmanager

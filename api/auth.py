@@ -8,8 +8,8 @@ another web page.
 import hashlib
 import hmac
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -17,7 +17,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from agent.incident import Role
 from api.config import TokenEntry
 from api.problems import Problem
+from api.security_headers import host_of
 from api.settings import Settings, is_loopback
+from api.sign_ins import SignIns
 from api.source_config import SourceEntry
 from api.store.audit import Person
 
@@ -30,24 +32,46 @@ class Tokens:
     """The configured tokens: stored as SHA-256, found by public id, compared in constant time."""
 
     def __init__(self, settings: Settings) -> None:
-        self.sources = settings.sources
-        bearers = [source for source in self.sources if source.sha256 is not None]
-        self._entries: list[TokenEntry | SourceEntry] = [*settings.tokens, *bearers]
+        self._settings = settings
+
+    @property
+    def sources(self) -> list[SourceEntry]:
+        """Those that may send now."""
+        now = datetime.now(UTC)
+        return [source for source in self._settings.sources if source.holds(now)]
+
+    @property
+    def _entries(self) -> list[TokenEntry | SourceEntry]:
+        return [*self._settings.tokens, *self._settings.sources]
 
     def __bool__(self) -> bool:
-        return bool(self._entries or self.sources)
+        return bool(self._entries)
 
     def person(self, token: str, kind: str = "") -> Person | None:
-        """Whose token it is; of several with the same one, the source of that kind."""
+        """Whose token it is; of several with the same one, the source of that kind.
+
+        Raises OutOfTime: it is somebody's, and does not hold now.
+        """
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
         public_id = token.split("_", 2)[1] if token.count("_") >= 2 else None
-        found: Person | None = None
+        found: TokenEntry | SourceEntry | None = None
         for entry in sorted(self._entries, key=lambda entry: getattr(entry, "kind", None) == kind):
             if entry.id is not None and entry.id != public_id:
                 continue
             if hmac.compare_digest(digest, entry.sha256 or ""):
-                found = person_of(entry)
-        return found
+                found = entry
+        if found is not None and not found.holds(now := datetime.now(UTC)):
+            raise OutOfTime(found, now)
+        return person_of(found) if found else None
+
+
+class OutOfTime(Exception):
+    """The token is right, and expired or not valid yet: said to nobody but who has it."""
+
+    def __init__(self, entry: TokenEntry | SourceEntry, now: datetime) -> None:
+        over = entry.expires is not None and entry.expires <= now
+        when = f"expired at {entry.expires}" if over else f"is not valid before {entry.not_before}"
+        super().__init__(f"the token {entry.name} {when}")
 
 
 def person_of(entry: TokenEntry | SourceEntry) -> Person:
@@ -66,39 +90,45 @@ def who(
     if not tokens:
         must_be_local(request)
         return LOCAL_ADMIN
-    person = tokens.person(credentials.credentials) if credentials else None
+    because = "a valid bearer token is needed"
+    try:
+        person = tokens.person(credentials.credentials) if credentials else None
+    except OutOfTime as out_of_time:
+        person, because = None, str(out_of_time)
     if person is None:
-        raise refused(request, "a valid bearer token is needed")
+        raise refused(request, because)
     return person
 
 
-def refused(request: Request, needed: str) -> Problem:
-    """The answer to somebody unknown, who is counted."""
-    count_failure(request)
-    return Problem(401, needed, headers={"WWW-Authenticate": 'Bearer realm="redis-oncall"'})
+def refused(request: Request, because: str) -> Problem:
+    """401; 429 where too much of it comes from one address. What is valid was served before."""
+    wait = count_failure(request)
+    if wait is not None:
+        detail = f"too many failed sign-ins from this address; try again in {wait} s"
+        return Problem(429, detail, headers={"Retry-After": str(wait)})
+    return Problem(401, because, headers={"WWW-Authenticate": 'Bearer realm="redis-oncall"'})
 
 
-def count_failure(request: Request) -> None:
-    """For the audit trail."""
-    request.app.state.sign_ins.fail(request.client.host if request.client else "unknown")
+def count_failure(request: Request) -> int | None:
+    """For the audit trail. Seconds that its address has to wait; None: not too many yet."""
+    sign_ins: SignIns = request.app.state.sign_ins
+    return sign_ins.fail(request.client.host if request.client else "unknown")
 
 
 def must_be_local(request: Request) -> None:
     """Where nobody has a token: this machine only, or 403."""
     client = request.client.host if request.client else ""
     # Not request.url: where Host is invalid, that falls back to the address we listen on.
-    names = [_host_of(f"http://{request.headers.get('host', '')}")]
+    names = [host_of(f"http://{request.headers.get('host', '')}")]
     if origin := request.headers.get("origin"):
-        names.append(_host_of(origin))
-    if not is_loopback(client) or not all(is_loopback(name) for name in names):
+        names.append(host_of(origin))
+    relayed = any(name in request.headers for name in _RELAYED)
+    if relayed or not is_loopback(client) or not all(is_loopback(name) for name in names):
         raise Problem(403, "no tokens are configured: only this machine may use the service")
 
 
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+_RELAYED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""A proxy on this machine passes on what comes from others."""
 
 
 def at_least(role: Role) -> Callable[[Person], Person]:

@@ -1,7 +1,9 @@
 """The entries of the YAML file that REDIS_ONCALL_CONFIG names. Errors never repeat a value."""
 
 import re
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -18,8 +20,9 @@ from pydantic import (
 from agent.context import Target
 from agent.incident import Role
 from agent.policy import POLICY, Policy
-from api.entries import Duration, Entry, Name, Sha256
+from api.entries import Credential, Duration, Entry, Name, Sha256
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
+from api.http_config import HttpEntry
 from api.intake_config import IntakeEntry
 from api.model_settings import ModelEntry
 from api.retention_config import RetentionEntry
@@ -88,7 +91,7 @@ NOT_PEOPLE = frozenset({"policy", "service", "unknown"})
 """Names that the audit trail has for what no person did."""
 
 
-class TokenEntry(Entry):
+class TokenEntry(Credential):
     """Who may do what. `sha256` is that of the whole token; the token itself is nowhere."""
 
     name: Name
@@ -111,6 +114,14 @@ class TokenEntry(Entry):
     def who(self) -> str:
         """The person, as approvals and the audit trail name them."""
         return self.person or self.name
+
+
+@dataclass
+class Credentials:
+    """Who is let in now: read again while the service runs (`api/rotation.py`)."""
+
+    tokens: Sequence[TokenEntry]
+    sources: Sequence[SourceEntry]
 
 
 class BackupsEntry(Entry):
@@ -152,6 +163,7 @@ class Config(Entry):
     """dry_run: everything but the writing."""
     pages: PagesEntry = PagesEntry()
     intake: IntakeEntry = IntakeEntry()
+    http: HttpEntry = HttpEntry()
     runbooks: list[Path] = Field(default_factory=list)
     model: ModelEntry = ModelEntry()
     backups: BackupsEntry = BackupsEntry()
@@ -202,15 +214,15 @@ class Config(Entry):
                     raise ValueError(f"{where}.environments: no target is in {unknown[0]}")
         return self
 
-    def in_force(self, *, dry_run: bool) -> Policy:
+    def in_force(self, at: datetime, *, dry_run: bool) -> Policy:
         """The file's rules and then the built-in ones, who has a token, and when nothing changes.
 
-        Of a person with several tokens the highest role counts.
+        Of a person with several tokens the highest role counts that holds at that time.
         """
         ranks = {role: rank for rank, role in enumerate(get_args(Role))}
         people: dict[str, Role] = {}
         for token in self.tokens:
-            if token.role != "source":
+            if token.role != "source" and token.holds(at):
                 known = people.get(token.who.casefold(), token.role)
                 people[token.who.casefold()] = max(known, token.role, key=ranks.__getitem__)
         return Policy(
@@ -219,7 +231,7 @@ class Config(Entry):
             self.policy.verify_for,
             freezes=tuple(entry.window() for entry in self.freezes),
             maintenance=tuple(entry.window() for entry in self.maintenance),
-            people=people or None,
+            people=people if self.tokens or self.sources else None,
             automatic=self.policy.automatic.limits(),
             dry_run=dry_run or self.mode == "dry_run",
         )

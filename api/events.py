@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
 from api.auth import Viewer
 from api.listing import IncidentId
@@ -22,8 +24,10 @@ POLLS_PER_SECOND = 80
 """Of all streams together: many watchers wait a little longer, the work does not."""
 PAGE = 200
 MOST_STREAMS = 200
+MOST_OF_ONE_PERSON = 50
 router = APIRouter(prefix="/v1/incidents", tags=["events"], responses=documented(404, 503))
-_streams = 0
+_streams: Counter[str] = Counter()
+"""Open ones, by person."""
 
 
 @router.get(
@@ -38,33 +42,50 @@ async def stream(
     last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1)] = 0,
 ) -> EventSourceResponse:
     """Events after `Last-Event-ID`. Kinds: status, evidence, claim, plan, action, end."""
-    if _streams >= MOST_STREAMS:
-        raise busy(f"{MOST_STREAMS} streams are open already")
     async with service.database.reading() as session:
         await incidents.load(session, incident_id)
     await service.seen.note(person, "events", incident_id)
-    return EventSourceResponse(_events(service.database, incident_id, last_event_id))
+    return _Stream(_events(service.database, incident_id, last_event_id), person.name)
+
+
+class _Stream(EventSourceResponse):
+    """One of a bounded number."""
+
+    def __init__(self, events: AsyncIterator[ServerSentEvent], of: str) -> None:
+        super().__init__(events)
+        self._of = of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Counted for as long as somebody listens."""
+        if _streams.total() >= MOST_STREAMS:
+            full = busy(f"{MOST_STREAMS} streams are open already")
+            return await full.response()(scope, receive, send)
+        if _streams[self._of] >= MOST_OF_ONE_PERSON:
+            full = busy(f"{MOST_OF_ONE_PERSON} streams of {self._of} are open already")
+            return await full.response()(scope, receive, send)
+        _streams[self._of] += 1
+        try:
+            return await super().__call__(scope, receive, send)
+        finally:
+            _streams[self._of] -= 1
+            if not _streams[self._of]:
+                del _streams[self._of]
 
 
 async def _events(
     database: Database, incident_id: str, number: int
 ) -> AsyncIterator[ServerSentEvent]:
-    global _streams
-    _streams += 1
-    try:
-        while True:
-            batch, newest = await _after(database, incident_id, number)
-            for event in batch:
-                number = event.number
-                # An `end` that was followed by more (another attempt) ends nothing.
-                if event.kind != "end" or event.number == newest:
-                    yield _sse(event)
-            if batch and batch[-1].kind == "end" and number == newest:
-                return
-            if not batch:
-                await asyncio.sleep(max(POLL_SECONDS, _streams / POLLS_PER_SECOND))
-    finally:
-        _streams -= 1
+    while True:
+        batch, newest = await _after(database, incident_id, number)
+        for event in batch:
+            number = event.number
+            # An `end` that was followed by more (another attempt) ends nothing.
+            if event.kind != "end" or event.number == newest:
+                yield _sse(event)
+        if batch and batch[-1].kind == "end" and number == newest:
+            return
+        if not batch:
+            await asyncio.sleep(max(POLL_SECONDS, _streams.total() / POLLS_PER_SECOND))
 
 
 async def _after(database: Database, incident_id: str, number: int) -> tuple[list[EventRow], int]:

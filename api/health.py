@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from api import metrics
 from api.auth import Viewer
+from api.problems import documented
 from api.service import Service
 from api.store.durability import weaknesses
 from api.store.tables import IncidentRow
@@ -41,13 +42,16 @@ class Readiness(BaseModel):
     """Settings under which a crash could lose what was accepted."""
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses=documented(414, 431))
 async def healthz() -> Health:
     """Liveness."""
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready"}})
+@router.get(
+    "/readyz",
+    responses=documented(414, 431) | {503: {"model": Readiness, "description": "Not ready"}},
+)
 async def readyz(service: On, response: Response) -> Readiness:
     """Readiness, with each dependency's state."""
     warnings: list[str] = []
@@ -77,7 +81,9 @@ async def _probe(name: str, probe: Callable[[], Awaitable[None]]) -> State:
     return "ok"
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get(
+    "/metrics", response_class=PlainTextResponse, responses=documented(401, 403, 414, 429, 431, 503)
+)
 async def prometheus(service: On, _: Viewer) -> PlainTextResponse:
     """Prometheus metrics."""
     content = await metrics.exposition(service.database)

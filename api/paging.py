@@ -80,7 +80,9 @@ class Pager:
 def _opened(url: str, place: int) -> "Apprise":
     from apprise import Apprise, AppriseAsset
 
-    address = Apprise(asset=AppriseAsset(app_id="redis-oncall", async_mode=False))
+    address = Apprise(
+        asset=AppriseAsset(app_id="redis-oncall", async_mode=False, http_redirects=False)
+    )
     if not address.add(url):
         raise SettingsError(
             f"pages.to.{place}: not an Apprise URL; see https://github.com/caronc/apprise/wiki"

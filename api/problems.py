@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -18,6 +19,21 @@ from api.store.incidents import NoSuchIncident
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Of everything but the report's page, which brings its own."""
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""What every answer tells a browser: run nothing, embed nothing, keep nothing."""
 log = structlog.get_logger(__name__)
 
 
@@ -56,7 +72,9 @@ class Problem(Exception):
 
     def response(self) -> JSONResponse:
         """As HTTP."""
-        return JSONResponse(self.content(), self.status, self.headers, media_type=MEDIA_TYPE)
+        # A fault is answered outside of every middleware: these come with the problem.
+        headers = HEADERS | self.headers
+        return JSONResponse(self.content(), self.status, headers, media_type=MEDIA_TYPE)
 
     def content(self) -> dict[str, Any]:
         """The document."""
@@ -131,6 +149,21 @@ def install(app: FastAPI) -> None:
     async def bug(_: Request, error: Exception) -> JSONResponse:
         log.error("bug", exc_info=error)
         return Problem(500, "a fault of the service; see its log").response()
+
+
+def only_known_query(request: Request) -> None:
+    """A dependency: what is asked for by a name that does not exist is a mistake worth telling.
+
+    Only of what reads: an alert is not lost for a parameter too many.
+    """
+    route = request.scope["route"]
+    if request.method != "GET" or not isinstance(route, APIRoute):
+        return
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    there_is = f"no such parameter (known: {', '.join(sorted(known)) or 'none'})"
+    unknown = [(f"query.{name[:100]}", there_is) for name in request.query_params.keys() - known]
+    if unknown:
+        raise Problem(422, "the request cannot be understood", sorted(unknown)[:50])
 
 
 def fields_of(errors: Sequence[Any]) -> list[tuple[str, str]]:

@@ -4,32 +4,42 @@ Errors name the field and the remedy, and never repeat a value that may be a sec
 """
 
 import os
-import re
-from collections.abc import Mapping
-from ipaddress import ip_address
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
+    AfterValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
 )
 
 from agent.context import Target
 from agent.policy import Policy
-from api.config import Config, TokenEntry, check_port
+from api.config import Config, Credentials, TokenEntry, check_port
 from api.entries import Entry
 from api.model_settings import where
+from api.secret_files import SecretMissing, Secrets
 from api.source_config import SourceEntry
 from tools.connection import display_url
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class SettingsError(Exception):
     """The configuration cannot be used; the text says which field and what to do."""
+
+
+def _networks(listed: str) -> str:
+    for one in filter(None, map(str.strip, listed.split(","))):
+        try:
+            ip_network(one)
+        except ValueError:
+            raise ValueError("addresses or networks with commas are expected, no names") from None
+    return listed
 
 
 class Settings(Entry):
@@ -52,8 +62,8 @@ class Settings(Entry):
     port: int = Field(default=8321, ge=0, le=65535)
     workers: int = Field(default=4, ge=1, le=64)
     """Investigations at a time, in one process."""
-    forwarding_proxies: str = "127.0.0.1,::1"
-    """Whose X-Forwarded-For is believed: addresses and networks, with commas."""
+    forwarding_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    """Whose X-Forwarded-For is believed: addresses and networks, with commas; none: nobody's."""
     dry_run: bool = False
     """Nothing is ever written, whatever the file says."""
     token: SecretStr | None = None
@@ -65,9 +75,17 @@ class Settings(Entry):
     previous_keys: SecretStr | None = None
     """The keys before that one, with commas: what was written with them can still be verified."""
     data_folder: Path
+    exposed: list[str] = Field(default_factory=list)
+    """Files of secrets that every user of this machine may read."""
 
     path: str = "/usr/local/bin:/usr/bin:/bin"
     """Where a resize hook's program is looked for."""
+
+    _let_in: Credentials = PrivateAttr()
+
+    def model_post_init(self, _: Any) -> None:
+        """Whoever is in the file is let in, until it is read again."""
+        self._let_in = Credentials(self.config.tokens, self.config.sources)
 
     def openai_address(self) -> dict[str, str]:
         """Where the model is, and the way to it; secret. Raises SettingsError."""
@@ -84,14 +102,18 @@ class Settings(Entry):
             raise SettingsError(str(error)) from None
 
     @property
-    def tokens(self) -> list[TokenEntry]:
+    def tokens(self) -> Sequence[TokenEntry]:
         """Who may use the service."""
-        return self.config.tokens
+        return self._let_in.tokens
 
     @property
-    def sources(self) -> list[SourceEntry]:
+    def sources(self) -> Sequence[SourceEntry]:
         """Tokens that may only post alerts."""
-        return self.config.sources
+        return self._let_in.sources
+
+    def let_in(self, config: Config) -> None:
+        """From now on those of this file, for every part that holds these settings."""
+        self._let_in.tokens, self._let_in.sources = config.tokens, config.sources
 
     @property
     def runbooks(self) -> list[Path]:
@@ -106,7 +128,8 @@ class Settings(Entry):
     @property
     def policy(self) -> Policy:
         """Who may approve what and when; whether anything is written at all."""
-        return self.config.in_force(dry_run=self.dry_run)
+        now = self.config.model_copy(update={"tokens": self.tokens, "sources": self.sources})
+        return now.in_force(datetime.now(UTC), dry_run=self.dry_run)
 
     @property
     def shown_database(self) -> str:
@@ -127,7 +150,7 @@ class Settings(Entry):
 
     def check_exposure(self) -> None:
         """Refuse to listen beyond loopback without tokens. Raises SettingsError."""
-        if not self.config.tokens and not is_loopback(self.host):
+        if not self.tokens and not is_loopback(self.host):
             raise SettingsError(
                 f"REDIS_ONCALL_HOST: {self.host} is reachable from other machines, and no tokens "
                 "are configured; add `tokens:` to the REDIS_ONCALL_CONFIG file, or listen on "
@@ -168,14 +191,17 @@ ENVIRONMENT = {
 }
 """Field -> variable. Beside these: REDIS_ONCALL_CONFIG, REDIS_ONCALL_DATA, and whatever a
 target's URL refers to as `${NAME}`."""
+FROM_FILES = ("database_url", "queue", "openai_api_key", "token", "key", "previous_keys")
+"""Fields that a file may hold: the variable's name and `_FILE` names it."""
 _LOWER_TOO = ("HTTPS_PROXY", "NO_PROXY")
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the environment and the file it names. Raises SettingsError."""
     env = os.environ if environment is None else environment
+    secrets = Secrets(env)
     values: dict[str, Any] = {
-        "config": load_config(env),
+        "config": load_config(secrets),
         "config_path": env.get("REDIS_ONCALL_CONFIG", ""),
         "data_folder": _data_folder(env),
         "database_url": f"sqlite:///{_data_folder(env) / 'redis-oncall.db'}",
@@ -183,6 +209,13 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     for field, name in ENVIRONMENT.items():
         if value := env.get(name) or (env.get(name.lower()) if name in _LOWER_TOO else None):
             values[field] = value
+    try:
+        values |= {
+            field: secret for field in FROM_FILES if (secret := secrets.value(ENVIRONMENT[field]))
+        }
+    except SecretMissing as missing:
+        raise SettingsError(str(missing)) from None
+    values["exposed"] = secrets.exposed
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -233,9 +266,9 @@ def _data_folder(env: Mapping[str, str]) -> Path:
     return Path(env.get("REDIS_ONCALL_DATA") or f"{state}/redis-oncall").expanduser()
 
 
-def load_config(env: Mapping[str, str]) -> Config:
+def load_config(secrets: Secrets) -> Config:
     """The YAML file that REDIS_ONCALL_CONFIG names; without one, an empty configuration."""
-    name = env.get("REDIS_ONCALL_CONFIG")
+    name = secrets.env.get("REDIS_ONCALL_CONFIG")
     if not name:
         return Config()
     path = Path(name).expanduser()
@@ -252,7 +285,10 @@ def load_config(env: Mapping[str, str]) -> Config:
         raise SettingsError(f"REDIS_ONCALL_CONFIG: {path} is not YAML{where}") from None
     if not isinstance(content, dict):
         raise SettingsError(f"REDIS_ONCALL_CONFIG: {path} must hold a mapping (`targets:`, …)")
-    content = _expanded(content, env)
+    try:
+        content = secrets.filled(content)
+    except SecretMissing as missing:
+        raise SettingsError(str(missing)) from None
     _resolve_folders(content, path)
     try:
         return Config.model_validate(content)
@@ -260,18 +296,9 @@ def load_config(env: Mapping[str, str]) -> Config:
         raise SettingsError(f"{path}: {_worded(error, {})}") from None
 
 
-def _expanded(value: Any, env: Mapping[str, str], where: str = "") -> Any:
-    """The same, with `${NAME}` in its texts filled in from the environment."""
-    if isinstance(value, dict):
-        return {key: _expanded(part, env, f"{where}.{key}") for key, part in value.items()}
-    if isinstance(value, list):
-        return [_expanded(part, env, f"{where}.{i}") for i, part in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    for name in _VARIABLE.findall(value):
-        if name not in env:
-            raise SettingsError(f"{where[1:]}: the environment has no {name}; set it")
-    return _VARIABLE.sub(lambda match: env[match[1]], value)
+def load_again(settings: Settings) -> Config:
+    """The file as it is now. Blocks on the disk. Raises SettingsError."""
+    return load_config(Secrets({**os.environ, "REDIS_ONCALL_CONFIG": settings.config_path}))
 
 
 def _resolve_folders(content: dict[str, Any], path: Path) -> None:

@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 
 from api.auth import (
     LOCAL_ADMIN,
+    OutOfTime,
     Tokens,
     count_failure,
     may_post,
@@ -66,9 +67,13 @@ async def sender_of(request: Request, kind: Kind) -> Sender:
         must_be_local(request)
         return Sender(LOCAL_ADMIN)
     message = Message(request.headers, await request.body(), peer_of(request.scope), time.time())
-    sender = identify(tokens, kind, message)
+    because = "valid credentials of a configured source are needed"
+    try:
+        sender = identify(tokens, kind, message)
+    except OutOfTime as out_of_time:
+        sender, because = None, str(out_of_time)
     if sender is None:
-        raise refused(request, "valid credentials of a configured source are needed")
+        raise refused(request, because)
     if not may_post(sender.person, kind):
         count_failure(request)
         raise Problem(403, f"these credentials may not post {kind} alerts")
@@ -79,6 +84,7 @@ def identify(tokens: Tokens, kind: Kind, message: Message) -> Sender | None:
     """The configured source, or person, that the message is proven to be from.
 
     Whoever sends several kinds with one proof is the source of this kind.
+    Raises OutOfTime.
     """
     scheme, _, credentials = (_only(message, "Authorization") or "").partition(" ")
     if scheme.lower() == "bearer" and (person := tokens.person(credentials.strip(), kind)):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from api.entries import Duration, Entry, Name, Sha256
+from api.entries import Credential, Duration, Entry, Name, Sha256
 
 SourceKind = Literal["alertmanager", "grafana", "pagerduty", "datadog", "generic"]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,100}$")]
@@ -74,7 +74,7 @@ class MtlsEntry(Entry):
         return self
 
 
-class SourceEntry(Entry):
+class SourceEntry(Credential):
     """May post alerts of one kind, and nothing else."""
 
     name: Name

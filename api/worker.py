@@ -22,14 +22,16 @@ from agent.context import Context, Target
 from agent.incident import Incident
 from agent.runbook import Library
 from api import logs, metrics, recorder
-from api.auditing import SignIns, audited
+from api.auditing import audited
 from api.backups import backup_folder
 from api.paging import Pager
 from api.past import Past
 from api.queue import Queue, open_queue, working
 from api.resize_hook import resize_hook_of
 from api.retention import Retention
+from api.rotation import rotating
 from api.settings import Settings
+from api.sign_ins import SignIns
 from api.store import audit, decisions, incidents
 from api.store.database import Database, database_url
 from api.store.journal import ActionMoved, SqlJournal, Superseded
@@ -331,6 +333,7 @@ async def run_worker(
         url = settings.queue.get_secret_value()
         async with (
             audited(settings, database, "worker", migrated, SignIns()),
+            rotating(settings, database),
             open_queue(url, database) as (queue, docket),
             working_on(settings, database, queue, docket, run_graph, open_reading),
         ):

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from agent.incident import Alert, Severity
+from api.json_shape import json_too_much
 from tools.reading import printable
 
 MOST_ALERTS = 500
@@ -15,8 +16,6 @@ MOST_ALERTS = 500
 MOST_LABELS = 100
 LONGEST_TEXT = 2_000
 LONGEST_FINGERPRINT = 200
-DEEPEST = 32
-"""Levels of JSON in a message; real ones have six."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEVERITIES: dict[str, Severity] = {
     "critical": "critical", "page": "critical", "error": "critical", "high": "critical",
@@ -52,22 +51,12 @@ class Malformed(ValueError):
 
 def message_of(body: bytes) -> Any:
     """The JSON of a message. Raises UnreadableEnvelope."""
+    if (because := json_too_much(body)) is not None:
+        raise UnreadableEnvelope("body", because)
     try:
-        content = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
         raise UnreadableEnvelope("body", "JSON is expected") from None
-    level = [content]
-    for _ in range(DEEPEST):
-        level = [part for whole in level for part in _parts(whole)]
-        if not level:
-            return content
-    raise UnreadableEnvelope("body", f"at most {DEEPEST} levels of JSON are expected")
-
-
-def _parts(whole: Any) -> Iterable[Any]:
-    if isinstance(whole, dict):
-        return whole.values()
-    return whole if isinstance(whole, list) else ()
 
 
 def alerts_of(body: Any) -> list[Any]:

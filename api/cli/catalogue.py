@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit
+from api.entries import duration
 
 ROLES = ("viewer", "responder", "approver", "admin", "source")
 
@@ -45,20 +47,32 @@ async def _server_version(url: str) -> tuple[bool, str]:
     return valkey is not None, valkey or info.get("redis_version", "")
 
 
-def print_token(name: str, role: str) -> None:
+def print_token(name: str, role: str, expires: str = "", person: str = "") -> None:
     """A new token of 256 random bits, and its line for the configuration."""
     if role not in ROLES:
         raise failure(f"--role: '{role}' is not one of {', '.join(ROLES)}", code=2)
-    made = f"roc_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+    public_id = secrets.token_hex(4)
+    made = f"roc_{public_id}_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(made.encode()).hexdigest()
+    more = f", id: {json.dumps(public_id)}"
+    if person and role == "source":
+        raise failure("--person: a source is nobody", code=2)
+    if person:
+        more += f", person: {json.dumps(person)}"
+    if expires:
+        try:
+            over = datetime.now(UTC) + duration(expires)
+        except (ValueError, OverflowError):
+            raise failure(f"--expires: '{expires}' is not a time such as 90d", code=2) from None
+        more += f", expires: {over:%Y-%m-%dT%H:%M:%SZ}"
     typer.echo(f"token (shown once; keep it secret): {made}")
     if role == "source":
         typer.echo("for the configuration, under sources (kind: alertmanager, grafana, pagerduty,")
         typer.echo("datadog, generic); its sha256 is also that of a password, under `basic`:")
-        typer.echo(f"  - {{name: {json.dumps(name)}, kind: alertmanager, sha256: {digest}}}")
+        typer.echo(f"  - {{name: {json.dumps(name)}, kind: alertmanager, sha256: {digest}{more}}}")
     else:
         typer.echo("for the configuration, under tokens:")
-        typer.echo(f"  - {{name: {json.dumps(name)}, role: {role}, sha256: {digest}}}")
+        typer.echo(f"  - {{name: {json.dumps(name)}, role: {role}, sha256: {digest}{more}}}")
 
 
 def list_runbooks(*, as_json: bool) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -15,7 +16,9 @@ from agent.budget import money
 from agent.context import Target
 from api.cli import render
 from api.cli.oneshot import settings_or_exit
+from api.config import TokenEntry
 from api.settings import Settings, SettingsError
+from api.source_config import SourceEntry
 from tools.connection import display_url
 from tools.reading import printable
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from api.store.database import Database
 
 T = TypeVar("T")
+SOON = timedelta(days=14)
+"""A token that expires within this time is worth a warning."""
 _STYLE = {"ok": "green", "warning": "yellow", "missing": "red"}
 
 
@@ -70,6 +75,11 @@ def _configuration(settings: Settings) -> list[Finding]:
     tokens, frozen = len(settings.tokens), len(settings.config.freezes)
     key = "REDIS_ONCALL_KEY" if settings.key else str(settings.data_folder / "key")
     return [
+        *_expiries(settings, datetime.now(UTC)),
+        *(
+            Finding("secrets", "warning", f"{path}: every user here may read it; chmod o-r")
+            for path in settings.exposed
+        ),
         Finding("configuration", "ok", settings.config_path or "none (REDIS_ONCALL_CONFIG unset)"),
         Finding("database", "ok", settings.shown_database),
         Finding("queue", "ok", settings.shown_queue),
@@ -92,6 +102,19 @@ def sources_of(settings: Settings) -> list[Finding]:
     if not found and settings.tokens:
         says = "none: only people's tokens may post alerts; add `sources:`"
         found.append(Finding("sources", "warning", says))
+    return found
+
+
+def _expiries(settings: Settings, now: datetime) -> list[Finding]:
+    """What opens the door no more, or not for long."""
+    found = []
+    entries: list[TokenEntry | SourceEntry] = [*settings.tokens, *settings.sources]
+    for entry in entries:
+        if entry.expires is None or entry.expires > now + SOON:
+            continue
+        day = f"{entry.expires.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        says = f"expired {day}; remove it" if entry.expires <= now else f"expires {day}"
+        found.append(Finding(f"token {entry.name}", "warning", f"{says}; `redis-oncall token`"))
     return found
 
 

@@ -300,11 +300,13 @@ def doctor(as_json: AsJson = False) -> None:
 def token(
     name: Annotated[str, typer.Argument(help="Who or what will use it.")],
     role: Annotated[str, typer.Option(help="viewer, responder, approver, admin or source.")],
+    expires: Annotated[str, typer.Option(help="After how long, such as 90d.")] = "",
+    person: Annotated[str, typer.Option(help="Whose it is, if they have several.")] = "",
 ) -> None:
     """Make a bearer token: printed once, with the line for the configuration."""
     from api.cli.catalogue import print_token
 
-    print_token(name, role)
+    print_token(name, role, expires, person)
 
 
 @app.command()

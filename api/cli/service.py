@@ -22,6 +22,7 @@ def serve(
     import uvicorn
 
     from api.app import create_app
+    from api.connections import server_options
     from api.peer import Peers
 
     settings = settings_or_exit()
@@ -44,14 +45,7 @@ def serve(
     except SettingsError as error:
         raise failure(str(error), code=2) from None
     try:
-        uvicorn.run(
-            Peers(app, settings.forwarding_proxies),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            proxy_headers=False,  # Peers does that
-            timeout_graceful_shutdown=10,
-        )
+        uvicorn.run(Peers(app, settings.forwarding_proxies), **server_options(settings))
     except SystemExit:
         if because := app.state.refused_to_start:
             raise failure(because) from None

@@ -75,6 +75,11 @@ class Oncall:
         self._service.send_signal(signal.SIGKILL)
         self._service.wait()
 
+    def hang_up(self) -> None:
+        """SIGHUP: the configuration's tokens have changed."""
+        assert self._service is not None
+        self._service.send_signal(signal.SIGHUP)
+
     def kill_worker(self, pid: int) -> None:
         (worker,) = [worker for worker in self.workers if worker.pid == pid]
         worker.send_signal(signal.SIGKILL)

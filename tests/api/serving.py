@@ -8,7 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
+import uvicorn
 from fastapi import FastAPI
+
+from api.connections import server_options
+from api.settings import Settings
 
 TOKENS = {role: f"roc_{role}01_{role * 6}" for role in ("viewer", "responder", "approver", "admin")}
 TARGETS = [
@@ -54,6 +58,20 @@ async def serving(app: FastAPI, role: str = "admin") -> AsyncIterator[httpx2.Asy
         ) as client,
     ):
         yield client
+
+
+@contextlib.asynccontextmanager
+async def listening(app: FastAPI, settings: Settings) -> AsyncIterator[str]:
+    """The URL of the application behind a real server, as `serve` runs it."""
+    options = server_options(settings.model_copy(update={"port": 0}))
+    server = uvicorn.Server(uvicorn.Config(app, **options))
+    running = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not running.done()
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await running
 
 
 async def until(

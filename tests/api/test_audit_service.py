@@ -78,7 +78,7 @@ async def test_a_million_wrong_tokens_are_one_row(settings: Callable[..., Settin
         await app.state.sign_ins.write_down(service_of(client).database)
         await app.state.sign_ins.write_down(service_of(client).database)
         (row,) = [row for row in await trail_of(client) if row.what == "sign_in_failed"]
-    assert row.detail == {"times": 5, "of": ["127.0.0.1"]}
+    assert row.detail == {"times": 5, "limited": 0, "of": ["127.0.0.1"]}
     assert "roc_" not in json.dumps(row.detail)
 
 

@@ -17,6 +17,7 @@ from agent.incident import Action, Incident
 from agent.report import MOST_MOMENTS, render_report
 from agent.report_html import content_security_policy, render_page
 from api.app import create_app
+from api.problems import CONTENT_SECURITY_POLICY
 from api.settings import Settings
 from tests.api.report_samples import AT, events, outcome, sample
 from tests.api.serving import as_role, serving
@@ -198,7 +199,7 @@ async def test_the_report_comes_as_it_is_asked_for(
     assert response.status_code == 200
     assert response.headers["content-type"] == f"{kind}; charset=utf-8"
     policy = response.headers.get("content-security-policy", "")
-    assert policy == (content_security_policy() if kind == "text/html" else "")
+    assert policy == (content_security_policy() if kind == "text/html" else CONTENT_SECURITY_POLICY)
     assert "No diagnosis was made." in response.text
 
 

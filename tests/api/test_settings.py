@@ -18,6 +18,7 @@ from api.config import (
     TokenEntry,
 )
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
+from api.http_config import HttpEntry
 from api.intake_config import IntakeEntry
 from api.model_settings import ModelEntry, where
 from api.retention_config import RetentionEntry
@@ -30,7 +31,7 @@ ENTRIES: dict[str, type[BaseModel]] = {
     "targets": TargetEntry, "tokens": TokenEntry, "sources": SourceEntry, "policy": PolicyEntry,
     "model": ModelEntry, "backups": BackupsEntry, "freezes": WindowEntry,
     "maintenance": WindowEntry, "pages": PagesEntry, "audit": AuditEntry,
-    "watch": WatchEntry, "prometheus": PrometheusEntry, "intake": IntakeEntry,
+    "watch": WatchEntry, "prometheus": PrometheusEntry, "intake": IntakeEntry, "http": HttpEntry,
     "retention": RetentionEntry,
 }  # fmt: skip
 

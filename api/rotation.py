@@ -1,0 +1,148 @@
+"""Tokens and sources are read again while the service runs: on SIGHUP, or when the file changes.
+
+A file that cannot be used changes nothing, and says so loudly. Whatever else the file says waits
+for a restart.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from api.config import Config, TokenEntry
+from api.settings import Settings, SettingsError, load_again
+from api.source_config import SourceEntry
+from api.store import audit
+from api.store.database import Database
+
+LOOK_SECONDS = 5.0
+"""How often the file is looked at. What has changed is read once it is the same at two looks, so
+that a file which is being written is not taken for a short one."""
+MOST_UNWRITTEN = 100
+"""Rows of the audit trail that wait for the database; of more, the oldest are in the log only."""
+Version = tuple[int, int, int] | None
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def rotating(settings: Settings, database: Database) -> AsyncIterator[None]:
+    """Until the block ends; without a file there is nothing to read."""
+    if not settings.config_path:
+        yield
+        return
+    rotation = Rotation(settings, database)
+    loop = asyncio.get_running_loop()
+    handled = False
+    with contextlib.suppress(ValueError, RuntimeError):  # not the main thread: the file is watched
+        loop.add_signal_handler(signal.SIGHUP, rotation.asked.set)
+        handled = True
+    watching = asyncio.create_task(rotation.forever())
+    try:
+        yield
+    finally:
+        if handled:
+            loop.remove_signal_handler(signal.SIGHUP)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+@dataclass
+class Rotation:
+    """Whoever is in the file is let in; changed under the eyes of the audit trail."""
+
+    settings: Settings
+    database: Database
+    every: float = field(default_factory=lambda: LOOK_SECONDS)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._path = Path(self.settings.config_path).expanduser()
+        self._unwritten: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MOST_UNWRITTEN)
+        self._read: Version = None  # what was read before us may have changed since: once more
+        self._last: Version = None
+
+    async def forever(self) -> None:
+        """Look, until cancelled; whatever fails is tried again."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.asked.wait(), self.every)
+            try:
+                await self.look()
+            except Exception:
+                log.exception("tokens_not_looked_at")
+
+    async def look(self) -> None:
+        """Read the file if somebody asked, or if it has changed and settled."""
+        version = await asyncio.to_thread(_version, self._path)
+        settled, self._last = version == self._last, version
+        if self.asked.is_set() or (settled and version != self._read):
+            self.asked.clear()
+            self._read = version
+            await self._read_again()
+        await self._write_down()
+
+    async def _read_again(self) -> None:
+        try:
+            config = await asyncio.to_thread(load_again, self.settings)
+        except SettingsError as unusable:
+            return self._refuse(str(unusable))
+        if self.settings.tokens and not config.tokens:
+            return self._refuse(
+                f"{self._path}: it has no tokens any more, which would open the service to "
+                "everybody on this machine; stop the service to run it so"
+            )
+        changes = _changes(
+            [*self.settings.tokens, *self.settings.sources], [*config.tokens, *config.sources]
+        )
+        self.settings.let_in(config)
+        if changes:
+            log.warning("tokens_read", **changes)
+            self._unwritten.append(("tokens", changes))
+        if _rest(config) != _rest(self.settings.config):
+            log.warning("restart_needed", because="more than tokens and sources has changed")
+        return None
+
+    def _refuse(self, because: str) -> None:
+        log.error("tokens_refused", because=because, still_let_in=len(self.settings.tokens))
+        self._unwritten.append(("tokens_refused", {"because": because}))
+
+    async def _write_down(self) -> None:
+        """What is revoked is revoked at once, also while the database is away."""
+        while self._unwritten:
+            what, detail = self._unwritten[0]
+            async with self.database.writing() as session:
+                await audit.note(session, audit.service("service"), what, **detail)
+            self._unwritten.popleft()
+
+
+def _version(path: Path) -> Version:
+    """Another one for another content, also behind a link that was moved; None: not there."""
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_ino, told.st_mtime_ns, told.st_size
+
+
+def _changes(
+    before: Sequence[TokenEntry | SourceEntry], after: Sequence[TokenEntry | SourceEntry]
+) -> dict[str, list[str]]:
+    """By name; nothing where all is as it was."""
+    old, new = ({(type(e), e.name): e for e in entries} for entries in (before, after))
+    found = {
+        "added": [name for kind, name in new.keys() - old.keys()],
+        "removed": [name for kind, name in old.keys() - new.keys()],
+        "changed": [one[1] for one in new.keys() & old.keys() if new[one] != old[one]],
+    }
+    return {what: sorted(names) for what, names in found.items() if names}
+
+
+def _rest(config: Config) -> Config:
+    return config.model_copy(update={"tokens": [], "sources": []})
