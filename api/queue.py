@@ -60,7 +60,7 @@ class Queue:
 
     async def started(self, incident_id: str) -> None:
         """A job has started: what happens from now on asks for another one."""
-        async with self._database.writing(brief=True) as session:
+        async with self._database.writing() as session:
             await incidents.next_nudge(session, incident_id)
 
     async def ping(self) -> None:

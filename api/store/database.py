@@ -1,6 +1,8 @@
 """The engine and its two kinds of transaction, on SQLite and on PostgreSQL."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +20,6 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from api.store import sqlite_connection
 from api.store.audit import append_noted
 from api.store.chain import Keyring
 from api.store.deeds import note_changes
@@ -95,31 +96,21 @@ class Database:
         return path.with_name(f"{path.stem}.checkpoints{path.suffix}")
 
     @asynccontextmanager
-    async def writing(
-        self, *, brief: bool = False, urgent: bool = False
-    ) -> AsyncIterator[AsyncSession]:
+    async def writing(self, *, urgent: bool = False) -> AsyncIterator[AsyncSession]:
         """A transaction that is committed, durably, at the end of the block.
 
-        `brief`: of short statements that find their rows by key, and of no others. `urgent`:
-        somebody waits for it, and others can wait.
+        `urgent`: somebody waits for it, and others can wait.
 
         Who is cancelled in it leaves only after its beginning or end is done: one that is cut off
         there would keep SQLite's write lock for as long as the process lives.
         """
         async with self._alone(urgent):
             session = self._writers()
-            driver: Any = None
             try:
                 await _to_its_end(session.connection())
-                if brief and self.is_sqlite:
-                    driver = await (await session.connection()).get_raw_connection()
-                    driver = driver.driver_connection
-                    driver.inline = True
                 yield session
                 await _to_its_end(self._commit(session))
             finally:
-                if driver is not None:
-                    driver.inline = False
                 await _to_its_end(session.close())
 
     @asynccontextmanager
@@ -238,7 +229,7 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
         connect_args={
             "timeout": BUSY_SECONDS,
             "isolation_level": None,
-            "async_creator_fn": sqlite_connection.connect,
+            "factory": _SqliteFile,
         },
     )
     event.listen(engine.sync_engine, "connect", prepare)
@@ -257,6 +248,18 @@ def _bound_idling(connection: Any, _record: Any) -> None:
     cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
     cursor.close()
     connection.commit()
+
+
+class _SqliteFile(sqlite3.Connection):
+    """Rolls back when it is closed: while a statement that was cut off is still open, SQLite would
+    keep the transaction, and its write lock, along with it.
+    """  # noqa: D205
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # closed already
+            if self.in_transaction:
+                self.rollback()
+        super().close()
 
 
 def _begin_sqlite(connection: Connection) -> None:

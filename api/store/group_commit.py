@@ -91,7 +91,7 @@ class GroupCommit(Generic[Work, Done]):
         if not pieces:
             return
         try:
-            async with self._database.writing(brief=True, urgent=True) as session:
+            async with self._database.writing(urgent=True) as session:
                 found = await self._write(session, [piece.work for piece in pieces])
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             if len(pieces) > 1 and not _of_the_database(error):

@@ -69,7 +69,7 @@ class SqlJournal:
         self, *, acting: bool = False
     ) -> AsyncIterator[tuple[AsyncSession, IncidentRow]]:
         """A transaction under our lease; about to act on the target, under one that is alive."""
-        async with self._database.writing(brief=True) as session:
+        async with self._database.writing() as session:
             alive_at = await self._database.clock(session) if acting else None
             await assert_held(session, self.lease, alive_at)
             deeds.by(session, "executor")

@@ -34,7 +34,7 @@ async def acquire(
     seconds: float = LEASE_SECONDS,
 ) -> Lease | None:
     """Take the target's lease if nobody holds it. One statement: no race."""
-    async with database.writing(brief=True) as session:
+    async with database.writing() as session:
         clock = await database.clock(session)
         insert = (sqlite if database.is_sqlite else postgresql).insert(LeaseRow)
         values = {
@@ -54,7 +54,7 @@ async def acquire(
 
 async def renew(database: Database, lease: Lease) -> None:
     """The heartbeat. Raises LeaseLost."""
-    async with database.writing(brief=True) as session:
+    async with database.writing() as session:
         clock = await database.clock(session)
         renewed = await session.scalar(
             update(LeaseRow)
@@ -68,7 +68,7 @@ async def renew(database: Database, lease: Lease) -> None:
 
 async def release(database: Database, lease: Lease) -> None:
     """Give it back. The row stays: its fencing number must never be used again."""
-    async with database.writing(brief=True) as session:
+    async with database.writing() as session:
         await session.execute(update(LeaseRow).where(*_is(lease)).values(expires=0.0))
 
 
