@@ -29,8 +29,10 @@ async def advance(graph: Graph, context: Context, incident: Incident) -> None:
     start: State | Command[None] | None = State()
     if snapshot.interrupts:
         start = cast("Command[None]", Command(resume=True))
-    elif snapshot.next:
-        start = None  # a run was cut off: go on from its checkpoint
+    elif snapshot.tasks:
+        # A run was cut off: go on from its checkpoint. `snapshot.next` leaves out a step that is
+        # done and whose checkpoint alone is missing: by it such a run would be finished.
+        start = None
     elif snapshot.values:
         return  # finished
     await graph.ainvoke(start, config, context=context, durability="sync")

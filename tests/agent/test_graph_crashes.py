@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from redis import Redis
 
@@ -110,4 +111,54 @@ async def test_two_approved_actions_one_rolled_back_through_every_crash(
         assert client.ttl("session:000001") > 0
     await resume(context, tmp_path / "checkpoints")
     assert await journal.incident() == done
+    await connection.close()
+
+
+class DyingCheckpoints(InMemorySaver):
+    """Whoever makes one dies before it is kept: what the step has written is kept already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deaths: list[int] = []
+
+    async def aput(self, *told: Any) -> Any:
+        """The second time it is kept."""
+        step = told[2]["step"]
+        if step not in self.deaths:
+            self.deaths.append(step)
+            raise RuntimeError(f"killed before the checkpoint of step {step}")
+        return await super().aput(*told)
+
+
+async def to_the_end(context: Context, checkpoints: DyingCheckpoints) -> None:
+    """One process after another, until one of them has nothing to do."""
+    for _ in range(20):
+        try:
+            await advance(build_graph(checkpoints), context, await context.journal.incident())
+            break
+        except RuntimeError:
+            continue
+
+
+async def test_who_dies_between_a_step_and_its_checkpoint_is_not_taken_for_finished(
+    start_server: Callable[..., Server],
+) -> None:
+    server = start_server("valkey-9.1")
+    fill_sessions(server.port)
+    context, journal, connection = await context_for(server)
+    checkpoints = DyingCheckpoints()
+    await to_the_end(context, checkpoints)
+    waiting = await journal.incident()
+    assert waiting.status == "awaiting_approval"
+    looks = [(piece.tool, str(piece.args), piece.node) for piece in waiting.evidence]
+    assert len(looks) == len(set(looks)), "no step was done twice"
+    for action in waiting.plan.actions:
+        rejected = {"status": "rejected", "rejected_by": "ann"}
+        await journal.save_action(action.model_copy(update=rejected))
+    await to_the_end(context, checkpoints)
+    assert (await journal.incident()).status == "needs_human"
+    assert len(checkpoints.deaths) >= 8
+    made = [one.metadata async for one in checkpoints.alist(None)]
+    assert [one["source"] for one in made].count("input") == 1, "none began again"
+    assert sorted(one["step"] for one in made) == checkpoints.deaths
     await connection.close()

@@ -69,6 +69,11 @@ async def look(on: Installation, since: datetime, accepted: Mapping[str, set[str
         opened = IncidentRow.opened_at >= since
         rows = list(await session.scalars(select(IncidentRow).where(opened)))
         broken = [f"{row.id} has no end: {row.status}" for row in rows if row.status not in ENDS]
+        broken += [
+            f"{row.id} was given up: {row.ended_because}"
+            for row in rows
+            if "without progress" in row.ended_because
+        ]
         broken += await _alerts(session, accepted)
         broken += await _numbers(session, rows)
         broken += await _effects(session)
