@@ -20,7 +20,7 @@ from tests.chaos.plan import Plan, Variant, plan_of, plans_with
 
 LONGEST_LIFE = 20
 """Rounds on one installation; then comes a fresh one."""
-LONGEST_SECONDS = 500.0
+LONGEST_SECONDS = 1_000.0
 COUNTS: dict[str, Callable[[Result], int]] = {
     "seeds": lambda _: 1,
     "SIGKILLs": lambda one: sum(one.kills.values()),

@@ -28,7 +28,7 @@ from tests.chaos.plan import SERVES, TARGETS, WORKERS, Blow, Variant
 from tests.chaos.processes import Member, Postgres, Process, QueueServer, answers, strike
 
 TOKEN = "roc_chaos01_" + secrets.token_hex(16)
-READY_SECONDS = 60.0
+READY_SECONDS = 300.0
 REQUEST_SECONDS = 10.0
 ILL = "cache-0"
 """Its memory is full of keys that never expire; of the other targets nothing is wrong."""
