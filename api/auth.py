@@ -100,6 +100,28 @@ def who(
     return person
 
 
+def still(
+    request: Request,
+    person: Annotated[Person, Depends(who)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
+) -> Callable[[], bool]:
+    """A dependency, for answers that last: is who asked still let in, in the same role?"""
+    tokens: Tokens = request.app.state.tokens
+
+    def is_let_in() -> bool:
+        if not tokens:
+            return person == LOCAL_ADMIN
+        try:
+            return credentials is not None and tokens.person(credentials.credentials) == person
+        except OutOfTime:
+            return False
+
+    return is_let_in
+
+
+StillLetIn = Annotated[Callable[[], bool], Depends(still)]
+
+
 def refused(request: Request, because: str) -> Problem:
     """401; 429 where too much of it comes from one address. What is valid was served before."""
     wait = count_failure(request)

@@ -3,14 +3,14 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
-from api.auth import Viewer
+from api.auth import StillLetIn, Viewer
 from api.listing import IncidentId
 from api.problems import busy, documented
 from api.service import Service
@@ -38,14 +38,19 @@ _streams: Counter[str] = Counter()
 async def stream(
     service: Annotated[Service, Depends(Service.of)],
     person: Viewer,
+    is_let_in: StillLetIn,
     incident_id: IncidentId,
     last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1)] = 0,
 ) -> EventSourceResponse:
-    """Events after `Last-Event-ID`. Kinds: status, evidence, claim, plan, action, end."""
+    """Events after `Last-Event-ID`. Kinds: status, evidence, claim, plan, action, end.
+
+    It ends with the token of whoever listens.
+    """
     async with service.database.reading() as session:
         await incidents.load(session, incident_id)
     await service.seen.note(person, "events", incident_id)
-    return _Stream(_events(service.database, incident_id, last_event_id), person.name)
+    events_after = _events(service.database, incident_id, last_event_id, is_let_in)
+    return _Stream(events_after, person.name)
 
 
 class _Stream(EventSourceResponse):
@@ -73,9 +78,9 @@ class _Stream(EventSourceResponse):
 
 
 async def _events(
-    database: Database, incident_id: str, number: int
+    database: Database, incident_id: str, number: int, is_let_in: Callable[[], bool]
 ) -> AsyncIterator[ServerSentEvent]:
-    while True:
+    while is_let_in():
         batch, newest = await _after(database, incident_id, number)
         for event in batch:
             number = event.number

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from typer.testing import CliRunner
 
-from api import rotation
+from api import events, rotation
 from api.app import create_app
 from api.cli.main import app as command
 from api.config import Config, TokenEntry
@@ -106,6 +106,34 @@ async def test_a_token_is_replaced_without_a_restart(file: File) -> None:
         assert await noted(client, "tokens") == [
             {"added": ["ada-new"], "changed": ["bob"]}, {"removed": ["ada-old"]},
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "then", [[entry("bob")], [entry("ada", "viewer"), entry("bob")],
+             [entry("ada", expires=NOW - HOUR), entry("bob")]],
+)  # fmt: skip
+async def test_a_stream_ends_with_the_token_of_whoever_listens(
+    file: File, then: list[dict[str, Any]]
+) -> None:
+    """Taken out, lowered or expired, while somebody else goes on listening."""
+    file.write(entry("ada"), entry("bob"))
+    async with running(file) as client:
+        body = {"target": "cache-eu"}
+        opened = await client.post("/v1/investigations", json=body, headers=using("bob"))
+        path = f"/v1/incidents/{opened.json()['id']}/events"
+        ada, bob = (
+            asyncio.create_task(client.get(path, headers=using(name))) for name in ("ada", "bob")
+        )
+        await until(both_listen, what="two streams")
+        file.write(*then)
+        assert (await asyncio.wait_for(ada, 15)).status_code == 200
+        assert not bob.done()
+        bob.cancel()
+        await asyncio.gather(bob, return_exceptions=True)
+
+
+async def both_listen() -> bool:
+    return events._streams.total() == 2
 
 
 @pytest.mark.parametrize(
