@@ -43,6 +43,8 @@ class Target:
     """Bytes the server may use when maxmemory is 0 (a container limit), if configured."""
     match: dict[str, str] = field(default_factory=dict)
     """Alert labels that map an alert to this target."""
+    part_of: str = ""
+    """Targets of the same, such as a primary and its replicas, share their incidents."""
 
 
 class Journal(Protocol):

@@ -47,6 +47,12 @@ class Alert(Words):
     severity: Severity = "warning"
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+    target: str = ""
+    """Which configured one it is about, once that is known."""
+    flaps: int = 0
+    """How often it had been over within the hour before it began."""
+    silenced_until: datetime | None = None
+    """Nothing was started for it, and nothing is before then."""
 
 
 class Culprit(Words):
@@ -346,6 +352,11 @@ class Incident(Words):
     runbooks: list[RunbookMatch] = Field(default_factory=list)
     usage: Usage = Field(default_factory=Usage)
     ended_because: str = ""
+    follows: str = ""
+    """The incident that was over when its alert fired again."""
+    silenced_by: str = ""
+    """Who wanted to hear nothing of the alert that opened it."""
+    silenced_until: datetime | None = None
 
 
 class TargetIdentity(Words):

@@ -40,14 +40,27 @@ class PastVerdict(Words):
     comment: str = ""
 
 
+class CameBack(Words):
+    """The incident that was over when its alert fired again."""
+
+    incident: str
+    ended: datetime
+    status: str
+    because: str
+    root_cause: str
+    """What had been found; empty: nothing."""
+
+
 class Earlier(Words):
     """The newest first; bounded by whoever looks them up."""
 
     actions: list[Precedent] = Field(default_factory=list)
     verdicts: list[PastVerdict] = Field(default_factory=list)
+    came_back: CameBack | None = None
+    """What this incident follows."""
 
     def __bool__(self) -> bool:
-        return bool(self.actions or self.verdicts)
+        return bool(self.actions or self.verdicts or self.came_back)
 
     def summary(self) -> str:
         """One line."""
@@ -58,6 +71,10 @@ class Earlier(Words):
         ]
         total = len(self.actions) + len(self.verdicts)
         more = f"; and {total - len(parts)} more" if total > len(parts) else ""
+        if (back := self.came_back) is not None:
+            was = f"was {back.root_cause}, and " if back.root_cause else ""
+            ended = f"{back.status} at {back.ended:%Y-%m-%d %H:%M} UTC: {back.because}"
+            parts.insert(0, f"its alert fired before: {back.incident} {was}ended {ended}")
         return "; ".join(parts) + more
 
 

@@ -87,9 +87,24 @@ def _head(incident: Incident) -> Iterator[str]:
     yield f"- Opened {_at(incident.opened_at)}, last changed {_at(incident.updated_at)}"
     if incident.question:
         yield f"- Asked: {escape(incident.question)}"
+    if incident.follows:
+        yield f"- Follows: {escape(incident.follows)}, whose alert fired again"
+    yield from (f"- {escape(line)}" for line in quieted(incident))
     if incident.runbooks:
         books = (f"{escape(book.id)} ({escape(book.why)})" for book in incident.runbooks)
         yield f"- Runbooks: {', '.join(books)}"
+
+
+def quieted(incident: Incident) -> Iterator[str]:
+    """Who silenced it until when, and which of its alerts flap."""
+    if incident.silenced_until is not None:
+        yield f"Silenced by {incident.silenced_by} until {_at(incident.silenced_until)}"
+    flaps: dict[str, int] = {}
+    for alert in incident.alerts:
+        flaps[alert.name] = max(alert.flaps, flaps.get(alert.name, 0))
+    for name, times in flaps.items():
+        if times:
+            yield f"{name} flaps: it began {times + 1} times within an hour"
 
 
 def _because(text: str, shown: Callable[[str], str] = escape) -> str:

@@ -70,7 +70,8 @@ def _environment() -> Environment:
     )
     functions: dict[str, Callable[..., Any]] = {
         "told": told, "cost": cost, "printed": printed, "values": report.values,
-        "short": report.short, "unchanged": report.unchanged, "signals": report.signals,
+        "short": report.short, "quieted": report.quieted, "unchanged": report.unchanged,
+        "signals": report.signals,
     }  # fmt: skip
     environment.globals.update(functions)
     environment.filters["at"] = lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}"

@@ -21,7 +21,9 @@ def moments(
     """Every moment, unsorted. `shown`: how untrusted text is made harmless."""
     yield incident.opened_at, "incident opened"
     for alert in incident.alerts:
-        yield alert.starts_at, f"alert {shown(alert.name)} from {shown(alert.source)} began"
+        about = f" on {shown(alert.target)}" if alert.target not in ("", incident.target) else ""
+        told = f"alert {shown(alert.name)}{about} from {shown(alert.source)} began"
+        yield alert.starts_at, told + (f", {alert.flaps + 1} times in an hour" * bool(alert.flaps))
         if alert.ends_at is not None:
             yield alert.ends_at, f"alert {shown(alert.name)} ended"
     taken = sorted(piece.taken_at for piece in incident.evidence)
@@ -71,6 +73,8 @@ def _status(data: dict[str, Any], shown: Callable[[str], str], known: dict[str, 
     if data.get("verdict"):
         by, said = shown(str(data.get("by", ""))), shown(str(data["verdict"]))
         return f"{by} said that it was {said}"
+    if data.get("silenced"):
+        return f"alert {shown(str(data.get('alert', '')))} was {shown(str(data['silenced']))}"
     status = str(data.get("status", ""))
     if not status or known.get("") == status:
         return ""

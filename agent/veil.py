@@ -166,7 +166,8 @@ class Veil:
         kept = ("alertname", "severity")
         labels = {n: v if n in kept else self.name(v) for n, v in alert.labels.items()}
         notes = {n: self.said(v) for n, v in alert.annotations.items()}
-        return alert.model_copy(update={"labels": labels, "annotations": notes})
+        about = {"target": self.name(alert.target) if alert.target else ""}
+        return alert.model_copy(update={"labels": labels, "annotations": notes, **about})
 
     def library(self, library: Library) -> Library:
         """Runbooks: those that a team wrote may name what evidence has shown."""

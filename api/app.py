@@ -20,6 +20,7 @@ from api import (
     problems,
     recordings,
     reports,
+    silences,
     transcripts,
 )
 from api.alerts import endpoints
@@ -112,8 +113,9 @@ def create_app(
     app.add_middleware(Observed)
     app.add_middleware(SecurityHeaders, tls=settings.config.http.hsts)
     for router in (
-        endpoints.router, incidents.router, actions.router, freezes.router, events.router,
-        chat.router, catalogues.router, recordings.router, reports.router, transcripts.router,
+        endpoints.router, incidents.router, actions.router, freezes.router, silences.router,
+        events.router, chat.router, catalogues.router, recordings.router, reports.router,
+        transcripts.router,
     ):  # fmt: skip
         app.include_router(
             router, responses=_ERRORS, dependencies=[Depends(problems.only_known_query)]

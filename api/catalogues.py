@@ -7,9 +7,11 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from agent.incident import Severity
+from agent.thresholds import spoken
 from api.auth import Viewer
 from api.listing import Page
 from api.service import Service
+from api.thresholds import rules
 from tools.connection import display_url
 from tools.reads import READS
 from tools.remedies.catalogue import REMEDIES
@@ -27,8 +29,22 @@ class TargetShown(BaseModel):
     environment: str
     memory_limit: int | None
     match: dict[str, str]
+    part_of: str
+    """Targets of the same share their incidents."""
     remedies: bool
     """Is there a second identity to apply approved actions with?"""
+    watched: bool
+    """Do thresholds of the runbooks raise alerts on it? Which ones, the runbooks say."""
+
+
+class ThresholdShown(BaseModel):
+    """An alert that runbooks ask for."""
+
+    threshold: str
+    lasts: str
+    severity: Severity
+    not_watched: str
+    """Why `watch` cannot raise it; empty: it can."""
 
 
 class RunbookShown(BaseModel):
@@ -39,6 +55,7 @@ class RunbookShown(BaseModel):
     severity: Severity
     causes: list[str]
     alerts: list[str]
+    thresholds: list[ThresholdShown]
     prose_only: bool
 
 
@@ -80,6 +97,7 @@ def remedy_shown(remedy: Remedy[Any]) -> RemedyShown:
 @router.get("/targets")
 async def list_targets(service: On, _: Viewer) -> Page[TargetShown]:
     """The configured targets."""
+    config = service.settings.config
     return Page(
         items=[
             TargetShown(
@@ -88,6 +106,8 @@ async def list_targets(service: On, _: Viewer) -> Page[TargetShown]:
                 environment=target.environment,
                 memory_limit=target.memory_limit,
                 match=target.match,
+                part_of=target.part_of,
+                watched=config.watches_thresholds and target.name not in config.watch.skip_targets,
                 remedies=target.remedy_url is not None,
             )
             for target in service.targets
@@ -98,6 +118,7 @@ async def list_targets(service: On, _: Viewer) -> Page[TargetShown]:
 @router.get("/runbooks")
 async def list_runbooks(service: On, _: Viewer) -> Page[RunbookShown]:
     """The runbooks that are loaded."""
+    known = rules(service.library, service.settings.config.watch)
     return Page(
         items=[
             RunbookShown(
@@ -106,6 +127,16 @@ async def list_runbooks(service: On, _: Viewer) -> Page[RunbookShown]:
                 severity=book.front.severity,
                 causes=[cause.id for cause in book.front.causes],
                 alerts=book.front.matches.alerts,
+                thresholds=[
+                    ThresholdShown(
+                        threshold=spoken(rule.threshold),
+                        lasts=rule.threshold.for_,
+                        severity=rule.threshold.severity,
+                        not_watched=rule.because,
+                    )
+                    for rule in known
+                    if book.id in rule.runbooks
+                ],
                 prose_only=book.prose_only,
             )
             for book in service.library.runbooks

@@ -20,6 +20,7 @@ from pydantic import (
 from agent.context import Target
 from agent.incident import Role
 from agent.policy import POLICY, Policy
+from agent.windows import Window
 from api.entries import Credential, Duration, Entry, Name, Sha256
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.http_config import HttpEntry
@@ -71,6 +72,8 @@ class TargetEntry(Entry):
     environment: Name = "production"
     memory_limit: Annotated[int | None, BeforeValidator(_bytes)] = None
     match: dict[str, str] = Field(default_factory=dict)
+    part_of: Name | None = None
+    """What it is a replica or a shard of: alerts on targets of the same join one incident."""
     series: dict[str, str] = Field(default_factory=dict, max_length=20)
     """The labels of its series in Prometheus; none: those of `match`."""
     resize_hook: ResizeHookEntry | None = None
@@ -84,6 +87,7 @@ class TargetEntry(Entry):
             environment=self.environment,
             memory_limit=self.memory_limit,
             match=self.match,
+            part_of=self.part_of or "",
         )
 
 
@@ -201,6 +205,21 @@ class Config(Entry):
         return self
 
     @model_validator(mode="after")
+    def _watch_skips_what_there_is(self) -> Self:
+        known = {target.name for target in self.targets}
+        if unknown := sorted(set(self.watch.skip_targets) - known):
+            raise ValueError(f"watch.skip_targets: {unknown[0]} is not a configured target")
+        return self
+
+    @property
+    def watches_thresholds(self) -> bool:
+        """Do the runbooks' own thresholds raise alerts? By default where nobody else sends any."""
+        if self.watch.alerts is not None:
+            return self.watch.enabled and self.watch.alerts
+        others = self.sources or any(token.role == "source" for token in self.tokens)
+        return self.watch.enabled and not others
+
+    @model_validator(mode="after")
     def _windows_are_about_something(self) -> Self:
         """A freeze of a target that is spelt otherwise would freeze nothing."""
         targets = {target.name for target in self.targets}
@@ -213,6 +232,12 @@ class Config(Entry):
                 if unknown := sorted({e.lower() for e in entry.environments} - environments):
                     raise ValueError(f"{where}.environments: no target is in {unknown[0]}")
         return self
+
+    def silencing(self) -> tuple[Window, ...]:
+        """When alerts start nothing."""
+        return tuple(
+            entry.window() for entry in (*self.freezes, *self.maintenance) if entry.silence
+        )
 
     def in_force(self, at: datetime, *, dry_run: bool) -> Policy:
         """The file's rules and then the built-in ones, who has a token, and when nothing changes.

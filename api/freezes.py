@@ -58,8 +58,8 @@ async def list_freezes(service: On, _: Viewer) -> Page[Freeze]:
     now = incidents.now()
     async with service.database.reading() as session:
         declared = [_declared(row) for row in await freezes.in_force(session, now)]
-    configured = (_configured(window, now) for window in service.settings.policy.freezes)
-    return Page(items=[*declared, *(freeze for freeze in configured if freeze is not None)])
+    windows = (configured(window, now) for window in service.settings.policy.freezes)
+    return Page(items=[*declared, *(freeze for freeze in windows if freeze is not None)])
 
 
 @router.post("", status_code=201)
@@ -110,8 +110,8 @@ def _declared(row: FreezeRow, *, active: bool = True) -> Freeze:
     )
 
 
-def _configured(window: Window, now: datetime) -> Freeze | None:
-    """None: it is over, or not near."""
+def configured(window: Window, now: datetime) -> Freeze | None:
+    """A configured window. None: it is over, or not near."""
     end, begin = window.open_until(now), window.opens_after(now)
     if end is None and begin is None:
         return None

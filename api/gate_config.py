@@ -124,6 +124,8 @@ class WindowEntry(Entry):
     """The first moment it is over."""
     weekly: Annotated[list[str], BeforeValidator(listed)] = Field(default_factory=list)
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    silence: bool = False
+    """Alerts of these targets start nothing meanwhile."""
 
     @model_validator(mode="after")
     def _it_ends(self) -> Self:

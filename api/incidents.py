@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Culprit, Incident, Status
 from agent.redaction import redact
+from api.alerts.placing import place_of
 from api.auth import Responder, Viewer
 from api.listing import Comment, Cursor, EvidenceId, IncidentId, Limit, Page
 from api.problems import Problem, documented
@@ -73,7 +74,8 @@ async def investigate(
         message = f"not a configured target (configured: {known})"
         raise Problem(422, "the target is not configured", [("target", message)])
     async with service.database.writing() as session:
-        await service.database.exclude(session, f"target:{body.target}")
+        target = next(known for known in service.targets if known.name == body.target)
+        await service.database.exclude(session, place_of(target, service.targets).lock())
         row = await incidents.open_on(session, body.target)
         created = row is None or row.status not in _RUNNING
         if row is None or created:

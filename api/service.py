@@ -30,8 +30,10 @@ class Service:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", Seen(self.database))
-        bounds = self.settings.config.intake
-        object.__setattr__(self, "intake", Intake(self.database, self.targets, bounds.queue))
+        bounds, silencing = self.settings.config.intake, self.settings.config.silencing()
+        object.__setattr__(
+            self, "intake", Intake(self.database, self.targets, bounds.queue, silencing)
+        )
         object.__setattr__(self, "rates", Rates(bounds.per_second, bounds.burst))
 
     @staticmethod

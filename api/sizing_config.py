@@ -4,9 +4,9 @@ from datetime import timedelta
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from api.entries import Duration, Entry
+from api.entries import Duration, Entry, Name, listed
 
 MOST_ARGUMENTS = 64
 
@@ -26,7 +26,9 @@ WebUrl = Annotated[SecretStr, AfterValidator(_web_url)]
 
 
 class WatchEntry(Entry):
-    """How often a target's memory is looked at for its trend, and how long that is kept."""
+    """How often a target's memory is looked at for its trend, how long that is kept, and whether
+    thresholds raise alerts.
+    """  # noqa: D205
 
     enabled: bool = True
     every: Annotated[Duration, Field(ge=timedelta(minutes=1), le=timedelta(hours=1))] = timedelta(
@@ -35,6 +37,14 @@ class WatchEntry(Entry):
     keep: Annotated[Duration, Field(ge=timedelta(days=1), le=timedelta(days=365))] = timedelta(
         days=30
     )
+    alerts: bool | None = None
+    """Whether the runbooks' own thresholds raise alerts. None: where nobody else sends any."""
+    skip_targets: Annotated[list[Name], BeforeValidator(listed)] = Field(default_factory=list)
+    """On which they raise none."""
+    skip_thresholds: Annotated[list[str], BeforeValidator(listed)] = Field(
+        default_factory=list, max_length=200
+    )
+    """Which are not watched, as runbooks write them after `when`."""
 
 
 class PrometheusEntry(Entry):

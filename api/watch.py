@@ -1,7 +1,8 @@
-"""Looking at every target's memory at intervals: what `tools/growth.py` fits its trend from.
+"""Looking at every target at intervals: for the trend of its memory, and for the runbooks' alerts.
 
 Each worker process tries; a lease that nobody renews lets one of them look once an interval. A look
-is INFO memory and keyspace on a connection of its own, and nothing else.
+for the trend is INFO memory and keyspace on a connection of its own, and nothing else; what
+`tools/growth.py` fits is kept. A look for the alerts is that of `api/thresholds.py`.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from api.store import samples
 from api.store.database import Database
 from api.store.leases import acquire
 from api.store.target_tables import SampleRow
+from api.thresholds import Thresholds
 from tools.connection import CommandFailure, open_for_reading, read_info
 from tools.remedies.vitals import Vitals
 
@@ -33,6 +35,8 @@ class Watch:
     settings: Settings
     database: Database
     holder: str
+    thresholds: Thresholds | None = None
+    """None: they raise no alerts."""
 
     async def forever(self) -> None:
         """Round after round; whatever fails in one is tried again in the next."""
@@ -73,6 +77,8 @@ class Watch:
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 row = await sample(target)
+                if self.thresholds is not None:
+                    await self.thresholds.judge(target)
         except (CommandFailure, TimeoutError) as failure:
             # That a target cannot be reached is for its alerts to say, once and not every minute.
             log.debug("not_sampled", target=target.name, because=type(failure).__name__)

@@ -22,6 +22,7 @@ from agent.context import Context, Target
 from agent.incident import Incident
 from agent.runbook import Library
 from api import logs, metrics, recorder
+from api.alerts.silencing import wake
 from api.auditing import audited
 from api.backups import backup_folder
 from api.paging import Pager
@@ -30,14 +31,16 @@ from api.queue import Queue, open_queue, working
 from api.resize_hook import resize_hook_of
 from api.retention import Retention
 from api.rotation import rotating
+from api.service import Service
 from api.settings import Settings
 from api.sign_ins import SignIns
-from api.store import audit, decisions, incidents
+from api.store import audit, closing, decisions, incidents, looks
 from api.store.database import Database, database_url
 from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.leases import HEARTBEAT_SECONDS, Lease, LeaseLost, acquire, release, renew
 from api.store.migrate import migrate, open_checkpoints
 from api.store.tables import IncidentRow
+from api.thresholds import Thresholds
 from api.unqueued import Unqueued
 from api.watch import Watch
 from tools.connection import (
@@ -234,6 +237,10 @@ class Worker:
         As many as there are slots here: a nudge is taken for the most urgent anyway, and the queue
         stays short.
         """
+        await closing.close_due(self.database)
+        windows = self.settings.config.silencing()
+        await self.queue.nudge(*await looks.begin_due(self.database))
+        await self.queue.nudge(*await wake(self.database, tuple(self.targets.values()), windows))
         async with self.database.writing() as session:
             await decisions.expire(session)
             found = await incidents.unfinished(session, await self.database.clock(session))
@@ -305,7 +312,11 @@ async def working_on(
                 ),
             ]
             if settings.config.watch.enabled:
-                watch = Watch(settings, database, worker.holder)
+                thresholds = None
+                if settings.config.watches_thresholds:
+                    targets = settings.agent_targets()
+                    thresholds = Thresholds(Service(settings, database, queue, library, targets))
+                watch = Watch(settings, database, worker.holder, thresholds)
                 beside.append(asyncio.create_task(watch.forever()))
             try:
                 yield worker

@@ -43,6 +43,8 @@ class Parsed:
     problem: str = ""
     one_occurrence: bool = False
     """The fingerprint alone says which occurrence it is: each message has a start of its own."""
+    target: str = ""
+    """Known without any label: only our own watch says it, never a sender."""
 
 
 class Malformed(ValueError):

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.context import Target
 from agent.incident import Alert
 from agent.redaction import redact_tree
+from agent.windows import Window
 from api.alerts.parsed import Parsed
+from api.alerts.placing import place_of, target_for
+from api.alerts.silencing import Silencing
 from api.store import alerts as store
-from api.store import audit, deliveries, incidents
+from api.store import audit, deliveries, incidents, occurrences
+from api.store.alerts import Place
 from api.store.audit import Person
 from api.store.database import Database
 from api.store.group_commit import GroupCommit
@@ -54,23 +58,34 @@ class Taken:
         ]
 
 
-def target_for(alert: Alert, targets: Sequence[Target]) -> Target | None:
-    """The target whose `match` labels the alert all carries: the most specific, then the first."""
-    fits = [
-        target
-        for target in targets
-        if target.match and target.match.items() <= alert.labels.items()
-    ]
-    return max(fits, key=lambda target: len(target.match), default=None)
+class _Item(NamedTuple):
+    """One alert of a message, and where it belongs."""
+
+    number: int
+    """Its message's."""
+    parsed: Parsed
+    target: Target | None
+    place: Place
+
+    @property
+    def lock(self) -> str:
+        return self.place.lock(self.parsed.alert.fingerprint)
 
 
 class Intake:
     """Stores messages. One per process."""
 
-    def __init__(self, database: Database, targets: Sequence[Target], most_queued: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        targets: Sequence[Target],
+        most_queued: int,
+        silencing: Sequence[Window] = (),
+    ) -> None:
         self._database = database
         self._targets = targets
         self._most_queued = most_queued
+        self._windows = silencing
         self._commits = GroupCommit[Message, Taken](database, self._store)
 
     async def take(self, message: Message) -> Taken:
@@ -81,15 +96,18 @@ class Intake:
         room = self._most_queued - await incidents.queued(session)
         found, new = await self._met(session, messages)
         items = self._in_order(new)
-        locks = {store.lock_of(item.alert, target) for target, _, item in items}
-        await self._database.exclude(session, *sorted(locks))
-        seen = await store.seen(session, [item.alert for _, _, item in items])
-        for target, number, item in items:
-            taken, key = found[number], (item.alert.source, item.alert.fingerprint)
+        await self._database.exclude(session, *sorted({item.lock for item in items}))
+        seen = await occurrences.seen(session, [item.parsed.alert for item in items])
+        silencing = await Silencing.now(session, self._windows)
+        for item in items:
+            taken, alert = found[item.number], item.parsed.alert
+            key = (alert.source, alert.fingerprint)
             fresh = key not in seen
             seen.add(key)
             try:
-                row, opened = await self._take(session, item, target, full=room <= 0, fresh=fresh)
+                row, opened = await self._take(
+                    session, item, silencing, full=room <= 0, fresh=fresh
+                )
             except store.QueueFull:
                 taken.shed += 1
                 continue
@@ -133,34 +151,36 @@ class Intake:
             found.append(taken)
         return found, new
 
-    def _in_order(self, messages: dict[int, Message]) -> list[tuple[str, int, Parsed]]:
-        """With its target's name (or "") and its message's number. Every transaction takes its
-        locks in the same order: by target; of one target, firing before resolved.
-        """  # noqa: D205
-        placed = []
+    def _in_order(self, messages: dict[int, Message]) -> list[_Item]:
+        """As every transaction takes its locks; under one of them, firing before resolved."""
+        items = []
         for number, message in messages.items():
-            for item in message.parsed:
-                target = None if item.problem else target_for(item.alert, self._targets)
-                placed.append((target.name if target else "", number, item))
-        return sorted(
-            placed, key=lambda one: (one[0], one[2].alert.status, one[2].alert.fingerprint)
-        )
+            for parsed in message.parsed:
+                target = self._target(parsed)
+                items.append(_Item(number, parsed, target, place_of(target, self._targets)))
+        return sorted(items, key=lambda item: (item.lock, item.parsed.alert.status))
+
+    def _target(self, parsed: Parsed) -> Target | None:
+        if parsed.problem:
+            return None
+        if parsed.target:
+            return next((known for known in self._targets if known.name == parsed.target), None)
+        return target_for(parsed.alert, self._targets)
 
     async def _take(
-        self, session: AsyncSession, item: Parsed, target: str, *, full: bool, fresh: bool
+        self, session: AsyncSession, item: _Item, silencing: Silencing, *, full: bool, fresh: bool
     ) -> tuple[IncidentRow | None, bool]:
-        alert = _without_secrets(item.alert)
-        if item.one_occurrence and not fresh and (began := await deliveries.began(session, alert)):
+        alert, said = _without_secrets(item.parsed.alert), item.parsed
+        if said.one_occurrence and not fresh and (began := await deliveries.began(session, alert)):
             alert = alert.model_copy(update={"starts_at": began})
         if alert.status == "resolved":
-            return await store.resolved(session, alert), False
-        problem = item.problem or ("" if target else _unmatched(alert))
-        row, opened = await store.firing(
-            self._database, session, alert, target or None, problem, full=full, fresh=fresh
-        )
-        if not opened:
-            await store.worsened(session, row, alert)
-        return row, opened
+            return await store.resolved(self._database, session, alert, item.place), False
+        problem = said.problem or ("" if item.target else _unmatched(alert))
+        silence = silencing.of(alert, item.target)
+        return await store.firing(
+            self._database, session, alert, item.place, problem,
+            silence=silence, full=full, fresh=fresh,
+        )  # fmt: skip
 
 
 def _unmatched(alert: Alert) -> str:

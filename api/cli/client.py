@@ -9,6 +9,7 @@ import typer
 from agent.incident import Incident
 from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit
+from tools.reading import printable
 
 SECONDS = 30.0
 
@@ -78,4 +79,12 @@ def incidents(incident: str | None, status: str | None, *, as_json: bool, full: 
     for item in listed["items"]:
         diagnosis = item.get("diagnosis") or {}
         cause = diagnosis.get("root_cause", "")
-        typer.echo(f"{item['id']}  {item['status']:<17} {item['target']:<16} {cause}")
+        typer.echo(f"{item['id']}  {item['status']:<17} {item['target']:<16} {cause}".rstrip())
+        if item["silenced_until"] is not None or item["follows"]:
+            typer.echo(f"  {_quiet(item)}")
+
+
+def _quiet(item: dict[str, Any]) -> str:
+    until = (item["silenced_until"] or "")[:16].replace("T", " ")
+    said = [f"silenced by {printable(item['silenced_by'], 40)} until {until} UTC"] if until else []
+    return ", ".join(said + ([f"follows {item['follows']}"] if item["follows"] else []))

@@ -169,6 +169,7 @@ async def _trends(settings: Settings) -> list[Finding]:
     minutes = watch.every.total_seconds() / 60
     kept = f"memory every {minutes:.0f} min, kept for {watch.keep.days} days"
     findings = [Finding("watch", "ok", kept if watch.enabled else "off: no trends")]
+    findings.append(_thresholds(settings))
     for entry in settings.config.targets:
         if asked is not None:
             found = await prometheus.history(asked, entry.series or entry.match)
@@ -183,6 +184,23 @@ async def _trends(settings: Settings) -> list[Finding]:
         because = getattr(own, "because", None)
         findings.append(Finding("sizes", "missing" if because else "ok", because or "read"))
     return findings
+
+
+def _thresholds(settings: Settings) -> Finding:
+    """Which of the runbooks' own alerts `watch` raises."""
+    from agent.runbook_library import load_library
+    from api.thresholds import rules
+
+    config = settings.config
+    if not config.watches_thresholds:
+        because = "watch.alerts is off" if config.watch.alerts is False else "sources send alerts"
+        return Finding("thresholds", "ok", f"raise no alerts here: {because}")
+    known = rules(load_library(settings.runbooks), config.watch)
+    left = [rule for rule in known if rule.because]
+    names = ", ".join(sorted({rule.threshold.when for rule in left}))
+    says = f"{len(known) - len(left)} of the runbooks' alerts are watched; not watched: {names}"
+    skipped = ", ".join(config.watch.skip_targets)
+    return Finding("thresholds", "ok", says + (f"; none on {skipped}" if skipped else ""))
 
 
 async def _model(settings: Settings) -> Finding:

@@ -134,21 +134,18 @@ def stop(incident: str, action: str, comment: str) -> None:
 
 def freeze(target: str | None, duration: str, reason: str) -> None:
     """Nothing is changed there from now on."""
-    match = re.fullmatch(r"(\d{1,6})([mhd])", duration.strip())
-    if match is None:
-        raise failure("--for: a time is expected, such as 30m, 2h or 1d", code=2)
-    body: dict[str, Any] = {"reason": reason, "minutes": int(match[1]) * _MINUTES[match[2]]}
+    body: dict[str, Any] = {"reason": reason, "minutes": minutes(duration)}
     if target is not None:
         body["target"] = target
     made = call("POST", "/v1/freezes", body)
-    _say(f"{_line(made)}; end it with: redis-oncall thaw {made['id']}")
+    _say(f"{spoken(made, 'frozen')}; end it with: redis-oncall thaw {made['id']}")
     typer.echo(json.dumps(made, indent=2))
 
 
 def thaw(number: int) -> None:
     """Changes may go on."""
     ended = call("POST", f"/v1/freezes/{number}/thaw")
-    _say(f"thawed: {_line(ended)}")
+    _say(f"thawed: {spoken(ended, 'frozen')}")
 
 
 def freezes(*, as_json: bool) -> None:
@@ -160,15 +157,25 @@ def freezes(*, as_json: bool) -> None:
     if not listed["items"]:
         typer.echo("nothing is frozen", err=True)
     for item in listed["items"]:
-        _say(_line(item), stderr=False)
+        _say(spoken(item, "frozen"), stderr=False)
 
 
-def _line(item: dict[str, Any]) -> str:
-    where = ", ".join([*item["targets"], *item["environments"]]) or "every target"
+def minutes(duration: str) -> int:
+    """Of `30m`, `2h` or `1d`; anything else is a usage error."""
+    match = re.fullmatch(r"(\d{1,6})([mhd])", duration.strip())
+    if match is None:
+        raise failure("--for: a time is expected, such as 30m, 2h or 1d", code=2)
+    return int(match[1]) * _MINUTES[match[2]]
+
+
+def spoken(item: dict[str, Any], word: str, also: str = "") -> str:
+    """A freeze or a silence in one line. `also`: what else it is about."""
+    where = ", ".join([*item["targets"], *item["environments"], *([also] if also else [])])
+    where = where or "every target"
     until = item["until"][:16].replace("T", " ") + " UTC" if item["until"] else "further notice"
     if item["active"] or item["since"] is None:
         when = f"until {until}"
     else:
         when = f"from {item['since'][:16].replace('T', ' ')} until {until}"
     name = f"{item['id']}: " if item["id"] is not None else ""
-    return f"{name}{where} frozen {when} by {item['by']}: {printable(item['reason'])}"
+    return f"{name}{where} {word} {when} by {item['by']}: {printable(item['reason'])}"

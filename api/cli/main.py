@@ -8,6 +8,7 @@ import typer
 from api.cli.audit import audit_app
 from api.cli.database import database_app
 from api.cli.evals import AsJson, evals_app
+from api.cli.silences import lift, silence, silences
 
 app = typer.Typer(
     name="redis-oncall",
@@ -24,6 +25,8 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(database_app, name="database")
 app.add_typer(runbooks_app, name="runbooks")
 app.add_typer(evals_app, name="evals")
+for command in (silence, silences, lift):
+    app.command()(command)
 
 Full = Annotated[bool, typer.Option("--full", help="Also the steps and commands to hand over.")]
 Url = Annotated[str, typer.Argument(help="redis://, rediss:// or unix:// URL, or a target's name.")]

@@ -9,6 +9,7 @@ from rich.text import Text
 from agent.arbitration import told
 from agent.budget import model_calls, money
 from agent.incident import CALLS_PEOPLE, Action, ChecklistItem, Diagnosis, Incident
+from agent.report import quieted
 
 WIDTH = 80
 _RISK = {
@@ -40,6 +41,9 @@ def console(*, stderr: bool = False) -> Console:
 def incident(shown: Incident, *, full: bool = False) -> RenderableType:
     """What is wrong, how sure, why, what to do, what it risks; `full`: with every artefact."""
     parts: list[RenderableType] = [_headline(shown)]
+    if shown.follows:
+        parts.append(Text(f"follows {shown.follows}: its alert fired again", style="yellow"))
+    parts += [Text(line, style="yellow") for line in quieted(shown)]
     if shown.diagnosis is not None:
         parts += _diagnosis(shown.diagnosis)
     executable = [action for action in shown.plan.actions if action.executable]

@@ -1,21 +1,24 @@
-"""Alerts: deduplicated by a unique key, joined to the incident that is open on their target."""
+"""Alerts: deduplicated by a unique key, and grouped into incidents.
 
-from collections.abc import Sequence
-from datetime import timedelta
-from typing import cast
+An alert joins the incident that is open on its target, or on one that is declared a part of the
+same; else it opens one. `api/store/closing.py` says when that ends by itself.
+"""
 
-from sqlalchemy import Table, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Alert
-from api.store import incidents
+from api.store import closing, incidents, looks, occurrences
 from api.store.database import Database
 from api.store.events import publish
+from api.store.silences import Silence
 from api.store.tables import AlertRow, IncidentRow
 
-LOOK_AGAIN_AFTER = timedelta(minutes=5)
-"""A new alert on an incident that waits for a person starts another look, at most this often."""
+MOST_FLAPPING_LOOKS = 2
+"""An alert that begins more often within FLAP_WINDOW, each time anew, is left to a person."""
 _SEVERITIES = ("info", "warning", "critical")
 
 
@@ -23,151 +26,234 @@ class QueueFull(Exception):
     """Too many incidents wait for a worker: no other is opened for this alert."""
 
 
-def lock_of(alert: Alert, target: str | None) -> str:
-    """What is excluded while its incident is chosen. Several are taken in this order."""
-    return f"target:{target}" if target else f"alert:{alert.fingerprint}"
+@dataclass(frozen=True)
+class Place:
+    """Where an alert belongs."""
 
+    target: str = ""
+    """Empty: no configured target fits."""
+    part_of: str = ""
+    related: tuple[str, ...] = ()
+    """All targets that are part of the same."""
 
-async def seen(session: AsyncSession, alerts: Sequence[Alert]) -> set[tuple[str, str]]:
-    """Source and fingerprint of those of which anything is in the store, whenever it was."""
-    fingerprints = {alert.fingerprint for alert in alerts}
-    known = select(AlertRow.source, AlertRow.fingerprint).where(
-        AlertRow.fingerprint.in_(fingerprints),
-        AlertRow.source.in_({alert.source for alert in alerts}),
-    )
-    return {(source, fingerprint) for source, fingerprint in await session.execute(known)}
+    def lock(self, fingerprint: str = "") -> str:
+        """What is excluded while its incidents are chosen. Several are taken in this order."""
+        if self.part_of:
+            return f"part_of:{self.part_of}"
+        return f"target:{self.target}" if self.target else f"alert:{fingerprint}"
 
 
 async def firing(
     database: Database,
     session: AsyncSession,
     alert: Alert,
-    target: str | None,
+    place: Place,
     problem: str = "",
     *,
+    silence: Silence | None = None,
     full: bool = False,
     fresh: bool = False,
-) -> tuple[IncidentRow, bool]:
+) -> tuple[IncidentRow | None, bool]:
     """The incident of a firing alert, and whether it was opened for it.
 
-    Without a target (or with a problem) it is opened for a person, and nothing is looked at.
-    `full`: what would open an incident for a worker raises QueueFull, unless it is critical.
-    `fresh`: the caller holds its lock, and nothing of this alert is in the store (`seen`).
+    Without a target (or with a problem) it is opened for a person, and nothing is looked at; nor
+    is for a silenced alert. None: the alert is known to be over, its end came first. `full`: what
+    would open an incident for a worker raises QueueFull, unless it is critical. `fresh`: the
+    caller holds its lock, and nothing of this alert is in the store (`seen`).
     """
     if not fresh:
-        await database.exclude(session, lock_of(alert, target))
-    known = None if fresh else await _find(session, alert)
+        await database.exclude(session, place.lock(alert.fingerprint))
+    known = None if fresh else await occurrences.find(session, alert)
     if known is not None:
-        return await incidents.lock(session, known.incident_id), False
-    row = await incidents.open_on(session, target) if target else None
-    created = row is None
-    if row is None:
-        if full and not problem and alert.severity != "critical":
-            raise QueueFull(target)
-        row = await incidents.open_incident(
-            session,
-            title=alert.name,
-            target=target or "",
-            severity=alert.severity,
-            status="needs_human" if problem else "queued",
-            ended_because=problem,
-        )
-    if not await _keep(database, session, alert, row.id):
-        raise RuntimeError("an alert's key was taken inside its own lock")
-    if not created:
-        await _join(session, row, alert)
-    return row, created
-
-
-async def _join(session: AsyncSession, row: IncidentRow, alert: Alert) -> None:
-    if _SEVERITIES.index(alert.severity) > _SEVERITIES.index(row.severity):
-        row.severity = alert.severity
-    idle_since = row.updated_at
-    row.updated_at = incidents.now()
-    await publish(session, row, "status", {"status": row.status, "alert": alert.name})
-    if row.status == "needs_human" and incidents.now() - idle_since > LOOK_AGAIN_AFTER:
-        await incidents.begin_attempt(session, row, f"another alert: {alert.name}")
-
-
-async def worsened(session: AsyncSession, row: IncidentRow, alert: Alert) -> None:
-    """What fires already is worse than it was: Datadog's Warn became Triggered."""
-    if row.status in incidents.CLOSED or _SEVERITIES.index(alert.severity) <= _SEVERITIES.index(
-        row.severity
-    ):
-        return
-    changed = await session.scalar(
-        update(AlertRow)
-        .where(
-            AlertRow.source == alert.source,
-            AlertRow.fingerprint == alert.fingerprint,
-            AlertRow.starts_at == alert.starts_at,
-            AlertRow.status == "firing",
-        )
-        .values(severity=alert.severity)
-        .returning(AlertRow.id)
+        return await _sent_again(session, known, alert, place, problem, silence)
+    times = [] if fresh else await occurrences.times(session, alert)
+    if occurrences.is_over(alert, times):
+        return None, False
+    before = next((row for row in times if row.incident_id is not None), None)
+    alert = alert.model_copy(
+        update={
+            "target": place.target,
+            "flaps": occurrences.flaps(times),
+            "silenced_until": silence.until if silence else None,
+        }
     )
-    if changed is None:
+    home = await _home(session, place, before, silence)
+    follows = (before.incident_id or "") if before is not None else ""
+    row = home or await _open(session, alert, problem, silence, follows, full=full)
+    await occurrences.keep(database, session, alert, row.id)
+    if home is not None:
+        await _join(session, home, alert, silence)
+    return row, home is None
+
+
+async def _home(
+    session: AsyncSession, place: Place, before: AlertRow | None, silence: Silence | None
+) -> IncidentRow | None:
+    """The incident it joins; None: it needs one of its own."""
+    if not place.target:  # alerts of no target have nothing in common but to be the same one
+        if before is None or before.incident_id is None:
+            return None
+        last = await incidents.lock(session, before.incident_id)
+        return None if last.status in incidents.CLOSED else last
+    row = await incidents.open_on(session, place.target, place.related)
+    if row is not None or silence is None:
+        return row
+    return await session.scalar(
+        select(IncidentRow)
+        .where(
+            IncidentRow.target == place.target,
+            IncidentRow.status == "closed",
+            IncidentRow.silenced_until > incidents.now(),
+            IncidentRow.attempt == 1,
+        )
+        .order_by(IncidentRow.id.desc())
+        .limit(1)
+        .with_for_update()
+    )
+
+
+async def _open(
+    session: AsyncSession,
+    alert: Alert,
+    problem: str,
+    silence: Silence | None,
+    follows: str,
+    *,
+    full: bool = False,
+) -> IncidentRow:
+    """An incident of its own; with a problem, for a person. Raises QueueFull."""
+    if alert.flaps >= MOST_FLAPPING_LOOKS and not problem:
+        problem = (
+            f"it flaps: it began {alert.flaps + 1} times within an hour and was looked at "
+            f"before ({follows}); a person decides"
+        )
+    starts = not (problem or silence)
+    if full and starts and alert.severity != "critical":
+        raise QueueFull(alert.target)
+    row = await incidents.open_incident(
+        session,
+        title=alert.name,
+        target=alert.target,
+        severity=alert.severity,
+        status="closed" if silence else "needs_human" if problem else "queued",
+        ended_because=str(silence) if silence else problem,
+    )
+    row.follows = follows
+    if silence is not None:
+        row.silenced_by, row.silenced_until = silence.by, silence.until
+    if told := _told(alert, silence) | ({"follows": follows} if follows else {}):
+        await _say(session, row, alert, told)
+    return row
+
+
+async def _join(
+    session: AsyncSession, row: IncidentRow, alert: Alert, silence: Silence | None
+) -> None:
+    row.closes_at = None
+    await _say(session, row, alert, _told(alert, silence))
+    if silence is not None:
         return
-    row.severity = alert.severity
+    if _is_worse(alert, row):
+        row.severity = alert.severity
+    row.updated_at = incidents.now()
+    await looks.ask(session, row, alert)
+
+
+def _told(alert: Alert, silence: Silence | None) -> dict[str, Any]:
+    flaps = {"flaps": alert.flaps} if alert.flaps else {}
+    return flaps | ({"silenced": str(silence)} if silence else {})
+
+
+async def _say(session: AsyncSession, row: IncidentRow, alert: Alert, more: dict[str, Any]) -> None:
+    data = {"status": row.status, "alert": alert.name, "target": alert.target}
+    await publish(session, row, "status", data | more)
+
+
+async def _sent_again(
+    session: AsyncSession,
+    known: AlertRow,
+    alert: Alert,
+    place: Place,
+    problem: str,
+    silence: Silence | None,
+) -> tuple[IncidentRow | None, bool]:
+    """Senders repeat themselves. What was silenced is looked at once it is not any more."""
+    if known.incident_id is None:
+        return None, False
+    own = await incidents.lock(session, known.incident_id)
+    if known.status == "resolved":
+        return own, False
+    if known.silenced_until is None:
+        await _worsened(session, own, known, alert)
+        return own, False
+    untouched = own.status == "closed" and own.attempt == 1 and own.silenced_until is not None
+    if silence is not None:
+        known.silenced_until = silence.until
+        if untouched:
+            own.silenced_by, own.silenced_until = silence.by, silence.until
+        return own, False
+    known.silenced_until = None
+    alert = alert.model_copy(update={"target": place.target, "flaps": known.flaps})
+    row = await _home(session, place, known, None)
+    if row is not None:
+        known.incident_id = row.id
+        await _join(session, row, alert, None)
+        return row, False
+    if not untouched:
+        row = await _open(session, alert, problem, None, own.id)
+        known.incident_id = row.id
+        return row, True
+    own.closes_at = None
+    # Lifted early, it was not silenced for as long as was said.
+    own.silenced_until = min(own.silenced_until or incidents.now(), incidents.now())
+    if problem:
+        await incidents.move(session, own, "needs_human", problem)
+    else:
+        because = f"{alert.name} still fires, and is not silenced any more"
+        await incidents.begin_attempt(session, own, because)
+    return own, False
+
+
+async def _worsened(session: AsyncSession, row: IncidentRow, known: AlertRow, alert: Alert) -> None:
+    """What fires already may be worse than it was: Datadog's Warn became Triggered."""
+    if row.status in incidents.CLOSED or not _is_worse(alert, row):
+        return
+    known.severity = row.severity = alert.severity
     row.updated_at = incidents.now()
     data = {"status": row.status, "alert": alert.name, "severity": alert.severity}
     await publish(session, row, "status", data)
 
 
-async def resolved(session: AsyncSession, alert: Alert) -> IncidentRow | None:
-    """Note that an alert is over; close its incident if nothing is pending there."""
-    known = await _find(session, alert) or await _latest(session, alert)
-    if known is None:
-        return None
-    row = await incidents.lock(session, known.incident_id)
-    if known.status == "resolved":
-        return row
-    known.status, known.ends_at = "resolved", alert.ends_at
+def _is_worse(alert: Alert, row: IncidentRow) -> bool:
+    return _SEVERITIES.index(alert.severity) > _SEVERITIES.index(row.severity)
+
+
+async def resolved(
+    database: Database, session: AsyncSession, alert: Alert, place: Place
+) -> IncidentRow | None:
+    """Note that an alert is over; close its incident if nothing is pending there.
+
+    None: it was never seen to fire. That is noted as well, so that a late message about its
+    beginning starts nothing.
+    """
+    await database.exclude(session, place.lock(alert.fingerprint))
+    now = incidents.now()
+    times = await occurrences.times(session, alert)
+    over = occurrences.ended_by(alert, times)
+    if not over:
+        known = await occurrences.find(session, alert)
+        if known is None:
+            ended = alert.model_copy(update={"target": place.target})
+            await occurrences.keep(database, session, ended, None, now)
+        if known is None or known.incident_id is None:
+            return None
+        return await incidents.lock(session, known.incident_id)
+    for known in over:
+        known.status, known.ends_at, known.over_at = "resolved", alert.ends_at or now, now
     await session.flush()
-    await publish(session, row, "status", {"status": row.status, "resolved": known.name})
-    still_firing = await session.scalar(
-        select(AlertRow.id)
-        .where(AlertRow.incident_id == row.id, AlertRow.status == "firing")
-        .limit(1)
-    )
-    # At the gate or at work something is pending; needs_human waits for nothing but the alert.
-    if still_firing is None and row.status == "needs_human":
-        await incidents.move(session, row, "closed", "all its alerts are resolved")
+    for incident_id in sorted({str(known.incident_id) for known in over}):
+        row = await incidents.lock(session, incident_id)
+        data = {"status": row.status, "resolved": alert.name, "target": place.target}
+        await publish(session, row, "status", data)
+        await closing.consider(session, row)
     return row
-
-
-async def _find(session: AsyncSession, alert: Alert) -> AlertRow | None:
-    return await session.scalar(
-        select(AlertRow).where(
-            AlertRow.source == alert.source,
-            AlertRow.fingerprint == alert.fingerprint,
-            AlertRow.starts_at == alert.starts_at,
-        )
-    )
-
-
-async def _latest(session: AsyncSession, alert: Alert) -> AlertRow | None:
-    """Some sources send another start with the resolution: the last one that fires is meant."""
-    return await session.scalar(
-        select(AlertRow)
-        .where(
-            AlertRow.source == alert.source,
-            AlertRow.fingerprint == alert.fingerprint,
-            AlertRow.status == "firing",
-        )
-        .order_by(AlertRow.id.desc())
-        .limit(1)
-    )
-
-
-_TABLE = cast("Table", AlertRow.__table__)
-_INSERT = {
-    True: sqlite.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id),
-    False: postgresql.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id),
-}
-"""By whether it is SQLite. Made once: making one takes longer than running it."""
-
-
-async def _keep(database: Database, session: AsyncSession, alert: Alert, incident_id: str) -> bool:
-    row = {"incident_id": incident_id, "received_at": incidents.now(), **alert.model_dump()}
-    return await session.scalar(_INSERT[database.is_sqlite], row) is not None

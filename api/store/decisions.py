@@ -292,6 +292,15 @@ async def lapse_all(session: AsyncSession, row: IncidentRow, because: str) -> No
         await _lapse(session, row, row.attempt, action_id, because)
 
 
+async def untouched(session: AsyncSession, row: IncidentRow) -> bool:
+    """Has nobody decided upon anything of the current plan, not even in part?"""
+    return all(
+        action.status in ("proposed", "lapsed") and not action.approvals
+        for action in await _plan(session, row)
+        if action.executable
+    )
+
+
 async def at_work(session: AsyncSession, row: IncidentRow) -> bool:
     """Is an approved action being carried out? One that waits for its time is not."""
     now = incidents.now()

@@ -79,6 +79,10 @@ async def open_incident(
         last_event=0,
         last_evidence=0,
         follows="",
+        closes_at=None,
+        look_at=None,
+        silenced_by="",
+        silenced_until=None,
     )
     session.add(row)
     await session.flush()
@@ -124,7 +128,7 @@ def touch(row: IncidentRow) -> None:
 async def begin_attempt(session: AsyncSession, row: IncidentRow, because: str) -> None:
     """Investigate once more, from the beginning; what was found before stays in the store."""
     row.attempt += 1
-    row.diagnosis = None
+    row.diagnosis, row.closes_at, row.look_at = None, None, None
     row.prevention, row.checklist, row.runbooks = [], [], []
     await move(session, row, "queued", "")
     await publish(session, row, "status", {"status": "queued", "attempt": row.attempt,
@@ -164,12 +168,14 @@ async def page(
     return await assemble(session, (await session.scalars(query)).all())
 
 
-async def open_on(session: AsyncSession, target: str) -> IncidentRow | None:
-    """The target's newest incident that is not over."""
+async def open_on(
+    session: AsyncSession, target: str, related: Sequence[str] = ()
+) -> IncidentRow | None:
+    """The target's newest incident that is not over; else the newest on a related one."""
     return await session.scalar(
         select(IncidentRow)
-        .where(IncidentRow.target == target, IncidentRow.status.not_in(CLOSED))
-        .order_by(IncidentRow.id.desc())
+        .where(IncidentRow.target.in_({target, *related}), IncidentRow.status.not_in(CLOSED))
+        .order_by(case((IncidentRow.target == target, 0), else_=1), IncidentRow.id.desc())
         .limit(1)
         .with_for_update()
     )
@@ -257,7 +263,7 @@ async def assemble(session: AsyncSession, rows: Sequence[IncidentRow]) -> list[I
     for alert in await session.scalars(
         select(AlertRow).where(AlertRow.incident_id.in_(ids)).order_by(AlertRow.id)
     ):
-        alerts[alert.incident_id].append(to_alert(alert))
+        alerts[str(alert.incident_id)].append(to_alert(alert))
     evidence: dict[str, list[EvidenceSummary]] = defaultdict(list)
     columns = ("incident_id", "number", "tool", "args", "node", "summary", "taken_at")
     for part in await session.execute(
@@ -294,6 +300,9 @@ async def assemble(session: AsyncSession, rows: Sequence[IncidentRow]) -> list[I
             runbooks=[RunbookMatch.model_validate(match) for match in row.runbooks],
             usage=Usage.model_validate(row.usage),
             ended_because=row.ended_because,
+            follows=row.follows,
+            silenced_by=row.silenced_by,
+            silenced_until=row.silenced_until,
         )
         for row in rows
     ]

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import and_, not_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from agent.precedents import Earlier, PastVerdict, Precedent
+from agent.precedents import CameBack, Earlier, PastVerdict, Precedent
 from api.store.tables import ActionRow, DecisionRow, IncidentRow, VerdictRow
 
 RECENT = timedelta(days=30)
@@ -21,6 +21,21 @@ async def earlier(
     return Earlier(
         actions=await _actions(session, target, incident_id, attempt, now - RECENT),
         verdicts=await _verdicts(session, target, incident_id, now - RECENT),
+        came_back=await _came_back(session, incident_id),
+    )
+
+
+async def _came_back(session: AsyncSession, incident_id: str) -> CameBack | None:
+    follows = select(IncidentRow.follows).where(IncidentRow.id == incident_id)
+    row = await session.get(IncidentRow, await session.scalar(follows) or "")
+    if row is None:
+        return None
+    return CameBack(
+        incident=row.id,
+        ended=row.updated_at,
+        status=row.status,
+        because=_short(row.ended_because),
+        root_cause=(row.diagnosis or {}).get("root_cause", ""),
     )
 
 

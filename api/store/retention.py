@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.store.incidents import AT_WORK, CLOSED
 from api.store.tables import (
     ActionRow,
+    AlertRow,
     DeliveryRow,
     ExchangeRow,
     IncidentRow,
@@ -102,6 +103,7 @@ async def forget_aged(
     `targets`: the configured ones. A threshold that another has crossed is watched by nobody.
     """
     aged = {
+        AlertRow: and_(AlertRow.incident_id.is_(None), AlertRow.received_at < before),
         MessageRow: MessageRow.at < before,
         ExchangeRow: and_(ExchangeRow.incident_id.is_(None), ExchangeRow.at < before),
         PageRow: and_(

@@ -88,6 +88,13 @@ class IncidentRow(Table):
     """Runs started since the incident last moved; bounds a run that always dies."""
     follows: Mapped[str] = mapped_column(String(64), default="")
     """The incident that was over when its alert fired again: this one began then."""
+    closes_at: Mapped[datetime | None] = mapped_column(index=True)
+    """All its alerts are over: from then on it may close by itself. None: not so."""
+    look_at: Mapped[datetime | None] = mapped_column(index=True)
+    """An alert joined it after the last look: when there is to be another."""
+    silenced_by: Mapped[str] = mapped_column(default="")
+    silenced_until: Mapped[datetime | None]
+    """It was opened by an alert that was silenced until then; None: it was not."""
     last_event: Mapped[int] = mapped_column(default=0)
     last_evidence: Mapped[int] = mapped_column(default=0)
 
@@ -99,7 +106,10 @@ class AlertRow(Table):
     __table_args__ = (UniqueConstraint("source", "fingerprint", "starts_at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    incident_id: Mapped[str] = mapped_column(String(64), ForeignKey("incidents.id"), index=True)
+    incident_id: Mapped[str | None] = mapped_column(
+        String(64), ForeignKey("incidents.id"), index=True
+    )
+    """None: it was over before it was seen to fire."""
     source: Mapped[str] = mapped_column(String(32))
     fingerprint: Mapped[str] = mapped_column(String(200))
     starts_at: Mapped[datetime]
@@ -109,7 +119,14 @@ class AlertRow(Table):
     severity: Mapped[str] = mapped_column(String(16))
     labels: Mapped[dict[str, Any]]
     annotations: Mapped[dict[str, Any]]
+    target: Mapped[str] = mapped_column(String(200), default="")
+    """Which it is about: perhaps another than its incident's, related to that."""
+    flaps: Mapped[int] = mapped_column(default=0)
+    silenced_until: Mapped[datetime | None] = mapped_column(index=True)
+    """Nothing was started for it; None: it was not silenced, or is not any more."""
     received_at: Mapped[datetime]
+    over_at: Mapped[datetime | None]
+    """When its end was told, by our clock. None: it was not."""
 
 
 class DeliveryRow(Table):

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from api.app import create_app
 from api.config import Config
 from api.queue import Queue
+from api.service import Service
 from api.settings import Settings
 from api.store import trail
 from api.store.chain import Key, Keyring
@@ -19,6 +20,7 @@ from api.store.database import Database, database_url
 from api.store.migrate import migrate
 from evals import postgresql as postgresql_server
 from evals import servers
+from tests.api.paging_room import Room, targets
 from tests.api.process import fill
 from tests.api.serving import TARGETS, serving, token_entries
 
@@ -92,6 +94,13 @@ class RecordingQueue:
 @pytest.fixture
 def queue() -> Queue:
     return RecordingQueue([])  # type: ignore[return-value]
+
+
+@pytest.fixture
+def room(settings: Callable[..., Settings], database: Database, queue: Queue) -> Room:
+    """The intake of a service, on a database of each kind."""
+    told = settings(targets=targets())
+    return Room(Service(told, database, queue, None, told.agent_targets()))  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ async def test_the_most_specific_match_wins(
     settings: Callable[..., Settings], client: AsyncClient
 ) -> None:
     from api.alerts.alertmanager import parse
-    from api.alerts.taking import target_for
+    from api.alerts.placing import target_for
 
     targets = [
         {"name": "any", "url": "redis://h", "match": {"team": "a"}},

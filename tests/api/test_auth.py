@@ -51,6 +51,9 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/freezes", None, "viewer"),
     ("POST", "/v1/freezes", {"reason": "the outage"}, "approver"),
     ("POST", "/v1/freezes/f-1/thaw", {}, "approver"),
+    ("GET", "/v1/silences", None, "viewer"),
+    ("POST", "/v1/silences", {"reason": "the move", "target": "cache-eu"}, "responder"),
+    ("POST", "/v1/silences/s-1/lift", {}, "responder"),
 ]  # fmt: skip
 
 
@@ -80,7 +83,7 @@ def test_the_table_above_holds_every_endpoint(settings: Callable[..., Settings])
     tested = {
         (method, path.replace("inc-1", "{incident_id}").replace("A1", "{action_id}")
          .replace("E1", "{evidence_id}").replace("t-1", "{thread_id}")
-         .replace("f-1", "{freeze_id}"))
+         .replace("f-1", "{freeze_id}").replace("s-1", "{silence_id}"))
         for method, path, _, _ in NEEDS
     }  # fmt: skip
     assert declared - tested == {("GET", "/healthz"), ("GET", "/readyz")}

@@ -14,6 +14,7 @@ from agent.incident import Plan
 from api.retention import Retention
 from api.settings import Settings
 from api.store import alerts, incidents, leases, pages, retention, space
+from api.store.alerts import Place
 from api.store.database import Database
 from api.store.journal import SqlJournal
 from api.store.migrate import open_checkpoints
@@ -51,7 +52,8 @@ def forget(database: Database, settings: Callable[..., Settings]) -> Forget:
 async def whole(database: Database, target: str, updated: datetime = OLD, **row: Any) -> str:
     """A closed incident with a row of every kind; its id."""
     async with database.writing() as session:
-        opened, _ = await alerts.firing(database, session, alert(target), target)
+        opened, _ = await alerts.firing(database, session, alert(target), Place(target))
+        assert opened is not None
         incident_id = opened.id
     lease = await leases.acquire(database, target, incident_id, "me")
     assert lease is not None

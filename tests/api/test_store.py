@@ -10,14 +10,15 @@ from sqlalchemy.exc import StatementError
 
 from agent.incident import Action, Alert, Diagnosis, Plan, Usage
 from agent.policy import BUILT_IN
-from api.store import alerts, decisions, events, incidents, leases
+from api.store import alerts, decisions, events, incidents, leases, looks
+from api.store.alerts import Place
 from api.store.audit import Person
 from api.store.database import Database
 from api.store.decisions import Choice
 from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.judge import judge_at
 from api.store.leases import Lease, LeaseLost
-from api.store.tables import AlertRow, IncidentRow, LeaseRow
+from api.store.tables import AlertRow, EventRow, IncidentRow, LeaseRow
 
 ALICE, BOB = Person("alice", "approver"), Person("bob", "approver")
 FINGERPRINT = "a" * 64
@@ -296,7 +297,9 @@ async def test_which_incidents_have_work(
 
 async def take(database: Database, alert: Alert, target: str | None = "cache") -> tuple[str, bool]:
     async with database.writing() as session:
-        row, created = await alerts.firing(database, session, alert, target, "" if target else "?")
+        problem = "" if target else "?"
+        row, created = await alerts.firing(database, session, alert, Place(target or ""), problem)
+        assert row is not None
         return row.id, created
 
 
@@ -344,7 +347,8 @@ async def test_a_late_new_alert_on_a_waiting_incident_starts_another_look(
     async with database.writing() as session:
         row = await incidents.lock(session, first)
         assert (row.status, row.attempt) == ("needs_human", 1)
-        row.updated_at = incidents.now() - alerts.LOOK_AGAIN_AFTER - timedelta(seconds=1)
+        ended = incidents.now() - looks.AGAIN_AFTER - timedelta(seconds=1)
+        await session.execute(update(EventRow).values(at=ended))
     await take(database, alert("f3"))
     async with database.reading() as session:
         shown = await incidents.load(session, first)
@@ -366,8 +370,9 @@ async def test_resolution_closes_what_has_nothing_pending(
         # Grafana and some others send another start with the resolution.
         over = alert(fingerprint, status="resolved", starts_at=datetime(2026, 2, 1, tzinfo=UTC))
         async with database.writing() as session:
-            row = await alerts.resolved(session, over)
+            row = await alerts.resolved(database, session, over, Place("cache"))
             assert row is not None
             assert row.status == expected
     async with database.writing() as session:
-        assert await alerts.resolved(session, alert("never seen", status="resolved")) is None
+        never_seen = alert("never seen", status="resolved")
+        assert await alerts.resolved(database, session, never_seen, Place("cache")) is None

@@ -93,7 +93,7 @@ async def _alerts(session: AsyncSession, accepted: Mapping[str, set[str]]) -> li
     """Every accepted alert is in exactly one incident: the one that its 202 named."""
     places: dict[str, list[str]] = defaultdict(list)
     for alert in await session.scalars(select(AlertRow).where(AlertRow.fingerprint.in_(accepted))):
-        places[alert.fingerprint].append(alert.incident_id)
+        places[alert.fingerprint].append(str(alert.incident_id))
     known = set(await session.scalars(select(IncidentRow.id)))
     broken = []
     for fingerprint, named in accepted.items():

@@ -15,6 +15,21 @@ def upgrade() -> None:
         batch_op.add_column(
             sa.Column("follows", sa.String(length=64), nullable=False, server_default="")
         )
+        batch_op.add_column(sa.Column("closes_at", sa.DateTime(timezone=True), nullable=True))
+        batch_op.add_column(sa.Column("look_at", sa.DateTime(timezone=True), nullable=True))
+        batch_op.add_column(sa.Column("silenced_by", sa.Text(), nullable=False, server_default=""))
+        batch_op.add_column(sa.Column("silenced_until", sa.DateTime(timezone=True), nullable=True))
+        batch_op.create_index(batch_op.f("ix_incidents_closes_at"), ["closes_at"])
+        batch_op.create_index(batch_op.f("ix_incidents_look_at"), ["look_at"])
+    with op.batch_alter_table("alerts", schema=None) as batch_op:
+        batch_op.alter_column("incident_id", existing_type=sa.String(length=64), nullable=True)
+        batch_op.add_column(
+            sa.Column("target", sa.String(length=200), nullable=False, server_default="")
+        )
+        batch_op.add_column(sa.Column("flaps", sa.Integer(), nullable=False, server_default="0"))
+        batch_op.add_column(sa.Column("silenced_until", sa.DateTime(timezone=True), nullable=True))
+        batch_op.add_column(sa.Column("over_at", sa.DateTime(timezone=True), nullable=True))
+        batch_op.create_index(batch_op.f("ix_alerts_silenced_until"), ["silenced_until"])
     op.create_table(
         "silences",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -43,6 +58,7 @@ def upgrade() -> None:
         sa.Column("target", sa.String(length=200), nullable=False),
         sa.Column("threshold", sa.String(length=200), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("told", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("target", "threshold", name=op.f("pk_crossings")),
     )
 
@@ -52,5 +68,14 @@ def downgrade() -> None:
     op.drop_table("crossings")
     op.drop_table("deliveries")
     op.drop_table("silences")
+    op.execute("DELETE FROM alerts WHERE incident_id IS NULL")
+    with op.batch_alter_table("alerts", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_alerts_silenced_until"))
+        for name in ("over_at", "silenced_until", "flaps", "target"):
+            batch_op.drop_column(name)
+        batch_op.alter_column("incident_id", existing_type=sa.String(length=64), nullable=False)
     with op.batch_alter_table("incidents", schema=None) as batch_op:
-        batch_op.drop_column("follows")
+        batch_op.drop_index(batch_op.f("ix_incidents_look_at"))
+        batch_op.drop_index(batch_op.f("ix_incidents_closes_at"))
+        for name in ("silenced_until", "silenced_by", "look_at", "closes_at", "follows"):
+            batch_op.drop_column(name)

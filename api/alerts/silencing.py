@@ -1,0 +1,98 @@
+"""What starts nothing for a while: by a silence that a person declared, or a configured window."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agent.context import Target
+from agent.incident import Alert
+from agent.policy import is_production
+from agent.windows import Window
+from api.alerts.placing import place_of
+from api.store import alerts, incidents, silences
+from api.store.database import Database
+from api.store.silences import Silence
+from api.store.tables import AlertRow
+from api.store.target_tables import SilenceRow
+
+MOST_EXAMINED = 1_000
+CONFIGURED = "the configuration"
+
+
+@dataclass(frozen=True)
+class Silencing:
+    """What is silenced at a moment."""
+
+    declared: Sequence[SilenceRow]
+    windows: Sequence[Window]
+    at: datetime
+
+    @classmethod
+    async def now(cls, session: AsyncSession, windows: Sequence[Window]) -> "Silencing":
+        """As it is in force now; `windows`: the configured ones."""
+        at = incidents.now()
+        return cls(await silences.in_force(session, at), windows, at)
+
+    def of(self, alert: Alert, target: Target | None) -> Silence | None:
+        """The silence that lasts longest of those that cover an alert."""
+        found = [
+            Silence(row.by, row.until, row.reason)
+            for row in self.declared
+            if silences.covers(row, alert, target.name if target else "")
+        ]
+        found += self._by_windows(target) if target else []
+        return max(found, key=lambda silence: silence.until, default=None)
+
+    def _by_windows(self, target: Target) -> list[Silence]:
+        production = is_production(target.environment)
+        return [
+            Silence(CONFIGURED, until, window.reason)
+            for window in self.windows
+            if window.covers(target.name, target.environment, production=production)
+            and (until := window.open_until(self.at)) is not None
+        ]
+
+
+async def wake(
+    database: Database, targets: Sequence[Target], windows: Sequence[Window]
+) -> list[str]:
+    """Look at what was silenced, is not any more, and was not told to be over.
+
+    Not every sender repeats itself. Returns the incidents that wait for a worker now.
+    """
+    by_name = {target.name: target for target in targets}
+    async with database.reading() as session:
+        silencing = await Silencing.now(session, windows)
+        lifted = select(func.max(SilenceRow.until)).where(SilenceRow.lifted_by != "")
+        rows = await session.scalars(
+            select(AlertRow)
+            .where(
+                AlertRow.status == "firing",
+                AlertRow.silenced_until.is_not(None),
+                or_(
+                    AlertRow.silenced_until <= silencing.at,
+                    AlertRow.received_at < lifted.scalar_subquery(),
+                ),
+            )
+            .order_by(AlertRow.silenced_until)
+            .limit(MOST_EXAMINED)
+        )
+        due = [
+            alert
+            for alert in map(incidents.to_alert, rows)
+            if silencing.of(alert, by_name.get(alert.target)) is None
+        ]
+    started = []
+    for alert in due:
+        target = by_name.get(alert.target)
+        problem = "" if target else f"{alert.target or 'its target'} is not configured"
+        async with database.writing() as session:
+            row, _ = await alerts.firing(
+                database, session, alert, place_of(target, targets), problem
+            )
+            if row is not None and row.status == "queued":
+                started.append(row.id)
+    return started

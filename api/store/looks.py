@@ -1,0 +1,85 @@
+"""When an alert that joins an incident makes it be looked at again: at once, or a little later."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agent.incident import Alert
+from api.store import decisions, incidents, occurrences
+from api.store.database import Database
+from api.store.occurrences import FLAP_WINDOW
+from api.store.tables import EventRow, IncidentRow
+
+AGAIN_AFTER = timedelta(minutes=5)
+"""How long after the last look another may begin, of an incident that waits for a person: what
+belongs together comes within one `group_interval`."""
+PLAN_IS_OLD_AFTER = timedelta(hours=1)
+"""The same of an incident whose plan waits, and nobody has decided upon any of it: a plan may be
+read and discussed for a while before a new alert replaces it."""
+WAITING = ("needs_human", "awaiting_approval")
+"""Statuses in which an incident waits for nobody but people."""
+MOST_AT_ONCE = 100
+
+
+async def ask(session: AsyncSession, row: IncidentRow, alert: Alert) -> None:
+    """Look again because of an alert that joined, as soon as it is time. The row is locked.
+
+    An incident that is looked at, or is about to be, is looked at with it.
+    """
+    if row.status not in WAITING or not row.target:
+        return
+    due = await _last_look(session, row) + (FLAP_WINDOW if alert.flaps else AGAIN_AFTER)
+    row.look_at = due if row.look_at is None else min(row.look_at, due)
+    await begin(session, row)
+
+
+async def begin(session: AsyncSession, row: IncidentRow) -> bool:
+    """Begin it if its time has come, and say whether it began. The row is locked."""
+    now = incidents.now()
+    if row.look_at is None or row.look_at > now or row.status not in WAITING:
+        return False
+    row.look_at = await _postponed(session, row)
+    if row.look_at is None or row.look_at > now:
+        return False
+    because = "another alert came after the last look"
+    await decisions.lapse_all(session, row, f"{because}; it is looked at again")
+    await incidents.begin_attempt(session, row, because)
+    return True
+
+
+async def _postponed(session: AsyncSession, row: IncidentRow) -> datetime | None:
+    """When it is really to begin. None: its alerts are over, or people are deciding."""
+    if not await occurrences.still_fires(session, row.id):
+        return None
+    if row.status != "awaiting_approval":
+        return row.look_at
+    if not await decisions.untouched(session, row):
+        return None
+    return await _last_look(session, row) + PLAN_IS_OLD_AFTER
+
+
+async def begin_due(database: Database) -> list[str]:
+    """Those whose time has come; which wait for a worker now."""
+    async with database.reading() as session:
+        due = await session.scalars(
+            select(IncidentRow.id)
+            .where(IncidentRow.look_at <= incidents.now(), IncidentRow.status.in_(WAITING))
+            .order_by(IncidentRow.look_at)
+            .limit(MOST_AT_ONCE)
+        )
+        ids = due.all()
+    begun = []
+    for incident_id in ids:
+        async with database.writing() as session:
+            if await begin(session, await incidents.lock(session, incident_id)):
+                begun.append(incident_id)
+    return begun
+
+
+async def _last_look(session: AsyncSession, row: IncidentRow) -> datetime:
+    """When it ended."""
+    ended = select(func.max(EventRow.at)).where(
+        EventRow.incident_id == row.id, EventRow.kind.in_(("plan", "end"))
+    )
+    return await session.scalar(ended) or row.opened_at

@@ -1,0 +1,115 @@
+"""Each time an alert fires is a row, under a unique key: source, fingerprint and start."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import cast
+
+from sqlalchemy import ColumnElement, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from agent.incident import Alert
+from api.store import incidents
+from api.store.database import Database
+from api.store.tables import AlertRow
+
+FLAP_WINDOW = timedelta(hours=1)
+"""An alert that was over and fires again within it flaps. Alertmanager tells the changes of a group
+at most every five minutes (`group_interval`), so this sees a dozen; routers, too, hold a flapping
+route down for an hour at most (RFC 2439; `max-suppress-time`)."""
+MOST_TIMES = 100
+"""Of one alert, as many are looked at, back from the last."""
+
+
+async def seen(session: AsyncSession, alerts: Sequence[Alert]) -> set[tuple[str, str]]:
+    """Source and fingerprint of those of which anything is in the store, whenever it was."""
+    fingerprints = {alert.fingerprint for alert in alerts}
+    known = select(AlertRow.source, AlertRow.fingerprint).where(
+        AlertRow.fingerprint.in_(fingerprints),
+        AlertRow.source.in_({alert.source for alert in alerts}),
+    )
+    return {(source, fingerprint) for source, fingerprint in await session.execute(known)}
+
+
+async def find(session: AsyncSession, alert: Alert) -> AlertRow | None:
+    """This very one."""
+    same_start = AlertRow.starts_at == alert.starts_at
+    return await session.scalar(select(AlertRow).where(*_same(alert), same_start))
+
+
+async def times(session: AsyncSession, alert: Alert) -> Sequence[AlertRow]:
+    """All of the same rule and labels, the last one first."""
+    query = select(AlertRow).where(*_same(alert)).order_by(AlertRow.id.desc()).limit(MOST_TIMES)
+    return (await session.scalars(query)).all()
+
+
+async def still_fires(session: AsyncSession, incident_id: str) -> bool:
+    """Is any alert of an incident not over?"""
+    of_it = AlertRow.incident_id == incident_id
+    firing = select(AlertRow.id).where(of_it, AlertRow.status == "firing").limit(1)
+    return await session.scalar(firing) is not None
+
+
+def ended_by(alert: Alert, times: Sequence[AlertRow]) -> list[AlertRow]:
+    """Which of them a resolution ends: every earlier one whose end nobody told, too.
+
+    Some sources send another start with it than before, and two Prometheus servers give one alert
+    two starts. Never one that began after the end: that is its next time, the message came late.
+    """
+    return [
+        row
+        for row in times
+        if row.status == "firing"
+        and (
+            alert.ends_at is None
+            or row.starts_at == alert.starts_at
+            or row.starts_at <= alert.ends_at
+        )
+    ]
+
+
+def is_over(alert: Alert, times: Sequence[AlertRow]) -> bool:
+    """Did its end come first, with another start? Told by one clock, the sender's."""
+    ends = (row.ends_at for row in times if row.incident_id is None and row.ends_at is not None)
+    return any(end >= alert.starts_at for end in ends)
+
+
+def flaps(times: Sequence[AlertRow]) -> int:
+    """How often it was looked at and over within the window. A pair's two starts have one end."""
+    since = incidents.now() - FLAP_WINDOW
+    return len(
+        {
+            row.over_at
+            for row in times
+            if row.over_at is not None
+            and row.over_at > since
+            and row.incident_id is not None
+            and row.silenced_until is None
+        }
+    )
+
+
+async def keep(
+    database: Database,
+    session: AsyncSession,
+    alert: Alert,
+    incident_id: str | None,
+    over_at: datetime | None = None,
+) -> None:
+    """Keep one that is new. Raises RuntimeError if it is not: its lock was not held."""
+    row = {"incident_id": incident_id, "received_at": incidents.now(), "over_at": over_at}
+    row |= alert.model_dump()
+    if await session.scalar(_INSERT[database.is_sqlite], row) is None:
+        raise RuntimeError("an alert's key was taken inside its own lock")
+
+
+def _same(alert: Alert) -> tuple[ColumnElement[bool], ...]:
+    return (AlertRow.source == alert.source, AlertRow.fingerprint == alert.fingerprint)
+
+
+_TABLE = cast("Table", AlertRow.__table__)
+_INSERT = {
+    True: sqlite.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id),
+    False: postgresql.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id),
+}
+"""By whether it is SQLite. Made once: making one takes longer than running it."""

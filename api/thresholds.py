@@ -1,0 +1,244 @@
+"""The runbooks' own alerts, for those without Prometheus: judged at every look of `watch`.
+
+A threshold that has been crossed for as long as its runbook says is an alert of source `watch`,
+which takes the way of every alert. Since when it is crossed is in the database: a restart, or
+another worker's turn, loses nothing.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from agent.context import Target
+from agent.incident import Alert
+from agent.runbook import AlertThreshold, Library
+from agent.thresholds import crossing, declared, is_back, spoken
+from api.alerts.intake import accept
+from api.alerts.parsed import Parsed
+from api.entries import duration
+from api.problems import Problem
+from api.service import Service
+from api.sizing_config import WatchEntry
+from api.store import audit, crossings
+from api.store.target_tables import CrossingRow
+from tools.connection import Connection, open_for_reading
+from tools.reading import Evidence, NotMeasured
+from tools.reads import READS
+
+ONE_LOOK = ("memory_info", "persistence", "replication")
+"""Tools that read INFO once (and TIME): what fits into a look every minute."""
+_COUNTED = "it counts from the server's start on: one look cannot tell what is new"
+_BARE = "a ratio without a floor of bytes: every small server crosses it (MEMORY DOCTOR has one)"
+UNFIT = {
+    "persistence.aof_delayed_fsync": _COUNTED,
+    "persistence.aof_rewrites": _COUNTED,
+    "persistence.rdb_saves": _COUNTED,
+    "memory_info.allocator_frag_ratio": _BARE,
+    "memory_info.allocator_rss_ratio": _BARE,
+}
+"""What such a look reads, and cannot judge."""
+SOURCE = "watch"
+MOST_NAMED = 20
+"""Runbooks that an alert names."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A threshold, and whether it is watched."""
+
+    key: str
+    threshold: AlertThreshold
+    runbooks: tuple[str, ...]
+    """Which ask for it."""
+    lasts: timedelta
+    """For how long it has to be crossed."""
+    because: str = ""
+    """Why it is not watched; empty: it is."""
+
+
+def rules(library: Library, entry: WatchEntry) -> list[Rule]:
+    """Every threshold of the runbooks, each once, watched or not."""
+    found = []
+    for key, (threshold, books) in declared(library.runbooks).items():
+        lasts, because = timedelta(), _not_watched(threshold, entry)
+        try:
+            lasts = duration(threshold.for_)
+        except ValueError as error:
+            because = because or f"for: {error}"
+        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+        found.append(Rule(digest, threshold, tuple(b.id for b in books), lasts, because))
+    return found
+
+
+def _not_watched(threshold: AlertThreshold, entry: WatchEntry) -> str:
+    tool = threshold.when.partition(".")[0]
+    if threshold.when in entry.skip_thresholds:
+        return "switched off by watch.skip_thresholds"
+    if tool not in ONE_LOOK:
+        return f"{tool} needs more than one look at INFO"
+    return UNFIT.get(threshold.when, "")
+
+
+@dataclass(frozen=True)
+class Due:
+    """An alert that is to be sent: a threshold is crossed for as long as its runbook says."""
+
+    rule: Rule
+    since: datetime
+    because: str
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What a look changes."""
+
+    begun: list[str]
+    """Keys of thresholds that are crossed now and were not."""
+    due: list[Due]
+    over: list[CrossingRow]
+
+
+def moves(
+    watched: Mapping[str, Rule],
+    known: Mapping[str, CrossingRow],
+    evidence: Sequence[Evidence],
+    now: datetime,
+    every: timedelta,
+) -> Moves:
+    """What changes by a look. What it could not measure stays as it was known. Pure.
+
+    An alert that was sent is over when its value is clearly back, or its threshold is not watched
+    any more, as with a rule that was deleted.
+    """
+    said = {
+        key: crossing(rule.runbooks[0], rule.threshold, evidence) for key, rule in watched.items()
+    }
+    begun, due = [], []
+    for key, one in said.items():
+        row = known.get(key)
+        if one.state != "fired":
+            continue
+        if row is None:
+            begun.append(key)
+        # Looks come once an interval: half of one is the nearest.
+        lasted = timedelta() if row is None else now - row.since + every / 2
+        if lasted >= watched[key].lasts and not (row is not None and row.told):
+            due.append(Due(watched[key], now if row is None else row.since, one.because))
+    over = [
+        row
+        for key, row in known.items()
+        if key not in watched
+        or (not row.told and said[key].state == "quiet")
+        or is_back(watched[key].threshold, evidence)
+    ]
+    return Moves(begun, due, over)
+
+
+@dataclass
+class Thresholds:
+    """Judges the targets' looks: one for each worker process, one at a time for a target."""
+
+    service: Service
+
+    def __post_init__(self) -> None:
+        self._entry = self.service.settings.config.watch
+        known = rules(self.service.library, self._entry)
+        self._rules = {rule.key: rule for rule in known if not rule.because}
+
+    async def judge(self, target: Target) -> None:
+        """Look, note what is crossed, and tell what is for long or over. Raises CommandFailure."""
+        watched = {} if target.name in self._entry.skip_targets else self._rules
+        async with self.service.database.reading() as session:
+            known = await crossings.of(session, target.name)
+        if not watched and not known:
+            return
+        evidence = await look(target) if watched else []
+        now = datetime.now(UTC)
+        found = moves(watched, known, evidence, now, self._entry.every)
+        if found.begun:
+            async with self.service.database.writing() as session:
+                await crossings.begin(session, target.name, found.begun, now)
+        alerts = [_firing(target, due) for due in found.due]
+        alerts += [_resolved(target, row, now) for row in found.over if row.told]
+        if alerts and not await self._tell(target, alerts):
+            return  # the next look tells them
+        if found.due or found.over:
+            async with self.service.database.writing() as session:
+                await crossings.told(session, target.name, [due.rule.key for due in found.due])
+                await crossings.end(session, target.name, [row.threshold for row in found.over])
+
+    async def _tell(self, target: Target, alerts: Sequence[Alert]) -> bool:
+        parsed = [Parsed(alert, target=target.name) for alert in alerts]
+        try:
+            await accept(self.service, audit.service(SOURCE), SOURCE, parsed)
+        except Problem as refused:
+            log.warning("watch_not_accepted", target=target.name, because=str(refused))
+            return False
+        return True
+
+
+def _firing(target: Target, due: Due) -> Alert:
+    threshold, name = due.rule.threshold, spoken(due.rule.threshold)
+    return Alert(
+        source=SOURCE,
+        name=name,
+        fingerprint=f"{target.name}:{due.rule.key}",
+        starts_at=due.since,
+        severity=threshold.severity,
+        labels={
+            "alertname": name,
+            "severity": threshold.severity,
+            "threshold": threshold.when,
+        },
+        annotations={
+            "summary": due.because,
+            # Their words are what runbooks are chosen by.
+            "runbooks": ", ".join(due.rule.runbooks[:MOST_NAMED]).replace("-", " "),
+        },
+    )
+
+
+def _resolved(target: Target, row: CrossingRow, now: datetime) -> Alert:
+    return Alert(
+        source=SOURCE,
+        name=row.threshold,
+        status="resolved",
+        fingerprint=f"{target.name}:{row.threshold}",
+        starts_at=row.since,
+        ends_at=now,
+    )
+
+
+async def look(target: Target) -> list[Evidence]:
+    """What one look shows, as evidence. Raises CommandFailure where it cannot be reached."""
+    limit = target.memory_limit
+    connection = await open_for_reading(target.url)
+    try:
+        return [
+            await _piece(connection, target, f"E{number}", tool, limit)
+            for number, tool in enumerate(ONE_LOOK, 1)
+        ]
+    finally:
+        await connection.close()
+
+
+async def _piece(
+    connection: Connection, target: Target, number: str, tool: str, limit: int | None
+) -> Evidence:
+    args = {"memory_limit": limit} if tool == "memory_info" and limit else {}
+    reading = await READS[tool].call(connection, args)
+    return Evidence(
+        id=number,
+        tool=tool,
+        args=args,
+        reading=reading.model_dump(mode="json"),
+        measured=not isinstance(reading, NotMeasured),
+        taken_at=connection.now(),
+        target=target.name,
+        node=connection.node,
+        summary="",
+    )
