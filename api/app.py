@@ -40,7 +40,7 @@ from api.settings import Settings
 from api.sign_ins import SignIns
 from api.store.audit import WrongKey
 from api.store.database import Database, database_url
-from api.store.migrate import UnsettledCopy, migrate
+from api.store.migrate import TablesRefused, migrate
 from api.worker import OpenReading, RunGraph, working_on
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ def create_app(
                 await stack.enter_async_context(
                     audited(settings, database, "serve", migrated, app.state.sign_ins)
                 )
-            except (WrongKey, KeyUnusable, UnsettledCopy) as refused:
+            except (WrongKey, KeyUnusable, TablesRefused) as refused:
                 app.state.refused_to_start = str(refused)
                 raise
             await stack.enter_async_context(rotating(settings, database))

@@ -58,12 +58,12 @@ def work(open_reading: "OpenReading | None" = None) -> None:
 
     from api.keys import KeyUnusable
     from api.store.audit import WrongKey
-    from api.store.migrate import UnsettledCopy
+    from api.store.migrate import TablesRefused
     from api.worker import run_worker
 
     try:
         asyncio.run(run_worker(settings_or_exit(), open_reading=open_reading))
-    except (WrongKey, KeyUnusable, UnsettledCopy) as refused:
+    except (WrongKey, KeyUnusable, TablesRefused) as refused:
         raise failure(str(refused)) from None
     except SettingsError as error:
         raise failure(str(error), code=2) from None

@@ -40,14 +40,22 @@ class Migrated:
     after: str | None = None
 
 
-class UnsettledCopy(Exception):
+class TablesRefused(Exception):
+    """The tables are not to be worked on; the text says what to do."""
+
+
+class NewerTables(TablesRefused):
+    """They are of a newer version than this one."""
+
+
+class UnsettledCopy(TablesRefused):
     """The database is a copy of an earlier time that nobody settled; the text says what to do."""
 
 
 async def migrate(database: Database, revision: str = "head", *, a_copy: bool = False) -> Migrated:
     """Upgrade tables and checkpoints. Safe to call from several processes at once.
 
-    Raises UnsettledCopy, unless it is `a_copy` that is about to be settled.
+    Raises NewerTables, and UnsettledCopy unless it is `a_copy` that is about to be settled.
     """
     if database.is_sqlite:
         await asyncio.to_thread(_make_private_folder, Path(str(database.url.database)).parent)
@@ -100,6 +108,12 @@ def _alembic(connection: Connection, what: Any) -> Migrated:
     config.attributes["connection"] = connection
     before = MigrationContext.configure(connection).get_current_revision()
     newest = ScriptDirectory.from_config(config).get_current_head()
+    if before is not None and before not in known_revisions():
+        raise NewerTables(
+            f"the database has the tables of a newer version ({before}; this one knows {newest}): "
+            f"start that version, or take them back with its `redis-oncall database downgrade "
+            f"{newest}`"
+        )
     if connection.dialect.name == "postgresql" and before not in (None, newest):
         for statement in _LOCKED_AT_ONCE:
             connection.exec_driver_sql(statement)
