@@ -179,3 +179,25 @@ def test_the_readme_states_the_limits_as_they_are() -> None:
         f"{sign_ins.MOST_FAILURES} in {sign_ins.WINDOW_SECONDS:.0f} s",
     ):  # fmt: skip
         assert value in table, value
+
+
+async def test_a_request_that_was_cut_off_has_asked_for_nothing() -> None:
+    """What arrived of it would be a whole message: nobody gets to see it."""
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b'{"alerts":[]}', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    seen: list[Any] = []
+
+    async def app(*asked: Any) -> None:
+        seen.append(asked)
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        seen.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": ALERTS, "query_string": b"", "headers": []}
+    await limits.Limits(app)(scope, receive, send)
+    assert seen == []
