@@ -112,7 +112,7 @@ class SqlJournal:
             )
             session.add(part)
             evidence = to_evidence(part)
-            row.updated_at = incidents.now()
+            incidents.touch(row)
             shown = evidence.model_dump(mode="json", include=set(EvidenceSummary.model_fields))
             await publish(session, row, "evidence", shown)
         return evidence

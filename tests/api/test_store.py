@@ -100,6 +100,16 @@ async def test_a_run_repeated_after_a_crash_changes_nothing(database: Database) 
     assert await last_event(database, before.id) == number
 
 
+async def test_what_was_seen_is_progress(database: Database) -> None:
+    """On a busy machine a run may see little before another takes over: it is not given up."""
+    journal = await journal_of(database)
+    async with database.writing() as session:
+        await session.execute(update(IncidentRow).values(idle_runs=4))
+    await look(journal)
+    async with database.reading() as session:
+        assert await session.scalar(select(IncidentRow.idle_runs)) == 0
+
+
 async def last_event(database: Database, incident_id: str) -> int:
     async with database.reading() as session:
         return (await session.get_one(IncidentRow, incident_id)).last_event

@@ -116,15 +116,19 @@ async def _numbers(session: AsyncSession, rows: list[IncidentRow]) -> list[str]:
             query = select(table.number).where(table.incident_id == row.id).order_by(table.number)
             if list(await session.scalars(query)) != list(range(1, last + 1)):
                 broken.append(f"{table.__tablename__} of {row.id} are not 1 to {last}")
-        looks = Counter(
-            (one.attempt, one.tool, one.node, str(one.args))
-            for one in await session.scalars(
-                select(EvidenceRow).where(
-                    EvidenceRow.incident_id == row.id, EvidenceRow.summary.not_like("after %")
-                )
+        looks: dict[tuple[int, str, str, str], list[str]] = defaultdict(list)
+        for one in await session.scalars(
+            select(EvidenceRow).where(
+                EvidenceRow.incident_id == row.id, EvidenceRow.summary.not_like("after %")
             )
-        )
-        broken += [f"{row.id} asked {key[1]} {n} times" for key, n in looks.items() if n > 1]
+        ):
+            asked = (one.attempt, one.tool, one.node, str(one.args))
+            looks[asked].append(f"E{one.number}: {one.summary}")
+        broken += [
+            f"{row.id} asked {asked[1]} {len(seen)} times ({'; '.join(seen)})"
+            for asked, seen in looks.items()
+            if len(seen) > 1
+        ]
     return broken
 
 
