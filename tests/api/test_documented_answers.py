@@ -19,6 +19,7 @@ from agent.incident import Plan
 from api import limits, sign_ins
 from api.app import create_app
 from api.settings import Settings
+from api.store import silences
 from tests.api.senders import PING, transition
 from tests.api.serving import as_role, serving
 from tests.api.test_actions import GOOD, OTHER, action
@@ -35,6 +36,7 @@ BODIES: dict[str, Any] = {
     "/v1/investigations": {"target": "cache-eu"},
     "/v1/chat": {"message": "what is fragmentation?"},
     "/v1/freezes": {"reason": "the outage"},
+    "/v1/silences": {"reason": "a drill", "target": "cache-eu"},
     "/v1/incidents/{incident_id}/verdict": {"root_cause": "unknown"},
     "/v1/incidents/{incident_id}/actions/{action_id}/approve": {"fingerprint": GOOD},
     "/v1/incidents/{incident_id}/actions/{action_id}/reject": {"fingerprint": GOOD},
@@ -42,7 +44,7 @@ BODIES: dict[str, Any] = {
     "/v1/incidents/{incident_id}/plan/approve": {"actions": [{"id": "A1", "fingerprint": GOOD}]},
 }
 NOWHERE = {"incident_id": "inc-none", "thread_id": "t-none", "evidence_id": "E999",
-           "action_id": "A999", "freeze_id": "999"}  # fmt: skip
+           "action_id": "A999", "freeze_id": "999", "silence_id": "999"}  # fmt: skip
 Operation = tuple[str, str]
 
 
@@ -168,8 +170,8 @@ async def an_incident(asked: Asked) -> None:
         await asked.ask(("GET", one + part), names=of)
 
 
-async def what_else_there_is(asked: Asked) -> None:
-    """Evidence, a conversation, a freeze."""
+async def what_else_there_is(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence, a conversation, a freeze, a silence."""
     incident = (await opened(asked.client, "cache-us"))["id"]
     journal = await journal_of(asked.client, incident)
     at = datetime(2026, 1, 31, 3, tzinfo=UTC)
@@ -187,6 +189,11 @@ async def what_else_there_is(asked: Asked) -> None:
     frozen = await asked.ask(("POST", "/v1/freezes"))
     names = {"freeze_id": str(frozen.json()["id"])}
     await asked.ask(("POST", "/v1/freezes/{freeze_id}/thaw"), names=names)
+    with _patched(monkeypatch, silences, {"MOST": 0}):
+        await asked.ask(("POST", "/v1/silences"))
+    silenced = await asked.ask(("POST", "/v1/silences"))
+    names = {"silence_id": str(silenced.json()["id"])}
+    await asked.ask(("POST", "/v1/silences/{silence_id}/lift"), names=names)
 
 
 async def test_every_documented_answer_is_seen_and_conforms(
@@ -197,7 +204,7 @@ async def test_every_documented_answer_is_seen_and_conforms(
     for of in asked.documented:  # nothing is there yet
         await asked.ask(of)
     await an_incident(asked)
-    await what_else_there_is(asked)
+    await what_else_there_is(asked, monkeypatch)
     missing = {
         of: sorted({int(code) for code in operation["responses"]} - asked.seen[of])
         for of, operation in asked.documented.items()

@@ -43,7 +43,7 @@ ROLES = ["nobody", "roc_source1_x", "viewer", "responder", "approver", "admin"]
 def client(
     settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestClient]:
-    monkeypatch.setattr(sign_ins, "MOST_FAILURES", 100)
+    monkeypatch.setattr(sign_ins, "MOST_FAILURES", 100_000)
     with TestClient(create_app(settings(), worker=False)) as client:
         yield client
 
@@ -102,7 +102,7 @@ def known_things(client: TestClient) -> dict[str, str]:
     ).json()
     return {
         "incident_id": opened["id"], "thread_id": asked["thread_id"], "action_id": "A1",
-        "evidence_id": "E1", "freeze_id": "1",
+        "evidence_id": "E1", "freeze_id": "1", "silence_id": "1",
     }  # fmt: skip
 
 
