@@ -79,7 +79,12 @@ class CaseFile:
     async def _look(self, tool: str, args: dict[str, Any]) -> Evidence:
         connection = self._context.connection
         taken_at = connection.now()
-        seen = await self._read(tool, self._context.names.true(args))
+        telemetry = self._context.telemetry
+        with telemetry.span(f"tool {tool}") as span:
+            seen = await self._read(tool, self._context.names.true(args))
+            outcome = seen.failure if isinstance(seen, NotMeasured) else "measured"
+            span.set({"redis_oncall.outcome": outcome})
+        telemetry.looked(tool, outcome)
         self._context.names.learn(seen.model_dump(mode="json"))
         reading = redacted(seen)
         evidence = await self._context.journal.add_evidence(

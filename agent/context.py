@@ -19,6 +19,7 @@ from agent.incident import (
 from agent.policy import BUILT_IN, AutoLimits, Policy
 from agent.precedents import Earlier
 from agent.runbook import Library
+from agent.telemetry import SILENT, Telemetry
 from agent.true_names import SeenNames
 from agent.windows import Window
 from tools.connection import Connection
@@ -197,5 +198,9 @@ class Context:
     """The user's own way to resize this target, if one is configured."""
     known: Known | None = None
     """What is known of the target besides what can be seen of it."""
+    stop_reason: Callable[[], str] = lambda: ""
+    """Why a remedy of many batches is to end after its present one; empty: it goes on."""
+    telemetry: Telemetry = SILENT
+    """Told what the run does."""
     names: SeenNames = field(default_factory=SeenNames, repr=False)
     """What the run has shown redacted, by its true name."""

@@ -8,6 +8,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from agent import steps
 from agent.context import Context
+from agent.step_spans import told
 from agent.steps import State
 
 GRAPH_VERSION = "1"
@@ -19,17 +20,17 @@ Graph = CompiledStateGraph[State, Context, State, State]
 def build_graph(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     """Alert to report, with an interrupt at the gate."""
     graph = StateGraph(State, context_schema=Context)
-    graph.add_node("load_runbook", steps.load_runbook)
-    graph.add_node("observe", steps.observe)
-    graph.add_node("detect_signals", steps.detect_signals)
-    graph.add_node("investigate", steps.investigate)
-    graph.add_node("verify_claims", steps.verify_claims)
-    graph.add_node("propose", steps.propose)
-    graph.add_node("gate", steps.gate)
-    graph.add_node("apply", steps.apply)
-    graph.add_node("verify_effect", steps.verify_effect)
-    graph.add_node("roll_back", steps.roll_back)
-    graph.add_node("report", steps.report)
+    graph.add_node("load_runbook", told(steps.load_runbook))
+    graph.add_node("observe", told(steps.observe))
+    graph.add_node("detect_signals", told(steps.detect_signals))
+    graph.add_node("investigate", told(steps.investigate))
+    graph.add_node("verify_claims", told(steps.verify_claims))
+    graph.add_node("propose", told(steps.propose))
+    graph.add_node("gate", told(steps.gate))
+    graph.add_node("apply", told(steps.apply))
+    graph.add_node("verify_effect", told(steps.verify_effect))
+    graph.add_node("roll_back", told(steps.roll_back))
+    graph.add_node("report", told(steps.report))
 
     graph.add_edge(START, "load_runbook")
     graph.add_edge("load_runbook", "observe")

@@ -27,6 +27,7 @@ from agent.retrying import (
     Unavailable,
     pause_before_retry,
 )
+from agent.telemetry import SILENT, Telemetry
 
 if TYPE_CHECKING:
     from agent.veil import Veil
@@ -37,6 +38,10 @@ MOST_INCIDENTS = 1_000
 """How many incidents' spending is remembered in this process."""
 UNHEEDED = 2
 """Replies without a call or JSON, one after the other, that show an endpoint ignores functions."""
+_TOLD = {
+    "gen_ai.usage.input_tokens": "prompt_tokens",
+    "gen_ai.usage.output_tokens": "completion_tokens",
+}
 LONGER = 4
 """Times the usual length for a model that used all of it up with thinking."""
 
@@ -44,8 +49,14 @@ LONGER = 4
 class Model:
     """An OpenAI-compatible endpoint. Raises ReasonerUnavailable with a plain reason."""
 
-    def __init__(self, settings: ModelSettings, veil: "Veil | None" = None) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        veil: "Veil | None" = None,
+        telemetry: Telemetry = SILENT,
+    ) -> None:
         self.settings = settings
+        self._telemetry = telemetry
         self.veil = veil
         """Whoever talks to this model hashes names with it; None: they are sent as they are."""
         self.name = f"openai:{settings.model}"
@@ -92,7 +103,7 @@ class Model:
         )
         started = time.monotonic()
         try:
-            reply = await self._within_time(asked, budget)
+            reply = await self._told(asked, budget)
         except ReasonerUnavailable as unavailable:
             seconds = time.monotonic() - started
             budget.seconds += seconds
@@ -125,6 +136,17 @@ class Model:
         budget.answer_tokens(estimate)  # a cap that is met must not use up the breaker's probe
         self.breaker.check()
         return min(left, await budget.reserve(estimate))
+
+    async def _told(self, asked: Asked, budget: Budget) -> dict[str, Any]:
+        about = {"gen_ai.operation.name": "chat", "gen_ai.request.model": self.settings.model}
+        with self._telemetry.span("model call", about) as span:
+            reply = await self._within_time(asked, budget)
+            used = reply.get("usage")
+            counts = used if isinstance(used, dict) else {}
+            for name, key in _TOLD.items():
+                if isinstance(count := counts.get(key), int):
+                    span.set({name: count})
+        return reply
 
     async def _within_time(self, asked: Asked, budget: Budget) -> dict[str, Any]:
         """The reply. Whatever happens counts for or against the endpoint."""

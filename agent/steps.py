@@ -146,6 +146,7 @@ async def verify_claims(state: State, runtime: On) -> Update:
     rules = _rules_checked(
         DiagnosisDraft.model_validate(state["rules_draft"]), evidence, context.library
     )
+    context.telemetry.checked("rules", held=isinstance(rules, Diagnosis))
     if not isinstance(rules, Diagnosis):
         # Ours to fix, and never a reason to leave the incident without an answer.
         rules = _unknown("the rules' own claims failed the evidence check: " + _few(rules))
@@ -153,6 +154,7 @@ async def verify_claims(state: State, runtime: On) -> Update:
     failure = state.get("model_failure", "")
     if draft := state.get("model_draft"):
         checked = _model_checked(draft, evidence, context.library)
+        context.telemetry.checked("model", held=isinstance(checked, Diagnosis))
         if isinstance(checked, Diagnosis):
             model = checked
         elif state["corrections"] < MOST_CORRECTIONS:

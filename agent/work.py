@@ -63,7 +63,7 @@ class Work:
         async def note(done: dict[str, Any]) -> str:
             if stays_itself(self.remedy):  # first: a batch that strayed is not counted
                 await must_be_as_noted(connection, intent)
-            stop = await journal.note_progress(action.id, done)
+            stop = await journal.note_progress(action.id, done) or self.context.stop_reason()
             if intent["phase"] == "undo":
                 return ""
             hold = None if stop else await hold_on(self.context, action)

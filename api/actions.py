@@ -119,6 +119,7 @@ async def reject(
     async with service.database.writing() as session:
         row = await incidents.lock(session, incident_id)
         choice = Choice(action_id, body.fingerprint)
+        incidents.asked_now(row)
         action = await decisions.reject(session, row, choice, person, body.comment, incidents.now())
     metrics.DECISIONS.labels(decision="reject").inc()
     await service.queue.nudge(incident_id)
@@ -157,6 +158,7 @@ async def _approve(
         for choice in choices:
             _, action = await decisions.find(session, row, choice.action_id)
             _may_approve(person, action, judge)
+        incidents.asked_now(row)
         approved = await decisions.approve(
             session, row, choices, person, comment, judge, break_glass=break_glass
         )

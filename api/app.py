@@ -21,6 +21,7 @@ from api import (
     recordings,
     reports,
     silences,
+    tracing,
     transcripts,
 )
 from api.alerts import endpoints
@@ -28,12 +29,13 @@ from api.auditing import audited
 from api.auth import Tokens
 from api.keys import KeyUnusable
 from api.limits import ALWAYS, Limits
-from api.middleware import Observed
+from api.observed import Observed
 from api.paging import Pager
 from api.problems import documented
 from api.queue import open_queue
 from api.reasoning import language_model
 from api.rotation import rotating
+from api.run_telemetry import start_tracing
 from api.security_headers import KnownHosts, SecurityHeaders
 from api.service import Service
 from api.settings import Settings
@@ -63,12 +65,14 @@ def create_app(
     logs.configure()
     for path in settings.exposed:
         log.warning("secret_exposed", file=path, because="every user of this machine may read it")
+    start_tracing(settings)
     Pager(settings)  # an address that cannot be read stops the start
     library = load_library(settings.runbooks)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.callback(tracing.close)
             database = Database(database_url(settings.database_url.get_secret_value()))
             stack.push_async_callback(database.close)
             try:

@@ -11,6 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.problems import Problem
 from api.settings import Settings
+from api.stopping import HTTP_SECONDS
 
 HEAD_SECONDS = 10.0
 """From the connection's start, or a further request's first byte, to the end of its headers."""
@@ -21,7 +22,6 @@ MOST_CONNECTIONS = 512
 MOST_OPEN = 700
 """Beyond, connections are closed at once: below the usual limit of 1024 open files."""
 KEEP_ALIVE_SECONDS = 5
-GRACEFUL_SECONDS = 10
 
 
 class PunctualProtocol(H11Protocol):
@@ -91,7 +91,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "h11_max_incomplete_event_size": LARGEST_UNREAD,
         "limit_concurrency": MOST_CONNECTIONS,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
-        "timeout_graceful_shutdown": GRACEFUL_SECONDS,
+        "timeout_graceful_shutdown": HTTP_SECONDS,
         "server_header": False,
         "log_config": None,
     }

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Depends, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
@@ -25,6 +26,8 @@ POLLS_PER_SECOND = 80
 PAGE = 200
 MOST_STREAMS = 200
 MOST_OF_ONE_PERSON = 50
+END_SECONDS = 3.0
+"""For a stream to end in order when the process stops."""
 router = APIRouter(prefix="/v1/incidents", tags=["events"], responses=documented(404, 503))
 _streams: Counter[str] = Counter()
 """Open ones, by person."""
@@ -49,15 +52,22 @@ async def stream(
     async with service.database.reading() as session:
         await incidents.load(session, incident_id)
     await service.seen.note(person, "events", incident_id)
-    events_after = _events(service.database, incident_id, last_event_id, is_let_in)
-    return _Stream(events_after, person.name)
+    stopping = anyio.Event()
+
+    def goes_on() -> bool:
+        return is_let_in() and not stopping.is_set()  # whoever watches comes again
+
+    events_after = _events(service.database, incident_id, last_event_id, goes_on)
+    return _Stream(events_after, person.name, stopping)
 
 
 class _Stream(EventSourceResponse):
     """One of a bounded number."""
 
-    def __init__(self, events: AsyncIterator[ServerSentEvent], of: str) -> None:
-        super().__init__(events)
+    def __init__(
+        self, events: AsyncIterator[ServerSentEvent], of: str, stopping: anyio.Event
+    ) -> None:
+        super().__init__(events, shutdown_event=stopping, shutdown_grace_period=END_SECONDS)
         self._of = of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,9 +88,9 @@ class _Stream(EventSourceResponse):
 
 
 async def _events(
-    database: Database, incident_id: str, number: int, is_let_in: Callable[[], bool]
+    database: Database, incident_id: str, number: int, goes_on: Callable[[], bool]
 ) -> AsyncIterator[ServerSentEvent]:
-    while is_let_in():
+    while goes_on():
         batch, newest = await _after(database, incident_id, number)
         for event in batch:
             number = event.number

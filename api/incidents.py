@@ -178,6 +178,7 @@ async def reinvestigate(
         await _must_not_be_at_work(session, row)
         comment = body.comment if body else ""
         await decisions.lapse_all(session, row, f"{person.name} asked to look again")
+        incidents.asked_now(row)
         await incidents.begin_attempt(session, row, comment or f"{person.name} asked to look again")
         await audit.note(session, person, "reinvestigate", row.id, comment=comment)
         incident = await incidents.reload(session, row)

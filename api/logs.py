@@ -8,12 +8,14 @@ from typing import Any
 import structlog
 
 from agent.redaction import redact_tree
+from api import tracing
 
 
 def configure() -> None:
     """Send our logs and the libraries' to stderr as JSON."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        with_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -40,6 +42,13 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+
+
+def with_trace(_: Any, __: str, event: Any) -> Any:
+    """The trace it belongs to, if there is one."""
+    if trace := tracing.trace_id():
+        event["trace"] = trace
+    return event
 
 
 def without_secrets(_: Any, __: str, event: Any) -> Any:

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from agent.context import Known, Target
 from agent.redaction import redact_tree, redacted
+from api.observed_connection import ObservedConnection
+from api.run_telemetry import TELEMETRY
 from tools.connection import Connection, open_for_reading
 from tools.reading import Evidence, NotMeasured, Reading
 from tools.reads import READS
@@ -42,7 +44,10 @@ class Looks:
         number = self.known + self.taken
         connection = await self._open()
         taken_at = connection.now()
-        reading = redacted(await self._read(connection, tool, args, number - self.known))
+        with TELEMETRY.span(f"tool {tool}"):
+            seen = await self._read(connection, tool, args, number - self.known)
+        TELEMETRY.looked(tool, seen.failure if isinstance(seen, NotMeasured) else "measured")
+        reading = redacted(seen)
         evidence = Evidence(
             id=f"E{number}",
             tool=tool,
@@ -59,7 +64,8 @@ class Looks:
     async def _open(self) -> Connection:
         async with self._opening:
             if self._connection is None:
-                self._connection = await open_for_reading(self.target.url)
+                opened = await open_for_reading(self.target.url)
+                self._connection = ObservedConnection(opened, self.target.name, "chat")
             return self._connection
 
     def _with_target_facts(self, tool: str) -> dict[str, Any]:

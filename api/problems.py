@@ -72,7 +72,7 @@ class Problem(Exception):
 
     def response(self) -> JSONResponse:
         """As HTTP."""
-        # A fault is answered outside of every middleware: these come with the problem.
+        # What is no HTTP is answered outside of every middleware: these come with the problem.
         headers = HEADERS | self.headers
         return JSONResponse(self.content(), self.status, headers, media_type=MEDIA_TYPE)
 
@@ -145,10 +145,11 @@ def install(app: FastAPI) -> None:
             return busy("the database cannot be used at the moment").response()
         return Problem(500, "the database refused; see the service's log").response()
 
-    @app.exception_handler(Exception)
-    async def bug(_: Request, error: Exception) -> JSONResponse:
-        log.error("bug", exc_info=error)
-        return Problem(500, "a fault of the service; see its log").response()
+
+def fault(error: Exception) -> JSONResponse:
+    """The answer to what should not have happened; the log knows what it was."""
+    log.error("bug", exc_info=error)
+    return Problem(500, "a fault of the service; see its log").response()
 
 
 def only_known_query(request: Request) -> None:

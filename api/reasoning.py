@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.context import Reasoner
 from agent.runbook import Library
+from api.run_telemetry import TELEMETRY
 from api.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def language_model(settings: Settings) -> "Model | None":
             **settings.openai_address(),
         ),
         _veil(settings) if settings.config.model.hash_names else None,
+        TELEMETRY,
     )
 
 

@@ -10,9 +10,11 @@ from agent.runbook import Library
 from api.alerts.rates import Rates
 from api.alerts.taking import Intake
 from api.queue import Queue
+from api.readiness import Readiness
 from api.seen import Seen
 from api.settings import Settings
 from api.store.database import Database
+from api.store.processes import process_name
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,11 @@ class Service:
     queue: Queue
     library: Library
     targets: Sequence[Target]
+    name: str = field(default_factory=process_name)
     seen: Seen = field(init=False)
     intake: Intake = field(init=False)
     rates: Rates = field(init=False)
+    readiness: Readiness = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", Seen(self.database))
@@ -35,6 +39,8 @@ class Service:
             self, "intake", Intake(self.database, self.targets, bounds.queue, silencing)
         )
         object.__setattr__(self, "rates", Rates(bounds.per_second, bounds.burst))
+        readiness = Readiness(self.settings, self.database, self.queue, self.name)
+        object.__setattr__(self, "readiness", readiness)
 
     @staticmethod
     async def of(request: Request) -> "Service":

@@ -68,6 +68,10 @@ class Settings(Entry):
     """Nothing is ever written, whatever the file says."""
     token: SecretStr | None = None
     """What the command line authenticates with."""
+    worker_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where a `worker` answers /healthz, /readyz and /metrics; None: nowhere."""
+    otel_endpoint: str = ""
+    """The base URL of an OTLP/HTTP receiver of traces; empty: there are none."""
     service_url: str = "http://127.0.0.1:8321"
     """Where the command line finds the service."""
     key: SecretStr | None = None
@@ -182,6 +186,8 @@ ENVIRONMENT = {
     "port": "REDIS_ONCALL_PORT",
     "workers": "REDIS_ONCALL_WORKERS",
     "forwarding_proxies": "FORWARDED_ALLOW_IPS",
+    "worker_port": "REDIS_ONCALL_WORKER_PORT",
+    "otel_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "dry_run": "REDIS_ONCALL_DRY_RUN",
     "token": "REDIS_ONCALL_TOKEN",
     "service_url": "REDIS_ONCALL_URL",
@@ -252,6 +258,8 @@ def _check_urls(settings: Settings) -> None:
         database_url(settings.database_url.get_secret_value())
     except ValueError as error:
         raise SettingsError(f"DATABASE_URL: {error}") from None
+    if settings.otel_endpoint and not settings.otel_endpoint.startswith(("http://", "https://")):
+        raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT: use an http:// or https:// URL")
     queue = settings.queue.get_secret_value()
     if not queue.startswith(("memory://", "redis://", "rediss://")):
         raise SettingsError("REDIS_ONCALL_QUEUE: use memory:// or a redis:// URL")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
 
+from api import metrics
 from api.store import audit
 from api.store.audit import Person
 from api.store.database import Database
@@ -43,6 +44,7 @@ class SignIns:
 
     def fail(self, address: str) -> int | None:
         """Count one. How many seconds its address has to wait, or None: not too many yet."""
+        metrics.SIGN_INS_FAILED.inc()
         address = _of_one(address)
         with self._lock:
             self.failed += 1

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 import structlog
 
 from agent.context import Target
+from api import metrics
+from api.observed_connection import ObservedConnection
 from api.settings import Settings
 from api.store import samples
 from api.store.database import Database
@@ -61,6 +63,7 @@ class Watch:
                 await self._look(target)
 
         await asyncio.gather(*(one(target) for target in self.settings.agent_targets()))
+        metrics.WATCH_ROUNDS.inc()
 
     async def forget(self) -> None:
         """Delete what is older than `watch.keep`."""
@@ -82,7 +85,9 @@ class Watch:
         except (CommandFailure, TimeoutError) as failure:
             # That a target cannot be reached is for its alerts to say, once and not every minute.
             log.debug("not_sampled", target=target.name, because=type(failure).__name__)
+            metrics.WATCH_LOOKS.labels("failed").inc()
             return
+        metrics.WATCH_LOOKS.labels("not_measured" if row is None else "measured").inc()
         if row is not None:
             async with self.database.writing() as session:
                 await samples.keep(session, row)
@@ -90,7 +95,8 @@ class Watch:
 
 async def sample(target: Target) -> SampleRow | None:
     """One look. None if the server does not say what it uses. Raises CommandFailure."""
-    connection = await open_for_reading(target.url)
+    opened = await open_for_reading(target.url)
+    connection = ObservedConnection(opened, target.name, "watch")
     try:
         vitals = Vitals(await read_info(connection, "memory", "keyspace"))
     finally:

@@ -4,11 +4,9 @@ The sweeper makes the queue a mere nudge: it finds every unfinished incident nob
 """
 
 import asyncio
+import contextlib
 import math
-import os
-import secrets
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,22 +17,25 @@ import structlog
 from sqlalchemy import update
 
 from agent.context import Context, Target
-from agent.incident import Incident
+from agent.incident import UNFINISHED, Incident
 from agent.runbook import Library
-from api import logs, metrics, recorder
+from api import logs, metrics, recorder, tracing
 from api.alerts.silencing import wake
 from api.auditing import audited
 from api.backups import backup_folder
+from api.observed_connection import ObservedConnection
 from api.paging import Pager
 from api.past import Past
 from api.queue import Queue, open_queue, working
 from api.resize_hook import resize_hook_of
 from api.retention import Retention
 from api.rotation import rotating
+from api.run_telemetry import TELEMETRY, run_span, start_tracing
 from api.service import Service
 from api.settings import Settings
 from api.sign_ins import SignIns
-from api.store import audit, closing, decisions, incidents, looks
+from api.stopping import RunStopped, Stopping, exit_in_time
+from api.store import audit, closing, decisions, incidents, looks, processes
 from api.store.database import Database, database_url
 from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.leases import HEARTBEAT_SECONDS, Lease, LeaseLost, acquire, release, renew
@@ -43,6 +44,7 @@ from api.store.tables import IncidentRow
 from api.thresholds import Thresholds
 from api.unqueued import Unqueued
 from api.watch import Watch
+from api.worker_http import answering
 from tools.connection import (
     CommandFailure,
     Connection,
@@ -53,6 +55,7 @@ from tools.connection import (
 SWEEP_SECONDS = 2.0
 SWEEP_BACKUPS_SECONDS = 600.0
 NUDGE_AGAIN_SECONDS = 5.0
+SAY_ALIVE_SECONDS = 5.0
 MOST_IDLE_RUNS = 5
 """Runs without progress before an incident is handed to a person."""
 MOST_TRIED = 20
@@ -80,17 +83,18 @@ class Worker:
     reasoners: tuple[Any, Any]
     """The rules, and the model or None."""
     open_reading: OpenReading = _open_live
-    holder: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    holder: str = field(default_factory=processes.process_name)
 
     def __post_init__(self) -> None:
         self.targets = {target.name: target for target in self.settings.agent_targets()}
         self.backups = backup_folder(self.settings)
+        self.stopping = Stopping()
+        self._said_alive = -math.inf
         self._backups_swept = -math.inf
         self._nudged: dict[str, float] = {}
         self._attended: dict[str, float] = {}
         """When this process last worked on an incident that still has work."""
         self.unqueued = Unqueued(self.advance, self.settings.workers)
-        self.holder += f":{secrets.token_hex(4)}"
 
     async def attend(self, nudged: str) -> None:
         """Get on with the most urgent incident that nobody is at, whichever the nudge was about.
@@ -117,6 +121,8 @@ class Worker:
                 return await self._advance(incident_id)
             except LeaseLost:
                 log.warning("lease_lost")
+            except RunStopped:
+                pass  # said already: another process goes on from the checkpoint
             except (Superseded, ActionMoved) as moved:
                 log.info("superseded", by=str(moved))
             except incidents.NoSuchIncident:
@@ -124,6 +130,8 @@ class Worker:
         return True
 
     async def _advance(self, incident_id: str) -> bool:
+        if self.stopping.begun:
+            return True
         async with self.database.reading() as session:
             incident = await incidents.load(session, incident_id)
             if not await incidents.works_left(session, incident_id):
@@ -132,7 +140,8 @@ class Worker:
         if lease is None:
             return False  # whoever holds it looks again before it lets go, the sweeper after that
         try:
-            await self._under(lease)
+            with await run_span(self.database, incident):
+                await self._under(lease)
         finally:
             await release(self.database, lease)
         # A decision may have come while the run was ending, when its nudge found the lease taken.
@@ -157,10 +166,13 @@ class Worker:
         target = self.targets.get(incident.target)
         if target is None:
             return await journal.hand_over(f"{incident.target} is no longer configured")
+        started = time.monotonic()
         try:
             with metrics.RUN_SECONDS.time():
                 await self._run(target, journal, incident, lease)
-        except (LeaseLost, Superseded, ActionMoved):
+            if incident.status in ("queued", "investigating"):
+                await self._count(incident, time.monotonic() - started)
+        except (LeaseLost, Superseded, ActionMoved, RunStopped):
             raise
         except Exception as error:
             # The run is at fault, not the incident: the sweeper tries again, a bounded number
@@ -168,6 +180,12 @@ class Worker:
             log.exception("run_failed", error=type(error).__name__)
             metrics.RUNS_FAILED.inc()
         return None
+
+    async def _count(self, before: Incident, seconds: float) -> None:
+        async with self.database.reading() as session:
+            after = await incidents.load(session, before.id)
+        if after.attempt == before.attempt and after.status not in UNFINISHED:
+            metrics.investigated(after, seconds)
 
     async def _run(
         self, target: Target, journal: SqlJournal, incident: Incident, lease: Lease
@@ -179,10 +197,11 @@ class Worker:
         # A run that goes on after a crash or an approval saw only a part: that is no recording.
         most = self.settings.config.recordings
         begins = most > 0 and incident.status == "queued"
-        recording = recorder.recording_of(connection, target, incident) if begins else None
+        seen = ObservedConnection(connection, target.name, "investigation")
+        recording = recorder.recording_of(seen, target, incident) if begins else None
         context = Context(
             target=target,
-            connection=recording or connection,
+            connection=recording or seen,
             open_for_remedies=lambda: self._open_for_remedies(target),
             journal=journal,
             library=self.library,
@@ -192,14 +211,17 @@ class Worker:
             backups=self.backups,
             resize_hook=resize_hook_of(self.settings, target.name),
             known=Past(self.settings, self.database, target.name).known,
+            stop_reason=self.stopping.reason,
+            telemetry=TELEMETRY,
         )
         run = asyncio.ensure_future(self.run_graph(context, incident))
         heart = asyncio.create_task(self._beat(lease))
         try:
-            await asyncio.wait({run, heart}, return_when=asyncio.FIRST_COMPLETED)
-            if heart.done() and not run.done():
-                heart.result()  # raises LeaseLost
-            await run
+            with self.stopping.holding(run, journal):
+                await asyncio.wait({run, heart}, return_when=asyncio.FIRST_COMPLETED)
+                if heart.done() and not run.done():
+                    heart.result()  # raises LeaseLost
+                await run
             if recording is not None:
                 await recorder.keep(self.database, recording, incident, most)
         finally:
@@ -213,7 +235,8 @@ class Worker:
             raise CommandFailure(
                 "refused", "opening a connection to write", "dry run: nothing is written"
             )
-        return await open_for_remedies(target.remedy_url)
+        opened = await open_for_remedies(target.remedy_url)
+        return ObservedConnection(opened, target.name, "remedy")
 
     async def _beat(self, lease: Lease) -> None:
         while True:
@@ -237,6 +260,9 @@ class Worker:
         As many as there are slots here: a nudge is taken for the most urgent anyway, and the queue
         stays short.
         """
+        if time.monotonic() - self._said_alive > SAY_ALIVE_SECONDS:
+            await processes.say_alive(self.database, self.holder, "worker")
+            self._said_alive = time.monotonic()
         await closing.close_due(self.database)
         windows = self.settings.config.silencing()
         await self.queue.nudge(*await looks.begin_due(self.database))
@@ -321,6 +347,9 @@ async def working_on(
             try:
                 yield worker
             finally:
+                await worker.stopping.stop()
+                with contextlib.suppress(Exception):  # the database may be away: it ends anyway
+                    await processes.say_goodbye(database, worker.holder)
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
@@ -334,20 +363,29 @@ async def run_worker(
 ) -> None:
     """A worker on its own, until SIGTERM or SIGINT."""
     logs.configure()
+    start_tracing(settings)
     database = Database(database_url(settings.database_url.get_secret_value()))
     stopped = asyncio.Event()
+
+    def stop() -> None:
+        exit_in_time()
+        stopped.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stop)
+    sign_ins = SignIns()
     try:
         migrated = await migrate(database)
         url = settings.queue.get_secret_value()
         async with (
-            audited(settings, database, "worker", migrated, SignIns()),
+            audited(settings, database, "worker", migrated, sign_ins),
             rotating(settings, database),
             open_queue(url, database) as (queue, docket),
+            answering(settings, database, queue, sign_ins),
             working_on(settings, database, queue, docket, run_graph, open_reading),
         ):
             await stopped.wait()
     finally:
         await database.close()
+        tracing.close()

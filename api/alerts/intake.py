@@ -4,7 +4,7 @@ import structlog
 from pydantic import BaseModel
 
 from agent.incident import Status
-from api import metrics
+from api import metrics, tracing
 from api.alerts.parsed import Parsed
 from api.alerts.taking import Message
 from api.problems import busy
@@ -39,7 +39,9 @@ async def accept(
 ) -> Accepted:
     """Commit the alerts of a message (see `Message`), then nudge the queue."""
     try:
-        taken = await service.intake.take(Message(person, source, parsed, delivery, truncated))
+        here = tracing.traceparent()
+        message = Message(person, source, parsed, delivery, truncated, here)
+        taken = await service.intake.take(message)
     except Overloaded as overloaded:
         metrics.REFUSED.labels(source=source, because="intake").inc(len(parsed))
         raise busy(str(overloaded)) from None

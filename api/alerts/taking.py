@@ -33,6 +33,8 @@ class Message:
     """What it is known by, if it may only count once."""
     truncated: int = 0
     """How many alerts the sender left out of it."""
+    traceparent: str = ""
+    """Of the request: it is stored by whoever writes for all that wait."""
 
 
 @dataclass
@@ -115,6 +117,7 @@ class Intake:
                 taken.rows[row.id] = row
             if row is not None and opened:
                 taken.opened.add(row.id)
+                row.traceparent = messages[item.number].traceparent
                 room -= row.status == "queued"
         for number, message in new.items():
             taken = found[number]

@@ -89,11 +89,15 @@ def serve(
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    port: Annotated[
+        int | None, typer.Option(help="Answer /healthz, /readyz and /metrics there; 0: a free one.")
+    ] = None,
+) -> None:
     """Work the queue (with PostgreSQL and a queue server, as many as you like)."""
     from api.cli.service import work
 
-    work()
+    work(port=port)
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """`serve` and `worker`."""
 
+import contextlib
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -24,6 +26,7 @@ def serve(
     from api.app import create_app
     from api.connections import server_options
     from api.peer import Peers
+    from api.stopping import exit_in_time
 
     settings = settings_or_exit()
     settings = settings.model_copy(
@@ -44,15 +47,23 @@ def serve(
         app = create_app(settings, worker=worker, open_reading=open_reading)
     except SettingsError as error:
         raise failure(str(error), code=2) from None
-    try:
-        uvicorn.run(Peers(app, settings.forwarding_proxies), **server_options(settings))
-    except SystemExit:
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            exit_in_time()
+            super().handle_exit(sig, frame)
+
+    answering = Peers(app, settings.forwarding_proxies)
+    server = Server(uvicorn.Config(answering, **server_options(settings)))
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
         if because := app.state.refused_to_start:
-            raise failure(because) from None
-        raise
+            raise failure(because)
+        raise typer.Exit(3)
 
 
-def work(open_reading: "OpenReading | None" = None) -> None:
+def work(open_reading: "OpenReading | None" = None, port: int | None = None) -> None:
     """Work the queue until told to stop."""
     import asyncio
 
@@ -62,7 +73,10 @@ def work(open_reading: "OpenReading | None" = None) -> None:
     from api.worker import run_worker
 
     try:
-        asyncio.run(run_worker(settings_or_exit(), open_reading=open_reading))
+        settings = settings_or_exit()
+        if port is not None:
+            settings = settings.model_copy(update={"worker_port": port})
+        asyncio.run(run_worker(settings, open_reading=open_reading))
     except (WrongKey, KeyUnusable, TablesRefused) as refused:
         raise failure(str(refused)) from None
     except SettingsError as error:

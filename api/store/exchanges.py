@@ -10,6 +10,7 @@ from agent.budget import DayCaps
 from agent.context import ReasonerUnavailable
 from agent.exchange import Exchange, KeptExchange, Purpose, bounded
 from agent.incident import Usage, Words
+from api import metrics
 from api.store import incidents
 from api.store.database import Database
 from api.store.tables import EvidenceRow, ExchangeRow, IncidentRow
@@ -91,6 +92,8 @@ class SqlLedger:
                 total = Usage.model_validate(incident.usage).plus(exchange.usage)
                 incident.usage = total.model_dump()
         self._reserved = None
+        failed = bool(exchange.failure)
+        metrics.called_model(self._purpose, exchange.usage, exchange.seconds, failed=failed)
 
     async def _last_evidence(self, session: AsyncSession) -> int:
         newest = select(IncidentRow.last_evidence).where(IncidentRow.id == self._incident_id)

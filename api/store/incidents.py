@@ -23,6 +23,7 @@ from agent.incident import (
     Status,
     Usage,
 )
+from api import tracing
 from api.store.events import publish
 from api.store.tables import ActionRow, AlertRow, DecisionRow, EvidenceRow, IncidentRow, LeaseRow
 
@@ -83,6 +84,7 @@ async def open_incident(
         look_at=None,
         silenced_by="",
         silenced_until=None,
+        traceparent=tracing.traceparent(),
     )
     session.add(row)
     await session.flush()
@@ -229,6 +231,19 @@ async def queued(session: AsyncSession) -> int:
     """How many incidents wait for a worker."""
     query = select(func.count()).select_from(IncidentRow).where(IncidentRow.status == "queued")
     return int(await session.scalar(query) or 0)
+
+
+def asked_now(row: IncidentRow) -> None:
+    """What is to do from now on belongs to the present request's trace; the last one is linked."""
+    if here := tracing.traceparent():
+        tracing.link(row.traceparent)
+        row.traceparent = here
+
+
+async def asked_by(session: AsyncSession, incident_id: str) -> str:
+    """The trace of the request that last gave the incident something to do; empty: none."""
+    found = select(IncidentRow.traceparent).where(IncidentRow.id == incident_id)
+    return await session.scalar(found) or ""
 
 
 async def nudge_number(session: AsyncSession, incident_id: str) -> int:

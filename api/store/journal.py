@@ -63,6 +63,8 @@ class SqlJournal:
         self._id = incident_id
         self._attempt = attempt
         self.lease = lease
+        self.writing = False
+        """An intent of this run is noted, and its outcome is not: a target is being written to."""
 
     @asynccontextmanager
     async def _writing(
@@ -181,6 +183,13 @@ class SqlJournal:
         What people decided stays theirs. An intent noted again before its outcome is the same
         one, updated; its progress stays.
         """
+        self.writing = self.writing or intent is not None
+        await self._save_action(action, intent, outcome)
+        self.writing = self.writing and outcome is None
+
+    async def _save_action(
+        self, action: Action, intent: dict[str, Any] | None, outcome: dict[str, Any] | None
+    ) -> None:
         async with self._writing(acting=intent is not None) as (session, row):
             kept = await session.get(
                 ActionRow, (row.id, row.attempt, action.id), with_for_update=True

@@ -95,6 +95,8 @@ class IncidentRow(Table):
     silenced_by: Mapped[str] = mapped_column(default="")
     silenced_until: Mapped[datetime | None]
     """It was opened by an alert that was silenced until then; None: it was not."""
+    traceparent: Mapped[str] = mapped_column(String(64), default="")
+    """W3C trace context of the request that last gave it something to do; empty: not traced."""
     last_event: Mapped[int] = mapped_column(default=0)
     last_evidence: Mapped[int] = mapped_column(default=0)
 

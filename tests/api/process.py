@@ -58,16 +58,16 @@ class Oncall:
         port = servers.free_port()
         self.client.base_url = f"http://127.0.0.1:{port}"
         self._service = self._run("serve", "--port", str(port), *options)
-        self.wait(self._is_ready, "the service is ready")
+        self.wait(self._answers, "the service answers")
 
     def start_worker(self) -> None:
         self.workers.append(self._run("worker"))
 
-    def _is_ready(self) -> bool:
+    def _answers(self) -> bool:
         assert self._service is not None
         assert self._service.poll() is None, self.log.read_text()[-2_000:]
         with contextlib.suppress(httpx2.HTTPError):
-            return self.client.get("/readyz").is_success
+            return self.client.get("/healthz").is_success
         return False
 
     def kill(self) -> None:

@@ -211,34 +211,6 @@ async def test_catalogues_are_lists(client: AsyncClient) -> None:
     assert tools["memory_info"]["arguments"]["type"] == "object"
 
 
-async def test_health(client: AsyncClient) -> None:
-    client.headers.pop("Authorization")
-    assert (await client.get("/healthz")).json() == {"status": "ok"}
-    ready = await client.get("/readyz")
-    assert ready.status_code == 200
-    assert ready.json() == {
-        "status": "ok", "dependencies": {"database": "ok", "queue": "ok"}, "mode": "live",
-        "warnings": [],
-    }  # fmt: skip
-
-
-async def test_readiness_says_which_dependency_fails(
-    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def gone() -> None:
-        raise ConnectionError
-
-    monkeypatch.setattr(service_of(client).queue, "ping", gone)
-    ready = await client.get("/readyz")
-    assert ready.status_code == 503
-    assert ready.json() == {
-        "status": "failing",
-        "dependencies": {"database": "ok", "queue": "failing"},
-        "mode": "live",
-        "warnings": [],
-    }  # fmt: skip
-
-
 async def test_metrics_count_incidents(client: AsyncClient) -> None:
     await opened(client)
     text = (await client.get("/metrics")).text

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, inspect
 from api.store import (
     exchanges,
     incidents,
-    target_tables,  # noqa: F401 - so that Table knows them
+    process_table,  # noqa: F401 - so that Table knows them
+    target_tables,  # noqa: F401
 )
 from api.store.database import Database, database_url
 from api.store.migrate import downgrade, known_revisions, migrate

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from api.store import target_tables  # noqa: F401 - so that Table knows them
+from api.store import process_table, target_tables  # noqa: F401 - so that Table knows them
 from api.store.tables import Table
 
 context.configure(

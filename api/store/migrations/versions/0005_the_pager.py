@@ -1,4 +1,4 @@
-"""Silences, deliveries that were seen, thresholds that are crossed, incidents that came back."""
+"""Silences, deliveries seen, thresholds crossed, incidents that came back, processes alive."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +14,9 @@ def upgrade() -> None:
     with op.batch_alter_table("incidents", schema=None) as batch_op:
         batch_op.add_column(
             sa.Column("follows", sa.String(length=64), nullable=False, server_default="")
+        )
+        batch_op.add_column(
+            sa.Column("traceparent", sa.String(length=64), nullable=False, server_default="")
         )
         batch_op.add_column(sa.Column("closes_at", sa.DateTime(timezone=True), nullable=True))
         batch_op.add_column(sa.Column("look_at", sa.DateTime(timezone=True), nullable=True))
@@ -61,10 +64,19 @@ def upgrade() -> None:
         sa.Column("told", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("target", "threshold", name=op.f("pk_crossings")),
     )
+    op.create_table(
+        "processes",
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("part", sa.String(length=16), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("expires", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_processes")),
+    )
 
 
 def downgrade() -> None:
     """Back."""
+    op.drop_table("processes")
     op.drop_table("crossings")
     op.drop_table("deliveries")
     op.drop_table("silences")
@@ -77,5 +89,7 @@ def downgrade() -> None:
     with op.batch_alter_table("incidents", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_incidents_look_at"))
         batch_op.drop_index(batch_op.f("ix_incidents_closes_at"))
-        for name in ("silenced_until", "silenced_by", "look_at", "closes_at", "follows"):
+        for name in (
+            "silenced_until", "silenced_by", "look_at", "closes_at", "traceparent", "follows"
+        ):  # fmt: skip
             batch_op.drop_column(name)

@@ -1,0 +1,28 @@
+"""What `/metrics` answers: what this process counted, and how the store stands."""
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from api.metrics import REGISTRY
+from api.store.database import Database
+from api.store.standing import standing
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+log = structlog.get_logger(__name__)
+
+
+async def exposition(database: Database) -> bytes:
+    """The metrics in Prometheus' text format.
+
+    While the store cannot be read, its gauges are absent, not zero, and
+    `redis_oncall_store_up` is 0.
+    """
+    up = CollectorRegistry()
+    readable = Gauge("redis_oncall_store_up", "1: the store could be read.", registry=up)
+    try:
+        stored = await standing(database)
+        readable.set(1)
+    except Exception as error:  # noqa: BLE001 - what the process counted is worth showing
+        log.warning("store_unreadable", error=type(error).__name__)
+        stored = CollectorRegistry()
+    return b"".join(generate_latest(registry) for registry in (REGISTRY, up, stored))

@@ -1,0 +1,78 @@
+"""Around every request: counted, timed, traced, and known by an id that its log lines carry."""
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent.telemetry import Span
+from api import metrics, tracing
+from api.problems import fault
+
+SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+"""A request's id that is taken over from its sender: it goes into every log line."""
+UNTRACED = ("/healthz", "/readyz", "/metrics")
+"""Asked again and again, by machines, about the process and not about its work."""
+log = structlog.get_logger(__name__)
+
+
+class Observed:
+    """The outermost of ours: whatever goes wrong inside is answered, and counted, here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        request = request_id(dict(scope["headers"]).get(b"x-request-id", b""))
+        told = tracing.NO_SPAN if scope["path"] in UNTRACED else tracing.span("HTTP", kind="server")
+        metrics.IN_FLIGHT.inc()
+        try:
+            with told as span, structlog.contextvars.bound_contextvars(request=request):
+                await self._answer(scope, receive, send, request, span)
+        finally:
+            metrics.IN_FLIGHT.dec()
+        return None
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, request: str, span: Span
+    ) -> None:
+        started, begun = time.perf_counter(), False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request.encode()),
+                ]
+                _tell(scope, message["status"], time.perf_counter() - started, span)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if begun:
+                raise
+            await fault(error)(scope, receive, watched)
+
+
+def _tell(scope: Scope, status: int, seconds: float, span: Span) -> None:
+    method, route = scope["method"], getattr(scope.get("route"), "path", "")
+    metrics.answered(method, route, status, seconds)
+    span.rename(f"{method if method in metrics.METHODS else 'HTTP'} {route}".rstrip())
+    span.set({"http.route": route, "http.response.status_code": status})
+    if status >= 500:
+        span.fail(str(status))
+    log.debug("request", method=method, route=route, code=status, seconds=round(seconds, 4))
+
+
+def request_id(sent: bytes) -> str:
+    """The sender's, if it is sane; else one of ours."""
+    text = sent.decode("latin-1")
+    return text if SANE_ID.fullmatch(text) else secrets.token_hex(8)
