@@ -62,7 +62,7 @@ async def readyz(service: On, response: Response) -> Ready:
 
 
 @router.get(
-    "/metrics", response_class=PlainTextResponse, responses=documented(401, 403, 414, 429, 431, 503)
+    "/metrics", response_class=PlainTextResponse, responses=documented(401, 403, 414, 429, 431)
 )
 async def prometheus(service: On, _: Viewer) -> PlainTextResponse:
     """Prometheus metrics."""

@@ -17,8 +17,9 @@ from api.app import create_app
 from api.json_shape import DEEPEST_JSON, LONGEST_NUMBER, MOST_BRACKETS, json_too_much
 from api.limits import LONGEST_TARGET, MOST_HEADERS
 from api.settings import Settings
+from api.store import processes
 from tests.api.serving import as_role, serving, until
-from tests.api.test_incidents_api import opened
+from tests.api.test_incidents_api import opened, service_of
 
 JSON = {"content-type": "application/json"}
 ALERTS = "/v1/alerts/generic"
@@ -122,6 +123,7 @@ async def test_too_many_at_a_time_are_asked_to_come_back_and_probes_are_answered
     client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MOST_REQUESTS", 1)
+    await processes.say_alive(service_of(client).database, "elsewhere:1:a", "worker")
     waiting = asyncio.create_task(client.post(ALERTS, content=trickle(1), headers=JSON))
     await asyncio.sleep(0.1)
     full = await client.get("/v1/incidents")
