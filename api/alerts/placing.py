@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from agent.context import Target
 from agent.incident import Alert
-from api.store.alerts import Place
+from api.store.place import Place
 
 
 def target_for(alert: Alert, targets: Sequence[Target]) -> Target | None:

@@ -15,10 +15,11 @@ from api.alerts.placing import place_of, target_for
 from api.alerts.silencing import Silencing
 from api.store import alerts as store
 from api.store import audit, deliveries, incidents, occurrences
-from api.store.alerts import Place
 from api.store.audit import Person
 from api.store.database import Database
 from api.store.group_commit import GroupCommit
+from api.store.homes import Homes
+from api.store.place import Place
 from api.store.tables import IncidentRow
 
 
@@ -100,6 +101,7 @@ class Intake:
         items = self._in_order(new)
         await self._database.exclude(session, *sorted({item.lock for item in items}))
         seen = await occurrences.seen(session, [item.parsed.alert for item in items])
+        homes = await Homes.of(session, {item.place for item in items})
         silencing = await Silencing.now(session, self._windows)
         for item in items:
             taken, alert = found[item.number], item.parsed.alert
@@ -108,7 +110,7 @@ class Intake:
             seen.add(key)
             try:
                 row, opened = await self._take(
-                    session, item, silencing, full=room <= 0, fresh=fresh
+                    session, item, silencing, homes, full=room <= 0, fresh=fresh
                 )
             except store.QueueFull:
                 taken.shed += 1
@@ -171,7 +173,14 @@ class Intake:
         return target_for(parsed.alert, self._targets)
 
     async def _take(
-        self, session: AsyncSession, item: _Item, silencing: Silencing, *, full: bool, fresh: bool
+        self,
+        session: AsyncSession,
+        item: _Item,
+        silencing: Silencing,
+        homes: Homes,
+        *,
+        full: bool,
+        fresh: bool,
     ) -> tuple[IncidentRow | None, bool]:
         alert, said = _without_secrets(item.parsed.alert), item.parsed
         if said.one_occurrence and not fresh and (began := await deliveries.began(session, alert)):
@@ -182,7 +191,7 @@ class Intake:
         silence = silencing.of(alert, item.target)
         return await store.firing(
             self._database, session, alert, item.place, problem,
-            silence=silence, full=full, fresh=fresh,
+            silence=silence, homes=homes, full=full, fresh=fresh,
         )  # fmt: skip
 
 

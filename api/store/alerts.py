@@ -4,7 +4,6 @@ An alert joins the incident that is open on its target, or on one that is declar
 same; else it opens one. `api/store/closing.py` says when that ends by itself.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -14,6 +13,8 @@ from agent.incident import Alert
 from api.store import closing, incidents, looks, occurrences
 from api.store.database import Database
 from api.store.events import publish
+from api.store.homes import Homes
+from api.store.place import Place
 from api.store.silences import Silence
 from api.store.tables import AlertRow, IncidentRow
 
@@ -26,23 +27,6 @@ class QueueFull(Exception):
     """Too many incidents wait for a worker: no other is opened for this alert."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an alert belongs."""
-
-    target: str = ""
-    """Empty: no configured target fits."""
-    part_of: str = ""
-    related: tuple[str, ...] = ()
-    """All targets that are part of the same."""
-
-    def lock(self, fingerprint: str = "") -> str:
-        """What is excluded while its incidents are chosen. Several are taken in this order."""
-        if self.part_of:
-            return f"part_of:{self.part_of}"
-        return f"target:{self.target}" if self.target else f"alert:{fingerprint}"
-
-
 async def firing(
     database: Database,
     session: AsyncSession,
@@ -51,21 +35,23 @@ async def firing(
     problem: str = "",
     *,
     silence: Silence | None = None,
+    homes: Homes | None = None,
     full: bool = False,
     fresh: bool = False,
 ) -> tuple[IncidentRow | None, bool]:
     """The incident of a firing alert, and whether it was opened for it.
 
     Without a target (or with a problem) it is opened for a person, and nothing is looked at; nor
-    is for a silenced alert. None: the alert is known to be over, its end came first. `full`: what
-    would open an incident for a worker raises QueueFull, unless it is critical. `fresh`: the
-    caller holds its lock, and nothing of this alert is in the store (`seen`).
+    is for a silenced alert. None: the alert is known to be over, its end came first. `homes`: read
+    by a caller that holds the place's lock. `full`: what would open an incident for a worker raises
+    QueueFull, unless it is critical. `fresh`: nothing of this alert is in the store (`seen`).
     """
-    if not fresh:
+    if homes is None:
         await database.exclude(session, place.lock(alert.fingerprint))
+        homes = await Homes.of(session, [place])
     known = None if fresh else await occurrences.find(session, alert)
     if known is not None:
-        return await _sent_again(session, known, alert, place, problem, silence)
+        return await _sent_again(session, known, alert, place, problem, silence, homes)
     times = [] if fresh else await occurrences.times(session, alert)
     if occurrences.is_over(alert, times):
         return None, False
@@ -77,17 +63,22 @@ async def firing(
             "silenced_until": silence.until if silence else None,
         }
     )
-    home = await _home(session, place, before, silence)
+    home = await _home(session, place, before, silence, homes)
     follows = (before.incident_id or "") if before is not None else ""
     row = home or await _open(session, alert, problem, silence, follows, full=full)
-    await occurrences.keep(database, session, alert, row.id)
+    homes.add(row)
+    occurrences.keep(session, alert, row.id)
     if home is not None:
         await _join(session, home, alert, silence)
     return row, home is None
 
 
 async def _home(
-    session: AsyncSession, place: Place, before: AlertRow | None, silence: Silence | None
+    session: AsyncSession,
+    place: Place,
+    before: AlertRow | None,
+    silence: Silence | None,
+    homes: Homes,
 ) -> IncidentRow | None:
     """The incident it joins; None: it needs one of its own."""
     if not place.target:  # alerts of no target have nothing in common but to be the same one
@@ -95,7 +86,7 @@ async def _home(
             return None
         last = await incidents.lock(session, before.incident_id)
         return None if last.status in incidents.CLOSED else last
-    row = await incidents.open_on(session, place.target, place.related)
+    row = homes.on(place)
     if row is not None or silence is None:
         return row
     return await session.scalar(
@@ -176,6 +167,7 @@ async def _sent_again(
     place: Place,
     problem: str,
     silence: Silence | None,
+    homes: Homes,
 ) -> tuple[IncidentRow | None, bool]:
     """Senders repeat themselves. What was silenced is looked at once it is not any more."""
     if known.incident_id is None:
@@ -194,15 +186,17 @@ async def _sent_again(
         return own, False
     known.silenced_until = None
     alert = alert.model_copy(update={"target": place.target, "flaps": known.flaps})
-    row = await _home(session, place, known, None)
+    row = await _home(session, place, known, None, homes)
     if row is not None:
         known.incident_id = row.id
         await _join(session, row, alert, None)
         return row, False
     if not untouched:
         row = await _open(session, alert, problem, None, own.id)
+        homes.add(row)
         known.incident_id = row.id
         return row, True
+    homes.add(own)
     own.closes_at = None
     # Lifted early, it was not silenced for as long as was said.
     own.silenced_until = min(own.silenced_until or incidents.now(), incidents.now())
@@ -244,7 +238,7 @@ async def resolved(
         known = await occurrences.find(session, alert)
         if known is None:
             ended = alert.model_copy(update={"target": place.target})
-            await occurrences.keep(database, session, ended, None, now)
+            occurrences.keep(session, ended, None, now)
         if known is None or known.incident_id is None:
             return None
         return await incidents.lock(session, known.incident_id)

@@ -13,11 +13,12 @@ from api.store.tables import EventRow, IncidentRow
 async def publish(
     session: AsyncSession, row: IncidentRow, kind: EventKind, data: dict[str, Any]
 ) -> None:
-    """Append an event. `row` is locked by the caller, so numbers have no gaps and no races.
+    """Append an event, at the next flush. `row` is locked by the caller: no gaps and no races.
 
     An `end` straight after an `end` says nothing new and is dropped.
     """
     if kind == "end" and row.last_event:
+        await session.flush()
         last = await session.get(EventRow, (row.id, row.last_event))
         if last is not None and last.kind == "end":
             return
@@ -27,7 +28,6 @@ async def publish(
             incident_id=row.id, number=row.last_event, kind=kind, data=data, at=datetime.now(UTC)
         )
     )
-    await session.flush()
 
 
 async def after(

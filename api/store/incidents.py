@@ -170,14 +170,12 @@ async def page(
     return await assemble(session, (await session.scalars(query)).all())
 
 
-async def open_on(
-    session: AsyncSession, target: str, related: Sequence[str] = ()
-) -> IncidentRow | None:
-    """The target's newest incident that is not over; else the newest on a related one."""
+async def open_on(session: AsyncSession, target: str) -> IncidentRow | None:
+    """The target's newest incident that is not over."""
     return await session.scalar(
         select(IncidentRow)
-        .where(IncidentRow.target.in_({target, *related}), IncidentRow.status.not_in(CLOSED))
-        .order_by(case((IncidentRow.target == target, 0), else_=1), IncidentRow.id.desc())
+        .where(IncidentRow.target == target, IncidentRow.status.not_in(CLOSED))
+        .order_by(IncidentRow.id.desc())
         .limit(1)
         .with_for_update()
     )

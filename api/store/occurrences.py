@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import cast
 
-from sqlalchemy import ColumnElement, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Alert
 from api.store import incidents
-from api.store.database import Database
 from api.store.tables import AlertRow
 
 FLAP_WINDOW = timedelta(hours=1)
@@ -89,27 +86,14 @@ def flaps(times: Sequence[AlertRow]) -> int:
     )
 
 
-async def keep(
-    database: Database,
-    session: AsyncSession,
-    alert: Alert,
-    incident_id: str | None,
-    over_at: datetime | None = None,
+def keep(
+    session: AsyncSession, alert: Alert, incident_id: str | None, over_at: datetime | None = None
 ) -> None:
-    """Keep one that is new. Raises RuntimeError if it is not: its lock was not held."""
-    row = {"incident_id": incident_id, "received_at": incidents.now(), "over_at": over_at}
-    row |= alert.model_dump()
-    if await session.scalar(_INSERT[database.is_sqlite], row) is None:
-        raise RuntimeError("an alert's key was taken inside its own lock")
+    """Keep one that is new, at the next flush. The caller holds its lock."""
+    at = incidents.now()
+    row = AlertRow(incident_id=incident_id, received_at=at, over_at=over_at, **alert.model_dump())
+    session.add(row)
 
 
 def _same(alert: Alert) -> tuple[ColumnElement[bool], ...]:
     return (AlertRow.source == alert.source, AlertRow.fingerprint == alert.fingerprint)
-
-
-_TABLE = cast("Table", AlertRow.__table__)
-_INSERT = {
-    True: sqlite.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id),
-    False: postgresql.insert(_TABLE).on_conflict_do_nothing().returning(_TABLE.c.id),
-}
-"""By whether it is SQLite. Made once: making one takes longer than running it."""

@@ -14,10 +14,10 @@ from agent.incident import Plan
 from api.retention import Retention
 from api.settings import Settings
 from api.store import alerts, incidents, leases, pages, retention, space
-from api.store.alerts import Place
 from api.store.database import Database
 from api.store.journal import SqlJournal
 from api.store.migrate import open_checkpoints
+from api.store.place import Place
 from api.store.tables import (
     AuditRow,
     DeliveryRow,

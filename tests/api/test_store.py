@@ -11,13 +11,13 @@ from sqlalchemy.exc import StatementError
 from agent.incident import Action, Alert, Diagnosis, Plan, Usage
 from agent.policy import BUILT_IN
 from api.store import alerts, decisions, events, incidents, leases, looks
-from api.store.alerts import Place
 from api.store.audit import Person
 from api.store.database import Database
 from api.store.decisions import Choice
 from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.judge import judge_at
 from api.store.leases import Lease, LeaseLost
+from api.store.place import Place
 from api.store.tables import AlertRow, EventRow, IncidentRow, LeaseRow
 
 ALICE, BOB = Person("alice", "approver"), Person("bob", "approver")

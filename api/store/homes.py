@@ -1,0 +1,48 @@
+"""The incidents that are open on some targets: read and locked once, for many alerts."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.store.incidents import CLOSED
+from api.store.place import Place
+from api.store.tables import IncidentRow
+
+
+class Homes:
+    """Of the places that were asked for. The caller holds the locks of all of them."""
+
+    def __init__(self, rows: Iterable[IncidentRow] = ()) -> None:
+        self._by_target: dict[str, dict[str, IncidentRow]] = defaultdict(dict)
+        for row in rows:
+            self.add(row)
+
+    @classmethod
+    async def of(cls, session: AsyncSession, places: Iterable[Place]) -> "Homes":
+        """As they are now, with what is related."""
+        named = [place for place in places if place.target]
+        targets = {name for place in named for name in (place.target, *place.related)}
+        if not targets:
+            return cls()
+        rows = await session.scalars(
+            select(IncidentRow)
+            .where(IncidentRow.target.in_(targets), IncidentRow.status.not_in(CLOSED))
+            .order_by(IncidentRow.id)
+            .with_for_update()
+        )
+        return cls(rows)
+
+    def add(self, row: IncidentRow) -> None:
+        """One that has been opened, or opened again, since."""
+        self._by_target[row.target][row.id] = row
+
+    def on(self, place: Place) -> IncidentRow | None:
+        """The target's newest that is not over; else the newest on a related one."""
+        for targets in ((place.target,), place.related):
+            rows = [row for name in targets for row in self._by_target[name].values()]
+            still = [row for row in rows if row.status not in CLOSED]
+            if still:
+                return max(still, key=lambda row: row.id)
+        return None
