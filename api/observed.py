@@ -1,5 +1,6 @@
 """Around every request: counted, timed, traced, and known by an id that its log lines carry."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -9,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.telemetry import Span
 from api import metrics, tracing
-from api.problems import fault
+from api.problems import busy, fault
 
 SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 """A request's id that is taken over from its sender: it goes into every log line."""
@@ -56,6 +57,10 @@ class Observed:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if begun:
+                raise
+            await busy("the service is being stopped").response()(scope, receive, watched)
         except Exception as error:
             if begun:
                 raise

@@ -19,6 +19,7 @@ from agent.thresholds import crossing, declared, is_back, spoken
 from api.alerts.intake import accept
 from api.alerts.parsed import Parsed
 from api.entries import duration
+from api.observed_connection import ObservedConnection
 from api.problems import Problem
 from api.service import Service
 from api.sizing_config import WatchEntry
@@ -216,7 +217,8 @@ def _resolved(target: Target, row: CrossingRow, now: datetime) -> Alert:
 async def look(target: Target) -> list[Evidence]:
     """What one look shows, as evidence. Raises CommandFailure where it cannot be reached."""
     limit = target.memory_limit
-    connection = await open_for_reading(target.url)
+    opened = await open_for_reading(target.url)
+    connection = ObservedConnection(opened, target.name, "watch")
     try:
         return [
             await _piece(connection, target, f"E{number}", tool, limit)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ import redis
 
 from agent.incident import Action
 from api import stopping
+from api.observed import Observed
 from api.stopping import HTTP_SECONDS, PROCESS_SECONDS, STOPPED, RunStopped, Stopping
 from evals import servers
 from tests.api.process import Oncall, whole
@@ -124,6 +126,27 @@ def test_a_remedy_that_cannot_end_is_cut_off_at_the_bound_and_settled_by_the_nex
     )
     assert ended.status in ("verified", "rolled_back", "outcome_unknown", "failed")
     assert expiring(ill) <= touched, "nothing was applied again"
+
+
+async def test_whoever_is_not_answered_in_time_is_told_to_come_again() -> None:
+    """The server cancels what has not ended in its time: a body that trickles, a slow database."""
+    sent: list[Any] = []
+    arrived = asyncio.Event()
+
+    async def slow(*_: Any) -> None:
+        arrived.set()
+        await forever()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/alerts/generic", "headers": []}
+    request = asyncio.create_task(Observed(slow)(scope, AsyncMock(), send))
+    await arrived.wait()
+    request.cancel()
+    await request
+    assert sent[0]["status"] == 503
+    assert b"retry-after" in dict(sent[0]["headers"])
 
 
 class Writer:
