@@ -8,7 +8,7 @@ another worker's turn, loses nothing.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -23,7 +23,7 @@ from api.observed_connection import ObservedConnection
 from api.problems import Problem
 from api.service import Service
 from api.sizing_config import WatchEntry
-from api.store import audit, crossings
+from api.store import audit, crossings, incidents
 from api.store.target_tables import CrossingRow
 from tools.connection import Connection, open_for_reading
 from tools.reading import Evidence, NotMeasured
@@ -158,7 +158,7 @@ class Thresholds:
         if not watched and not known:
             return
         evidence = await look(target) if watched else []
-        now = datetime.now(UTC)
+        now = incidents.now()
         found = moves(watched, known, evidence, now, self._entry.every)
         if found.begun:
             async with self.service.database.writing() as session:

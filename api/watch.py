@@ -7,7 +7,6 @@ for the trend is INFO memory and keyspace on a connection of its own, and nothin
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 
@@ -15,7 +14,7 @@ from agent.context import Target
 from api import metrics
 from api.observed_connection import ObservedConnection
 from api.settings import Settings
-from api.store import samples
+from api.store import incidents, samples
 from api.store.database import Database
 from api.store.leases import acquire
 from api.store.target_tables import SampleRow
@@ -68,7 +67,7 @@ class Watch:
     async def forget(self) -> None:
         """Delete what is older than `watch.keep`."""
         async with self.database.writing() as session:
-            await samples.forget(session, datetime.now(UTC) - self.settings.config.watch.keep)
+            await samples.forget(session, incidents.now() - self.settings.config.watch.keep)
 
     async def _look(self, target: Target) -> None:
         # Clocks tick unevenly: whoever comes a little early in the next round shall not miss it.
@@ -105,7 +104,7 @@ async def sample(target: Target) -> SampleRow | None:
         return None
     return SampleRow(
         target=target.name,
-        at=datetime.now(UTC),
+        at=incidents.now(),
         used_bytes=vitals.used,
         peak_bytes=vitals.count("used_memory_peak"),
         rss_bytes=vitals.count("used_memory_rss"),
