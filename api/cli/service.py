@@ -55,7 +55,8 @@ def serve(
 
     answering = Peers(app, settings.forwarding_proxies)
     server = Server(uvicorn.Config(answering, **server_options(settings)))
-    with contextlib.suppress(KeyboardInterrupt):
+    # What it ends with when it cannot start differs by its version.
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
         server.run()
     if not server.started:
         if because := app.state.refused_to_start:
