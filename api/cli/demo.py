@@ -32,7 +32,7 @@ from evals import servers
 from evals.faults import FAULTS, Fault
 
 DEFAULT = "missing-ttl-prefix-leak"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 DIAGNOSIS_SECONDS = 60.0
 REMEDY_SECONDS = 120.0
 SEED = 7

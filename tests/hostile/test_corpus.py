@@ -32,7 +32,7 @@ from tools.permissions import READ_COMMANDS
 PARTS = 2
 LEAST_SEEN = 60
 """Payloads that must have been before the model's eyes, as they are or escaped."""
-SECONDS = 120
+SECONDS = 240.0
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\U000E0000-\U000E007F]")
 """What moves a cursor, turns a line around or hides in it. A line feed and a tab do not."""
 
@@ -137,7 +137,7 @@ async def everything_shown(client: AsyncClient, incident_id: str) -> dict[str, s
     return shown | {f"{base}/events": (await client.get(f"{base}/events")).text}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.long
 async def test_nothing_is_written_approved_or_told(
     investigated: tuple[AsyncClient, Obeying, list[str]],
