@@ -4,7 +4,7 @@ A call deletes one batch in the caller's transaction: on SQLite nobody else writ
 """
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.store import deliveries
 from api.store.incidents import AT_WORK, CLOSED
 from api.store.tables import (
     ActionRow,
@@ -38,8 +39,6 @@ from api.store.target_tables import CrossingRow, FreezeRow, SilenceRow
 
 INCIDENTS_AT_ONCE = 20
 ROWS_AT_ONCE = 1_000
-DELIVERIES_KEPT = timedelta(days=7)
-"""Far above any window in which a message that was sent before is taken for a repetition."""
 
 
 async def forget_incidents(
@@ -111,7 +110,7 @@ async def forget_aged(
         ),
         FreezeRow: FreezeRow.until < before,
         SilenceRow: SilenceRow.until < before,
-        DeliveryRow: DeliveryRow.at < now - DELIVERIES_KEPT,
+        DeliveryRow: DeliveryRow.at < now - deliveries.KEEP,
         CrossingRow: CrossingRow.target.not_in(list(targets)),
     }
     gone = {}
