@@ -192,12 +192,11 @@ async def _named_in(service: Service, message: str) -> tuple[str | None, str | N
 
 
 def _target(service: Service, name: str | None, incident: Incident | None) -> Target | None:
-    wanted = name or (incident.target if incident else None)
-    found = next((target for target in service.targets if target.name == wanted), None)
-    if name is not None and found is None:
-        known = ", ".join(target.name for target in service.targets) or "none"
-        message = f"not a configured target (configured: {known})"
-        raise Problem(422, "the target is not configured", [("target", message)])
+    if name is not None:
+        found: Target | None = service.target(name)
+    else:
+        wanted = incident.target if incident else None
+        found = next((target for target in service.targets if target.name == wanted), None)
     if name and incident and incident.target != name:
         because = "the incident is about another target: leave one of the two out"
         raise Problem(422, because, [("target", because)])

@@ -69,12 +69,8 @@ async def investigate(
     service: On, person: Responder, body: NewInvestigation
 ) -> OpenedInvestigation:
     """Look into a configured target; joins an investigation that is under way there."""
-    if body.target not in {target.name for target in service.targets}:
-        known = ", ".join(target.name for target in service.targets) or "none"
-        message = f"not a configured target (configured: {known})"
-        raise Problem(422, "the target is not configured", [("target", message)])
+    target = service.target(body.target)
     async with service.database.writing() as session:
-        target = next(known for known in service.targets if known.name == body.target)
         await service.database.exclude(session, place_of(target, service.targets).lock())
         row = await incidents.open_on(session, body.target)
         created = row is None or row.status not in _RUNNING

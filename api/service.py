@@ -9,6 +9,7 @@ from agent.context import Target
 from agent.runbook import Library
 from api.alerts.rates import Rates
 from api.alerts.taking import Intake
+from api.problems import Problem
 from api.queue import Queue
 from api.readiness import Readiness
 from api.seen import Seen
@@ -47,6 +48,15 @@ class Service:
         """The service of this application: a dependency. Async, or each call takes a thread."""
         service: Service = request.app.state.service
         return service
+
+    def target(self, name: str) -> Target:
+        """A configured target, by its name. Raises Problem."""
+        for target in self.targets:
+            if target.name == name:
+                return target
+        known = ", ".join(target.name for target in self.targets) or "none"
+        message = f"not a configured target (configured: {known})"
+        raise Problem(422, "the target is not configured", [("target", message)])
 
     def environment(self, target: str) -> str:
         """The environment of a target; one that is no longer configured counts as production."""
