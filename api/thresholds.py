@@ -1,8 +1,8 @@
 """The runbooks' own alerts, for those without Prometheus: judged at every look of `watch`.
 
 A threshold that has been crossed for as long as its runbook says is an alert of source `watch`,
-which takes the way of every alert. Since when it is crossed is in the database: a restart, or
-another worker's turn, loses nothing.
+which takes the way of every alert. Since when it is crossed, and what was told of that, is in the
+database: a restart, or another worker's turn, loses nothing.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from api.problems import Problem
 from api.service import Service
 from api.sizing_config import WatchEntry
 from api.store import audit, crossings, incidents
-from api.store.target_tables import CrossingRow
+from api.store.crossings import SOURCE, Crossing
 from tools.connection import Connection, open_for_reading
 from tools.reading import Evidence, NotMeasured
 from tools.reads import READS
@@ -41,7 +41,6 @@ UNFIT = {
     "memory_info.allocator_rss_ratio": _BARE,
 }
 """What such a look reads, and cannot judge."""
-SOURCE = "watch"
 MOST_NAMED = 20
 """Runbooks that an alert names."""
 log = structlog.get_logger(__name__)
@@ -100,12 +99,12 @@ class Moves:
     begun: list[str]
     """Keys of thresholds that are crossed now and were not."""
     due: list[Due]
-    over: list[CrossingRow]
+    over: list[Crossing]
 
 
 def moves(
     watched: Mapping[str, Rule],
-    known: Mapping[str, CrossingRow],
+    known: Mapping[str, Crossing],
     evidence: Sequence[Evidence],
     now: datetime,
     every: timedelta,
@@ -120,20 +119,21 @@ def moves(
     }
     begun, due = [], []
     for key, one in said.items():
-        row = known.get(key)
         if one.state != "fired":
             continue
-        if row is None:
+        before = known.get(key)
+        if before is None:
             begun.append(key)
+        since = now if before is None else before.since
         # Looks come once an interval: half of one is the nearest.
-        lasted = timedelta() if row is None else now - row.since + every / 2
-        if lasted >= watched[key].lasts and not (row is not None and row.told):
-            due.append(Due(watched[key], now if row is None else row.since, one.because))
+        lasted = timedelta() if before is None else now - since + every / 2
+        if lasted >= watched[key].lasts and not (before and before.told):
+            due.append(Due(watched[key], since, one.because))
     over = [
-        row
-        for key, row in known.items()
+        before
+        for key, before in known.items()
         if key not in watched
-        or (not row.told and said[key].state == "quiet")
+        or (not before.told and said[key].state == "quiet")
         or is_back(watched[key].threshold, evidence)
     ]
     return Moves(begun, due, over)
@@ -146,8 +146,9 @@ class Thresholds:
     service: Service
 
     def __post_init__(self) -> None:
-        self._entry = self.service.settings.config.watch
-        known = rules(self.service.library, self._entry)
+        config = self.service.settings.config
+        self._entry = config.watch
+        known = rules(self.service.library, self._entry) if config.watches_thresholds else []
         self._rules = {rule.key: rule for rule in known if not rule.because}
 
     async def judge(self, target: Target) -> None:
@@ -164,13 +165,12 @@ class Thresholds:
             async with self.service.database.writing() as session:
                 await crossings.begin(session, target.name, found.begun, now)
         alerts = [_firing(target, due) for due in found.due]
-        alerts += [_resolved(target, row, now) for row in found.over if row.told]
+        alerts += [_resolved(target, over, now) for over in found.over if over.told]
         if alerts and not await self._tell(target, alerts):
             return  # the next look tells them
-        if found.due or found.over:
+        if found.over:
             async with self.service.database.writing() as session:
-                await crossings.told(session, target.name, [due.rule.key for due in found.due])
-                await crossings.end(session, target.name, [row.threshold for row in found.over])
+                await crossings.end(session, target.name, [over.threshold for over in found.over])
 
     async def _tell(self, target: Target, alerts: Sequence[Alert]) -> bool:
         parsed = [Parsed(alert, target=target.name) for alert in alerts]
@@ -187,7 +187,7 @@ def _firing(target: Target, due: Due) -> Alert:
     return Alert(
         source=SOURCE,
         name=name,
-        fingerprint=f"{target.name}:{due.rule.key}",
+        fingerprint=crossings.fingerprint(target.name, due.rule.key),
         starts_at=due.since,
         severity=threshold.severity,
         labels={
@@ -203,13 +203,13 @@ def _firing(target: Target, due: Due) -> Alert:
     )
 
 
-def _resolved(target: Target, row: CrossingRow, now: datetime) -> Alert:
+def _resolved(target: Target, over: Crossing, now: datetime) -> Alert:
     return Alert(
         source=SOURCE,
-        name=row.threshold,
+        name=over.told,
         status="resolved",
-        fingerprint=f"{target.name}:{row.threshold}",
-        starts_at=row.since,
+        fingerprint=crossings.fingerprint(target.name, over.threshold),
+        starts_at=over.since,
         ends_at=now,
     )
 

@@ -76,20 +76,26 @@ class Watch:
         name = f"watch/{target.name}"
         if await acquire(self.database, name, "", self.holder, seconds) is None:
             return
+        metrics.WATCH_LOOKS.labels(await self._looked(target)).inc()
+
+    async def _looked(self, target: Target) -> str:
+        """Look, and say how that ended. What fails on one target is nothing to the others."""
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 row = await sample(target)
+                if row is not None:
+                    async with self.database.writing() as session:
+                        await samples.keep(session, row)
                 if self.thresholds is not None:
                     await self.thresholds.judge(target)
         except (CommandFailure, TimeoutError) as failure:
             # That a target cannot be reached is for its alerts to say, once and not every minute.
-            log.debug("not_sampled", target=target.name, because=type(failure).__name__)
-            metrics.WATCH_LOOKS.labels("failed").inc()
-            return
-        metrics.WATCH_LOOKS.labels("not_measured" if row is None else "measured").inc()
-        if row is not None:
-            async with self.database.writing() as session:
-                await samples.keep(session, row)
+            log.debug("look_failed", target=target.name, because=type(failure).__name__)
+            return "failed"
+        except Exception:
+            log.exception("look_failed", target=target.name)
+            return "failed"
+        return "not_measured" if row is None else "measured"
 
 
 async def sample(target: Target) -> SampleRow | None:
@@ -100,14 +106,19 @@ async def sample(target: Target) -> SampleRow | None:
         vitals = Vitals(await read_info(connection, "memory", "keyspace"))
     finally:
         await connection.close()
-    if vitals.used is None:
+    if (used := _kept(vitals.used)) is None:
         return None
     return SampleRow(
         target=target.name,
         at=incidents.now(),
-        used_bytes=vitals.used,
-        peak_bytes=vitals.count("used_memory_peak"),
-        rss_bytes=vitals.count("used_memory_rss"),
-        limit_bytes=vitals.count("maxmemory") or target.memory_limit,
-        keys=vitals.keys,
+        used_bytes=used,
+        peak_bytes=_kept(vitals.count("used_memory_peak")),
+        rss_bytes=_kept(vitals.count("used_memory_rss")),
+        limit_bytes=_kept(vitals.count("maxmemory")) or target.memory_limit,
+        keys=_kept(vitals.keys),
     )
+
+
+def _kept(number: int | None) -> int | None:
+    """None: no server has so much, and no column of a database either."""
+    return number if number is not None and 0 <= number < 2**63 else None

@@ -1,11 +1,10 @@
 """The worker: takes a target's lease, runs the graph to its end or to the gate, lets go.
 
-The sweeper makes the queue a mere nudge: it finds every unfinished incident nobody works on.
+`api/sweeping.py` makes the queue a mere nudge: it finds every unfinished incident nobody works on.
 """
 
 import asyncio
 import contextlib
-import math
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,8 +18,7 @@ from sqlalchemy import update
 from agent.context import Context, Target
 from agent.incident import UNFINISHED, Incident
 from agent.runbook import Library
-from api import logs, metrics, recorder, tracing
-from api.alerts.silencing import wake
+from api import logs, metrics, recorder, sweeping, tracing
 from api.auditing import audited
 from api.backups import backup_folder
 from api.observed_connection import ObservedConnection
@@ -35,14 +33,14 @@ from api.service import Service
 from api.settings import Settings
 from api.sign_ins import SignIns
 from api.stopping import RunStopped, Stopping, exit_in_time
-from api.store import audit, closing, decisions, incidents, looks, processes
+from api.store import incidents, processes
 from api.store.database import Database, database_url
 from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.leases import HEARTBEAT_SECONDS, Lease, LeaseLost, acquire, release, renew
 from api.store.migrate import migrate, open_checkpoints
 from api.store.tables import IncidentRow
+from api.sweeping import Sweeper
 from api.thresholds import Thresholds
-from api.unqueued import Unqueued
 from api.watch import Watch
 from api.worker_http import answering
 from tools.connection import (
@@ -52,10 +50,6 @@ from tools.connection import (
     open_for_remedies,
 )
 
-SWEEP_SECONDS = 2.0
-SWEEP_BACKUPS_SECONDS = 600.0
-NUDGE_AGAIN_SECONDS = 5.0
-SAY_ALIVE_SECONDS = 5.0
 MOST_IDLE_RUNS = 5
 """Runs without progress before an incident is handed to a person."""
 MOST_TRIED = 20
@@ -89,12 +83,8 @@ class Worker:
         self.targets = {target.name: target for target in self.settings.agent_targets()}
         self.backups = backup_folder(self.settings)
         self.stopping = Stopping()
-        self._said_alive = -math.inf
-        self._backups_swept = -math.inf
-        self._nudged: dict[str, float] = {}
         self._attended: dict[str, float] = {}
         """When this process last worked on an incident that still has work."""
-        self.unqueued = Unqueued(self.advance, self.settings.workers)
 
     async def attend(self, nudged: str) -> None:
         """Get on with the most urgent incident that nobody is at, whichever the nudge was about.
@@ -105,7 +95,7 @@ class Worker:
         async with self.database.reading() as session:
             clock = await self.database.clock(session)
             found = await incidents.unfinished(session, clock, MOST_TRIED)
-        since = time.monotonic() - NUDGE_AGAIN_SECONDS
+        since = time.monotonic() - sweeping.NUDGE_AGAIN_SECONDS
         self._attended = {known: at for known, at in self._attended.items() if at > since}
         for incident_id in found:
             if incident_id == nudged or incident_id not in self._attended:
@@ -254,47 +244,6 @@ class Worker:
             )
         return int(runs or 0) <= MOST_IDLE_RUNS
 
-    async def sweep(self) -> None:
-        """Lapse what nobody approved in time; nudge the most urgent of the unattended incidents.
-
-        As many as there are slots here: a nudge is taken for the most urgent anyway, and the queue
-        stays short.
-        """
-        if time.monotonic() - self._said_alive > SAY_ALIVE_SECONDS:
-            await processes.say_alive(self.database, self.holder, "worker")
-            self._said_alive = time.monotonic()
-        await closing.close_due(self.database)
-        windows = self.settings.config.silencing()
-        await self.queue.nudge(*await looks.begin_due(self.database))
-        await self.queue.nudge(*await wake(self.database, tuple(self.targets.values()), windows))
-        async with self.database.writing() as session:
-            await decisions.expire(session)
-            found = await incidents.unfinished(session, await self.database.clock(session))
-        # Those waiting in the queue are not lost: do not flood it.
-        since = time.monotonic() - NUDGE_AGAIN_SECONDS
-        due = [known for known in found if self._nudged.get(known, -math.inf) < since]
-        due = due[: self.settings.workers]
-        self._nudged = {known: self._nudged.get(known, -math.inf) for known in found}
-        self._nudged |= dict.fromkeys(due, time.monotonic())
-        if not await self.queue.nudge(*due):
-            self.unqueued.take(due)
-        if time.monotonic() - self._backups_swept > SWEEP_BACKUPS_SECONDS:
-            self._backups_swept = time.monotonic()
-            if gone := await asyncio.to_thread(self.backups.sweep):
-                log.info("backups_expired", deleted=gone)
-                async with self.database.writing() as session:
-                    who = audit.service("service")
-                    await audit.note(session, who, "backups_deleted", deleted=gone)
-
-    async def sweep_forever(self) -> None:
-        """Every few seconds; the database being away for a while is survived."""
-        while True:
-            try:
-                await self.sweep()
-            except Exception:
-                log.exception("sweep_failed")
-            await asyncio.sleep(SWEEP_SECONDS)
-
 
 def _run_with(checkpointer: Any, database: Database) -> RunGraph:
     from agent.graph import build_graph
@@ -329,20 +278,18 @@ async def working_on(
             settings, database, queue, run_graph, library, reasoners(settings, library),
             open_reading or _open_live,
         )  # fmt: skip
+        sweeper = Sweeper(settings, database, queue, worker.holder, worker.advance)
         async with working(queue, docket, worker.attend, settings.workers):
             beside = [
-                asyncio.create_task(worker.sweep_forever()),
+                asyncio.create_task(sweeper.forever()),
                 asyncio.create_task(pager.send_forever(database)),
                 asyncio.create_task(
                     Retention(settings, database, checkpointer, worker.holder).forever()
                 ),
             ]
             if settings.config.watch.enabled:
-                thresholds = None
-                if settings.config.watches_thresholds:
-                    targets = settings.agent_targets()
-                    thresholds = Thresholds(Service(settings, database, queue, library, targets))
-                watch = Watch(settings, database, worker.holder, thresholds)
+                service = Service(settings, database, queue, library, settings.agent_targets())
+                watch = Watch(settings, database, worker.holder, Thresholds(service))
                 beside.append(asyncio.create_task(watch.forever()))
             try:
                 yield worker
@@ -353,7 +300,7 @@ async def working_on(
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
-                await worker.unqueued.close()
+                await sweeper.unqueued.close()
 
 
 async def run_worker(

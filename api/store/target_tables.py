@@ -65,5 +65,3 @@ class CrossingRow(Table):
     target: Mapped[str] = mapped_column(String(200), primary_key=True)
     threshold: Mapped[str] = mapped_column(String(200), primary_key=True)
     since: Mapped[datetime]
-    told: Mapped[bool] = mapped_column(default=False)
-    """An alert was sent about it."""

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from agent.context import Context
 from agent.incident import Incident
-from api import recorder, worker
+from api import recorder, sweeping
 from api.app import create_app
 from api.settings import Settings
 from api.store import recordings
@@ -31,8 +31,8 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "SWEEP_SECONDS", 0.1)
-    monkeypatch.setattr(worker, "NUDGE_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(sweeping, "NUDGE_AGAIN_SECONDS", 0.1)
 
 
 def row(incident_id: str, attempt: int, hours: float) -> RecordingRow:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import redis
@@ -21,9 +22,10 @@ from api.queue import Queue
 from api.service import Service
 from api.settings import Settings
 from api.sizing_config import WatchEntry
-from api.store import incidents
+from api.store import crossings, events, incidents
+from api.store.crossings import Crossing
 from api.store.database import Database
-from api.store.tables import LeaseRow
+from api.store.tables import AlertRow, LeaseRow
 from api.store.target_tables import CrossingRow
 from api.thresholds import ONE_LOOK, Rule, Thresholds, look, moves, rules
 from api.watch import Watch
@@ -53,8 +55,8 @@ async def crossed(database: Database) -> dict[str, bool]:
     """Thresholds, and whether they were told."""
     names = {rule.key: spoken(rule.threshold) for rule in rules(LIBRARY, WatchEntry())}
     async with database.reading() as session:
-        rows = await session.scalars(select(CrossingRow))
-        return {names.get(row.threshold, row.threshold): row.told for row in rows}
+        known = await crossings.of(session, "cache-1")
+        return {names.get(key, key): bool(one.told) for key, one in known.items()}
 
 
 async def goes_by(database: Database, **time: float) -> None:
@@ -189,6 +191,58 @@ async def test_an_alert_that_was_refused_is_told_with_the_next_look(
     assert len(await opened(database)) == 1
 
 
+async def test_a_worker_that_dies_while_it_tells_an_end_silences_nothing(
+    service: Any,
+    database: Database,
+    start_server: Callable[..., Server],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SIGKILL after the end was told, and before that was noted: it crosses anew at once."""
+    server = start_server("valkey-9.1", "--maxmemory", "24mb", "--save", "")
+    fill_to(server, 0.78)
+    watching = Thresholds(service(server))
+    (on,) = watching.service.targets
+    await watching.judge(on)
+    await goes_by(database, minutes=6)
+    await watching.judge(on)
+    with redis.Redis(port=server.port) as client:
+        client.flushall()
+    with monkeypatch.context() as patch:
+        patch.setattr("api.store.crossings.end", AsyncMock(side_effect=SystemExit))
+        with pytest.raises(SystemExit):
+            await watching.judge(on)
+    fill_to(server, 0.78)
+    for _ in range(2):
+        await watching.judge(on)
+    assert await crossed(database) == {"memory_info.pressure above 75.0 %": False}
+    await goes_by(database, minutes=6)
+    await watching.judge(on)
+    async with database.reading() as session:
+        rows = await session.scalars(select(AlertRow).order_by(AlertRow.starts_at))
+        assert [row.status for row in rows] == ["resolved", "firing"]
+
+
+async def test_thresholds_that_raise_no_alerts_any_more_end_theirs(
+    service: Any, database: Database, start_server: Callable[..., Server]
+) -> None:
+    """Prometheus has come: what `watch` told must not fire for ever."""
+    server = start_server("valkey-9.1", "--maxmemory", "24mb", "--save", "")
+    fill_to(server, 0.78)
+    for minutes in (6, 0):
+        told: Service = service(server)
+        await Thresholds(told).judge(told.targets[0])
+        await goes_by(database, minutes=minutes)
+    (before,) = await opened(database)
+    off: Service = service(server, alerts=False)
+    await Thresholds(off).judge(off.targets[0])
+    (incident,) = await opened(database)
+    assert (before.alerts[0].status, incident.alerts[0].status) == ("firing", "resolved")
+    assert await crossed(database) == {}
+    async with database.reading() as session:
+        said = [row.data for row in await events.after(session, incident.id, 0)]
+    assert {"resolved": "memory_info.pressure above 75.0 %"}.items() <= said[-1].items()
+
+
 # -- one look, judged -----------------------------------------------------------------------
 
 
@@ -206,13 +260,13 @@ def rule(lasts: float = 300, **bounds: Any) -> Rule:
     return Rule("key", threshold, ("a-runbook",), timedelta(seconds=lasts))
 
 
-def known(*, told: bool, minutes: float = 10) -> dict[str, CrossingRow]:
+def known(*, told: bool, minutes: float = 10) -> dict[str, Crossing]:
     since = NOW - timedelta(minutes=minutes)
-    return {"key": CrossingRow(target="cache-1", threshold="key", since=since, told=told)}
+    return {"key": Crossing("key", since, "an alert" if told else "")}
 
 
-def judged(one: Rule, rows: dict[str, CrossingRow], **reading: Any) -> tuple[int, int, int]:
-    found = moves({"key": one}, rows, seen(**reading), NOW, EVERY)
+def judged(one: Rule, before: dict[str, Crossing], **reading: Any) -> tuple[int, int, int]:
+    found = moves({"key": one}, before, seen(**reading), NOW, EVERY)
     return len(found.begun), len(found.due), len(found.over)
 
 

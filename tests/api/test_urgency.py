@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from agent.context import Context
 from agent.incident import Incident
-from api import worker
+from api import sweeping
 from api.app import create_app
 from api.settings import Settings
 from api.store import incidents
@@ -27,8 +27,8 @@ MOST_URGENT_FIRST = ["c", "e", "b", "f", "a", "d"]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "SWEEP_SECONDS", 0.1)
-    monkeypatch.setattr(worker, "NUDGE_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(sweeping, "NUDGE_AGAIN_SECONDS", 0.1)
 
 
 @pytest.fixture

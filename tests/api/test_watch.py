@@ -5,12 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import redis
 from sqlalchemy import func, insert, select
 
 from agent.context import Target
+from api.metrics import REGISTRY
 from api.past import Past
 from api.settings import Settings
 from api.store.database import Database
@@ -18,7 +20,7 @@ from api.store.leases import acquire
 from api.store.target_tables import SampleRow
 from api.watch import Watch, sample
 from evals.servers import Server
-from tools.connection import open_for_reading
+from tools.connection import CommandFailure, open_for_reading
 from tools.growth import Trend, fit
 from tools.reads import READS
 from tools.resize import InstanceResize
@@ -67,6 +69,54 @@ async def test_one_look_reads_two_sections_and_no_more(
             "cmdstat_role", "cmdstat_config|resetstat", "cmdstat_hello",
         }  # fmt: skip
         assert client.info("commandstats")["cmdstat_info"]["calls"] <= 4
+
+
+async def test_a_look_that_fails_at_the_thresholds_keeps_its_sample(
+    database: Database,
+    settings: Callable[..., Settings],
+    start_server: Callable[..., Server],
+) -> None:
+    """And what fails on one target, however, is nothing to the others."""
+    server = start_server("valkey-9.1", "--maxmemory", "64mb")
+    told = settings(targets=[target(server, name) for name in ("refuses", "is-broken", "is-well")])
+    judged = []
+
+    class Judge:
+        async def judge(self, on: Target) -> None:
+            judged.append(on.name)
+            if on.name == "refuses":
+                raise CommandFailure("refused", "INFO", "no permission")
+            if on.name == "is-broken":
+                raise RuntimeError("a bug")
+
+    before = looks("failed"), looks("measured")
+    await Watch(told, database, "worker-0", Judge()).round()  # type: ignore[arg-type]
+    assert sorted(judged) == ["is-broken", "is-well", "refuses"]
+    assert await rows(database) == 3
+    assert (looks("failed") - before[0], looks("measured") - before[1]) == (2, 1)
+
+
+def looks(outcome: str) -> float:
+    return REGISTRY.get_sample_value("redis_oncall_watch_looks_total", {"outcome": outcome}) or 0
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "-1", "nan"])
+async def test_a_number_that_no_server_can_have_is_not_measured(
+    database: Database,
+    settings: Callable[..., Settings],
+    start_server: Callable[..., Server],
+    monkeypatch: pytest.MonkeyPatch,
+    number: str,
+) -> None:
+    server = start_server("valkey-9.1", "--maxmemory", "64mb")
+    said = {"used_memory": number, "used_memory_peak": number, "maxmemory": number}
+    monkeypatch.setattr("api.watch.read_info", AsyncMock(return_value=said))
+    await Watch(settings(targets=[target(server)]), database, "worker-0").round()
+    assert await rows(database) == 0
+    said["used_memory"] = "1000"
+    row = await sample(Target("cache-1", server.url))
+    assert row is not None
+    assert (row.used_bytes, row.peak_bytes, row.limit_bytes) == (1000, None, None)
 
 
 async def fill(database: Database, days: int, per_day: int = 10 * MIB, every: int = 10) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 
 from agent.context import Context
 from agent.incident import Action, Incident, Plan
-from api import worker
+from api import sweeping, worker
 from api.app import create_app
 from api.auditing import keyring
 from api.queue import NUDGE_SECONDS
@@ -33,8 +33,8 @@ GOOD = "a" * 64
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same worker, in less time."""
-    monkeypatch.setattr(worker, "SWEEP_SECONDS", 0.1)
-    monkeypatch.setattr(worker, "NUDGE_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(sweeping, "NUDGE_AGAIN_SECONDS", 0.1)
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.1)
 
 

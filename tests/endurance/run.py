@@ -39,6 +39,7 @@ from api.store.database import Database
 from api.store.migrate import open_checkpoints
 from api.store.tables import AlertRow, Table
 from api.store.target_tables import SampleRow
+from api.sweeping import Sweeper
 from api.thresholds import Thresholds
 from api.watch import FORGET_EVERY, Watch
 from api.worker import Worker
@@ -225,6 +226,8 @@ class _House:
         database = self.service.database
         async with open_checkpoints(database) as saver:
             worker = self._worker(saver)
+            queue = self.service.queue
+            sweeper = Sweeper(self.settings, database, queue, worker.holder, worker.advance)
             watch = Watch(self.settings, database, "worker", Thresholds(self.service))
             retention = Retention(self.settings, database, saver, "worker", self.clock.now)
             for minute in range(1, minutes + 1):
@@ -243,7 +246,7 @@ class _House:
                     await retention.round()
                 if minute % CYCLE in (FIRES, RESOLVES):
                     await self._alert(minute)
-                await worker.sweep()
+                await sweeper.sweep()
                 for incident_id in await self._unfinished():
                     await worker.advance(incident_id)
                 self.done.alerts |= await self._alerts()

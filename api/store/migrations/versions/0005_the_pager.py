@@ -61,7 +61,6 @@ def upgrade() -> None:
         sa.Column("target", sa.String(length=200), nullable=False),
         sa.Column("threshold", sa.String(length=200), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("told", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("target", "threshold", name=op.f("pk_crossings")),
     )
     op.create_table(
