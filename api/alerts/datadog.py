@@ -53,8 +53,8 @@ def parse(body: Any) -> list[Parsed]:
     if "transition" not in body:
         raise UnreadableEnvelope("body.transition", "$ALERT_TRANSITION of the template is expected")
     try:
-        # Each notification has its own date; the cycle is what they have in common.
-        return [Parsed(_alert(body), one_occurrence=True)]
+        # Each notification has its own date; the cycle is what those of one time have in common.
+        return [Parsed(_alert(body), occurrence="cycle")]
     except Malformed as problem:
         return [malformed("datadog", body, str(problem))]
 
@@ -76,9 +76,7 @@ def _alert(raw: Mapping[str, Any]) -> Alert:
         source="datadog",
         name=_STATE.sub("", told["title"]) or told["title"],
         status="resolved" if over else "firing",
-        fingerprint=identity(
-            {"monitor": told["alert_id"], "cycle": told["cycle"], "group": _group(told["scope"])}
-        ),
+        fingerprint=identity({"monitor": told["alert_id"], "group": _group(told["scope"])}),
         starts_at=happened,
         ends_at=happened if over else None,
         severity=_severity(told, labels),
@@ -94,9 +92,9 @@ def _filled(raw: Mapping[str, Any], field: str) -> str:
 
 
 def _labels(told: Mapping[str, str]) -> dict[str, str]:
-    """The monitor itself, then the tags of the group that alerts, then the others."""
-    named = {"monitor": told["alert_id"], "host": told["host"], "metric": told["metric"]}
-    labels = {name: value for name, value in named.items() if value}
+    """The monitor and its cycle, then the tags of the group that alerts, then the others."""
+    named = {"monitor": "alert_id", "cycle": "cycle", "host": "host", "metric": "metric"}
+    labels = {name: told[field] for name, field in named.items() if told[field]}
     for field in ("scope", "tags"):
         for tag in _tags(told[field]):
             name, _, value = (part.strip() for part in tag.partition(":"))

@@ -41,8 +41,9 @@ class Parsed:
 
     alert: Alert
     problem: str = ""
-    one_occurrence: bool = False
-    """The fingerprint alone says which occurrence it is: each message has a start of its own."""
+    occurrence: str = ""
+    """The label that says which time of the alert it is, where each message has a start of its own;
+    empty: the start says it."""
     target: str = ""
     """Known without any label: only our own watch says it, never a sender."""
 

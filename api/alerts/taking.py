@@ -183,8 +183,8 @@ class Intake:
         fresh: bool,
     ) -> tuple[IncidentRow | None, bool]:
         alert, said = _without_secrets(item.parsed.alert), item.parsed
-        if said.one_occurrence and not fresh and (began := await deliveries.began(session, alert)):
-            alert = alert.model_copy(update={"starts_at": began})
+        if said.occurrence and not fresh:
+            alert = await deliveries.since_it_began(session, alert, said.occurrence)
         if alert.status == "resolved":
             return await store.resolved(self._database, session, alert, item.place), False
         problem = said.problem or ("" if item.target else _unmatched(alert))

@@ -1,7 +1,7 @@
 """What senders deliver twice: the same message, and messages about one occurrence."""
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -42,11 +42,16 @@ async def forget(session: AsyncSession, sender: str, known_by: str) -> None:
     )
 
 
-async def began(session: AsyncSession, alert: Alert) -> datetime | None:
-    """When the occurrence that its fingerprint names began, as we were told first."""
-    return await session.scalar(
+async def since_it_began(session: AsyncSession, alert: Alert, occurrence: str) -> Alert:
+    """With the start that the first message about this occurrence had; a label says which it is."""
+    began = await session.scalar(
         select(AlertRow.starts_at)
-        .where(AlertRow.source == alert.source, AlertRow.fingerprint == alert.fingerprint)
+        .where(
+            AlertRow.source == alert.source,
+            AlertRow.fingerprint == alert.fingerprint,
+            AlertRow.labels[occurrence].as_string() == alert.labels[occurrence],
+        )
         .order_by(AlertRow.id)
         .limit(1)
     )
+    return alert if began is None else alert.model_copy(update={"starts_at": began})

@@ -62,11 +62,47 @@ async def test_a_warning_that_becomes_an_alert_is_critical_and_stays_so(
 
 
 async def test_what_is_over_makes_nothing_worse(settings: Callable[..., Settings]) -> None:
-    """A late message of a cycle that ended, while another cycle's warning is open."""
+    """Late messages of a cycle that ended, while the next one's warning is open."""
     async with serving(create_app(settings(), worker=False)) as client:
-        for what, cycle in (("Warn", "1"), ("Warn", "2"), ("Recovered", "1"), ("Triggered", "1")):
-            (one,) = await opened(client, transition(what, cycle=cycle, priority=""), "datadog")
-        assert (await incident(client, one["id"]))["severity"] == "warning"
+        for what, cycle, minute in (
+            ("Warn", "1", 0), ("Warn", "2", 9), ("Recovered", "1", 5), ("Triggered", "1", 4),
+        ):  # fmt: skip
+            message = transition(what, cycle=cycle, date=at(minute), priority="")
+            (one,) = await opened(client, message, "datadog")
+        shown = await incident(client, one["id"])
+        assert shown["severity"] == "warning"
+        assert [alert["status"] for alert in shown["alerts"]] == ["resolved", "firing"]
+
+
+def at(minute: int) -> str:
+    return str(1_769_828_400_000 + minute * 60_000)
+
+
+async def test_a_monitor_that_flaps_is_counted(settings: Callable[..., Settings], url: str) -> None:
+    """Each time is a cycle of its own, with reminders; and one's end nobody tells."""
+    async with serving(create_app(settings(url), worker=False)) as client:
+        for cycle in range(4):
+            for what, minute in (("Triggered", 0), ("Renotify", 2), ("Recovered", 4)):
+                if (cycle, what) != (2, "Recovered"):
+                    date = at(cycle * 10 + minute)
+                    message = transition(what, cycle=str(cycle), date=date)
+                    (one,) = await opened(client, message, "datadog")
+        alerts = (await incident(client, one["id"]))["alerts"]
+        assert [(alert["flaps"], alert["status"]) for alert in alerts] == [
+            (0, "resolved"), (1, "resolved"), (2, "resolved"), (2, "resolved"),
+        ]  # fmt: skip
+
+
+async def test_an_end_before_its_beginning_starts_nothing(
+    settings: Callable[..., Settings],
+) -> None:
+    async with serving(create_app(settings(), worker=False)) as client:
+        for what, cycle, minute in (("Recovered", "1", 5), ("Triggered", "1", 1)):
+            assert await opened(
+                client, transition(what, cycle=cycle, date=at(minute)), "datadog"
+            ) == []  # fmt: skip
+        (one,) = await opened(client, transition(cycle="2", date=at(6)), "datadog")
+        assert one["created"]
 
 
 async def test_groups_of_one_monitor_are_different_alerts(
@@ -82,7 +118,8 @@ async def test_groups_of_one_monitor_are_different_alerts(
 
 def test_the_group_that_alerts_goes_before_other_tags() -> None:
     assert alert_of(transition()).labels == {
-        "monitor": "148275309", "host": "i-0abc", "metric": "redis.mem.used",
+        "monitor": "148275309", "cycle": "7716548234011234567", "host": "i-0abc",
+        "metric": "redis.mem.used",
         "instance": "cache-eu", "env": "prod", "service": "checkout",
     }  # fmt: skip
 

@@ -7,13 +7,13 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from api import logs
 from api.queue import Queue
 from api.settings import Settings
 from api.store import incidents, processes
 from api.store.database import Database
 from api.sweeping import Sweeper
 from tests.api.paging_room import Room, alert
+from tests.api.test_log_redaction import logged
 
 PARTS = {
     "say_alive": "api.store.processes.say_alive",
@@ -52,13 +52,13 @@ async def test_a_part_that_fails_keeps_no_other_from_being_done(
 
 
 async def test_while_the_database_is_away_one_trace_is_enough(
-    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logs.configure()
     for where in PARTS.values():
         monkeypatch.setattr(where, AsyncMock(side_effect=OSError("nobody listens there")))
-    await sweeper.sweep()
-    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    with logged() as written:
+        await sweeper.sweep()
+    said = [json.loads(line) for line in written.getvalue().splitlines()]
     assert [line["part"] for line in said] == list(PARTS)
     assert ["exception" in line for line in said] == [True] + [False] * 5
 
