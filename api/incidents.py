@@ -15,6 +15,7 @@ from api.problems import Problem, documented
 from api.service import Service
 from api.store import audit, decisions, incidents
 from api.store.events import publish
+from api.store.homes import Homes
 from api.store.journal import to_evidence
 from api.store.tables import EvidenceRow, IncidentRow, VerdictRow
 from tools.reading import Evidence, printable
@@ -68,12 +69,12 @@ class Reason(Body):
 async def investigate(
     service: On, person: Responder, body: NewInvestigation
 ) -> OpenedInvestigation:
-    """Look into a configured target; joins an investigation that is under way there."""
-    target = service.target(body.target)
+    """Look into a configured target; joins what is under way there, or on one that is related."""
+    place = place_of(service.target(body.target), service.targets)
     async with service.database.writing() as session:
-        await service.database.exclude(session, place_of(target, service.targets).lock())
-        row = await incidents.open_on(session, body.target)
-        created = row is None or row.status not in _RUNNING
+        await service.database.exclude(session, place.lock())
+        row = (await Homes.of(session, [place])).on(place)
+        created = row is None or not _is_under_way(row, body.target)
         if row is None or created:
             row = await incidents.open_incident(
                 session,
@@ -83,10 +84,18 @@ async def investigate(
                 target=body.target,
                 question=body.question,
             )
+        elif body.question.strip():
+            data = {"status": row.status, "question": body.question, "by": person.name}
+            await publish(session, row, "status", data | {"target": body.target})
         await audit.note(session, person, "investigate", row.id, target=body.target)
         opened = OpenedInvestigation(id=row.id, status=row.status, created=created)
     await service.queue.nudge(opened.id)
     return opened
+
+
+def _is_under_way(row: IncidentRow, target: str) -> bool:
+    """Also while people decide; on a related target they may take a day, and it is not this one."""
+    return row.status in _RUNNING and (row.target == target or row.status != "awaiting_approval")
 
 
 @router.get("/incidents")

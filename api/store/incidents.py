@@ -170,17 +170,6 @@ async def page(
     return await assemble(session, (await session.scalars(query)).all())
 
 
-async def open_on(session: AsyncSession, target: str) -> IncidentRow | None:
-    """The target's newest incident that is not over."""
-    return await session.scalar(
-        select(IncidentRow)
-        .where(IncidentRow.target == target, IncidentRow.status.not_in(CLOSED))
-        .order_by(IncidentRow.id.desc())
-        .limit(1)
-        .with_for_update()
-    )
-
-
 async def unfinished(session: AsyncSession, clock: float, limit: int = 200) -> list[str]:
     """Incidents with work to do and nobody at it, the most urgent first.
 

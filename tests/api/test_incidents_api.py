@@ -1,5 +1,6 @@
 """Incidents over HTTP: opening, listing, reading, judging, closing."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,9 +8,12 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from agent.incident import Action, Incident, Plan
+from api.app import create_app
 from api.service import Service
-from api.store import incidents, leases
+from api.settings import Settings
+from api.store import events, incidents, leases
 from api.store.journal import SqlJournal
+from tests.api.serving import TARGETS, serving
 
 
 def service_of(client: AsyncClient) -> Service:
@@ -56,6 +60,26 @@ async def test_an_investigation_is_an_incident_as_the_contract_has_it(client: As
     assert again == {"id": one["id"], "status": "queued", "created": False}
     await move(client, one["id"], "needs_human")
     assert (await opened(client))["created"] is True
+
+
+@pytest.mark.parametrize(
+    ("status", "joins"), [("investigating", True), ("awaiting_approval", False)]
+)
+async def test_what_is_under_way_on_a_relative_is_joined_as_by_an_alert(
+    settings: Callable[..., Settings], status: str, joins: bool
+) -> None:
+    """Not while people decide there: that may take a day, and this target is not looked at."""
+    related = [known | {"part_of": "cache"} for known in TARGETS]
+    async with serving(create_app(settings(targets=related), worker=False)) as client:
+        one = await opened(client, "cache-us")
+        await move(client, one["id"], status)
+        asked = await opened(client, "cache-eu", question="why slow?")
+        assert (asked["id"] == one["id"], asked["created"]) == (joins, not joins)
+        assert (await opened(client, "cache-us"))["id"] == one["id"]
+        async with service_of(client).database.reading() as session:
+            said = [row.data for row in await events.after(session, one["id"], 0)]
+    told = {"question": "why slow?", "by": "admin-1", "target": "cache-eu", "status": status}
+    assert (told in said) == joins, "whoever is at it sees what else is asked"
 
 
 @pytest.mark.parametrize(
