@@ -1,10 +1,10 @@
 """Freezing changes while the service runs, and thawing them again."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field
 
 from agent.windows import Window
 from api.auth import Approver, Viewer
@@ -13,7 +13,7 @@ from api.listing import Comment, Page
 from api.problems import Problem, documented
 from api.service import Service
 from api.store import audit, freezes, incidents
-from api.store.target_tables import FreezeRow
+from api.store.target_tables import FreezeRow, SilenceRow
 
 LONGEST = timedelta(days=30)
 USUAL_MINUTES = 240
@@ -21,20 +21,22 @@ router = APIRouter(prefix="/v1/freezes", tags=["freezes"])
 On = Annotated[Service, Depends(Service.of)]
 
 
+def _says_why(reason: str) -> str:
+    if len(reason.strip()) < 3:
+        raise ValueError("say why")
+    return reason
+
+
+Reason = Annotated[Comment, Field(min_length=3), AfterValidator(_says_why)]
+
+
 class NewFreeze(Body):
     """What to freeze, for how long, and why."""
 
-    reason: Comment = Field(min_length=3)
+    reason: Reason
     target: str | None = Field(default=None, max_length=200)
     """None: every target."""
     minutes: int = Field(default=USUAL_MINUTES, ge=1, le=int(LONGEST.total_seconds()) // 60)
-
-    @field_validator("reason")
-    @classmethod
-    def _is_one(cls, reason: str) -> str:
-        if len(reason.strip()) < 3:
-            raise ValueError("say why")
-        return reason
 
 
 class Freeze(BaseModel):
@@ -57,9 +59,9 @@ async def list_freezes(service: On, _: Viewer) -> Page[Freeze]:
     """What is frozen now or will be, configured or declared."""
     now = incidents.now()
     async with service.database.reading() as session:
-        declared = [_declared(row) for row in await freezes.in_force(session, now)]
+        frozen = [_shown(row) for row in await freezes.in_force(session, now)]
     windows = (configured(window, now) for window in service.settings.policy.freezes)
-    return Page(items=[*declared, *(freeze for freeze in windows if freeze is not None)])
+    return Page(items=[*frozen, *(freeze for freeze in windows if freeze is not None)])
 
 
 @router.post("", status_code=201)
@@ -75,7 +77,7 @@ async def freeze(service: On, person: Approver, body: NewFreeze) -> Freeze:
         )  # fmt: skip
         await audit.note(session, person, "freeze", None, freeze=row.id, target=body.target,
                          until=row.until.isoformat(), reason=body.reason)  # fmt: skip
-        return _declared(row)
+        return _shown(row)
 
 
 @router.post("/{freeze_id}/thaw", responses=documented(404))
@@ -91,20 +93,20 @@ async def thaw(
         except freezes.NoSuchFreeze:
             raise Problem(404, "there is no such freeze, or it is over") from None
         await audit.note(session, person, "thaw", None, freeze=row.id, target=row.target)
-        return _declared(row, active=False)
+        return _shown(row, active=False)
 
 
-def _declared(row: FreezeRow, *, active: bool = True) -> Freeze:
-    return Freeze(
-        id=row.id,
-        targets=[row.target] if row.target else [],
-        environments=[],
-        reason=row.reason,
-        by=row.by,
-        since=row.at,
-        until=row.until,
-        active=active,
-    )
+def _shown(row: FreezeRow, *, active: bool = True) -> Freeze:
+    return Freeze(**declared(row), active=active)
+
+
+def declared(row: FreezeRow | SilenceRow) -> dict[str, Any]:
+    """What a person declared, as it is shown."""
+    targets = [row.target] if row.target else []
+    return {
+        "id": row.id, "targets": targets, "environments": [], "reason": row.reason, "by": row.by,
+        "since": row.at, "until": row.until,
+    }  # fmt: skip
 
 
 def configured(window: Window, now: datetime) -> Freeze | None:

@@ -1,17 +1,17 @@
 """Silencing alerts while the service runs, and lifting that again."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from agent.redaction import redact
 from api.alerts.parsed import clean
 from api.auth import Responder, Viewer
-from api.freezes import configured
+from api.freezes import Freeze, Reason, configured, declared
 from api.incidents import Body
-from api.listing import Comment, Page
+from api.listing import Page
 from api.problems import Problem, documented
 from api.service import Service
 from api.store import audit, incidents, silences
@@ -29,35 +29,24 @@ Text = Annotated[str, Field(max_length=500), AfterValidator(lambda text: redact(
 class NewSilence(Body):
     """Which alerts start nothing, for how long, and why."""
 
-    reason: Comment = Field(min_length=3)
+    reason: Reason
     target: str | None = Field(default=None, max_length=200)
     labels: dict[Text, Text] = Field(default_factory=dict, max_length=MOST_LABELS)
     """All of which an alert has to carry; `alertname` is its name."""
     minutes: int = Field(default=USUAL_MINUTES, ge=1, le=int(LONGEST.total_seconds()) // 60)
 
     @model_validator(mode="after")
-    def _says_what_and_why(self) -> "NewSilence":
-        if len(self.reason.strip()) < 3:
-            raise ValueError("reason: say why")
+    def _says_what(self) -> "NewSilence":
         if self.target is None and not self.labels:
             raise ValueError("name a target or labels: silencing everything is not possible")
         return self
 
 
-class Silence(BaseModel):
-    """Alerts that start nothing for a while."""
+class Silence(Freeze):
+    """A time in which alerts start nothing."""
 
-    id: int | None
-    """None: it is configured, and ended there."""
-    targets: list[str]
-    """Empty: every target, unless there are environments."""
-    environments: list[str]
     labels: dict[str, str]
-    reason: str
-    by: str
-    since: datetime | None
-    until: datetime | None
-    active: bool
+    """All of which they carry."""
 
 
 @router.get("")
@@ -65,10 +54,10 @@ async def list_silences(service: On, _: Viewer) -> Page[Silence]:
     """What is silenced now or will be, declared or by a configured window."""
     now = incidents.now()
     async with service.database.reading() as session:
-        declared = [_declared(row) for row in await silences.in_force(session, now)]
+        silenced = [_shown(row) for row in await silences.in_force(session, now)]
     windows = (configured(window, now) for window in service.settings.config.silencing())
     shown = [Silence(labels={}, **window.model_dump()) for window in windows if window is not None]
-    return Page(items=[*declared, *shown])
+    return Page(items=[*silenced, *shown])
 
 
 @router.post("", status_code=201, responses=documented(409))
@@ -89,7 +78,7 @@ async def silence(service: On, person: Responder, body: NewSilence) -> Silence:
         await audit.note(session, person, "silence", None, silence=row.id, target=body.target,
                          labels=body.labels, until=until.isoformat(),
                          reason=body.reason)  # fmt: skip
-        return _declared(row)
+        return _shown(row)
 
 
 @router.post("/{silence_id}/lift", responses=documented(404))
@@ -106,18 +95,8 @@ async def lift(
             raise Problem(404, "there is no such silence, or it is over") from None
         await audit.note(session, person, "lift", None, silence=row.id, target=row.target,
                          labels=row.labels)  # fmt: skip
-        return _declared(row, active=False)
+        return _shown(row, active=False)
 
 
-def _declared(row: SilenceRow, *, active: bool = True) -> Silence:
-    return Silence(
-        id=row.id,
-        targets=[row.target] if row.target else [],
-        environments=[],
-        labels=row.labels,
-        reason=row.reason,
-        by=row.by,
-        since=row.at,
-        until=row.until,
-        active=active,
-    )
+def _shown(row: SilenceRow, *, active: bool = True) -> Silence:
+    return Silence(**declared(row), labels=row.labels, active=active)

@@ -45,6 +45,7 @@ class Sweeper:
         self._backups = backup_folder(settings)
         self._nudged: dict[str, float] = {}
         self._said_alive = self._backups_swept = -math.inf
+        self._has_woken = False
         self.unqueued = Unqueued(advance, settings.workers)
 
     async def forever(self) -> None:
@@ -82,8 +83,11 @@ class Sweeper:
         await self._queue.nudge(*await looks.begin_due(self._database))
 
     async def _wake(self) -> None:
-        """What was silenced, and is not any more."""
-        await self._queue.nudge(*await wake(self._database, self._targets, self._windows))
+        """What was silenced, and is not any more; after a start perhaps by no window any more."""
+        first = not self._has_woken
+        woken = await wake(self._database, self._targets, self._windows, everything=first)
+        self._has_woken = True
+        await self._queue.nudge(*woken)
 
     async def _lapse(self) -> None:
         """What nobody approved in time."""

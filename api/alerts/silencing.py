@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.context import Target
@@ -19,6 +19,8 @@ from api.store.tables import AlertRow
 from api.store.target_tables import SilenceRow
 
 MOST_EXAMINED = 1_000
+RACE = timedelta(minutes=1)
+"""So long after a silence was lifted, an alert may be stored by whoever still knew it."""
 CONFIGURED = "the configuration"
 
 
@@ -57,38 +59,52 @@ class Silencing:
 
 
 async def wake(
-    database: Database, targets: Sequence[Target], windows: Sequence[Window]
+    database: Database,
+    targets: Sequence[Target],
+    windows: Sequence[Window],
+    *,
+    everything: bool = False,
 ) -> list[str]:
     """Look at what was silenced, is not any more, and was not told to be over.
 
-    Not every sender repeats itself. Returns the incidents that wait for a worker now.
+    Not every sender repeats itself. `everything`: other windows may be configured than when it was
+    silenced. Returns the incidents that wait for a worker now.
     """
     by_name = {target.name: target for target in targets}
+    due: list[Alert] = []
+    longer: dict[int, datetime] = {}
     async with database.reading() as session:
         silencing = await Silencing.now(session, windows)
-        lifted = select(func.max(SilenceRow.until)).where(SilenceRow.lifted_by != "")
+        lifted = select(func.max(SilenceRow.until)).where(
+            SilenceRow.lifted_by != "", SilenceRow.until > silencing.at - RACE
+        )
+        ends = or_(
+            AlertRow.silenced_until <= silencing.at,
+            AlertRow.received_at < lifted.scalar_subquery(),
+        )
+        silenced = AlertRow.silenced_until.is_not(None)
         rows = await session.scalars(
             select(AlertRow)
-            .where(
-                AlertRow.status == "firing",
-                AlertRow.silenced_until.is_not(None),
-                or_(
-                    AlertRow.silenced_until <= silencing.at,
-                    AlertRow.received_at < lifted.scalar_subquery(),
-                ),
-            )
+            .where(AlertRow.status == "firing", silenced if everything else ends)
             .order_by(AlertRow.silenced_until)
             .limit(MOST_EXAMINED)
         )
-        due = [
-            alert
-            for alert in map(incidents.to_alert, rows)
-            if silencing.of(alert, by_name.get(alert.target)) is None
-        ]
+        for row in rows:
+            alert = incidents.to_alert(row)
+            silence = silencing.of(alert, by_name.get(alert.target))
+            if silence is None:
+                due.append(alert)
+            elif silence.until != row.silenced_until:
+                longer[row.id] = silence.until
+    if longer:  # by another one: not to be examined again before that ends
+        async with database.writing() as session:
+            for number, until in longer.items():
+                still = update(AlertRow).where(AlertRow.id == number, silenced)
+                await session.execute(still.values(silenced_until=until))
     started = []
     for alert in due:
         target = by_name.get(alert.target)
-        problem = "" if target else f"{alert.target or 'its target'} is not configured"
+        problem = "" if target else _nowhere(alert)
         async with database.writing() as session:
             row, _ = await alerts.firing(
                 database, session, alert, place_of(target, targets), problem
@@ -96,3 +112,9 @@ async def wake(
             if row is not None and row.status == "queued":
                 started.append(row.id)
     return started
+
+
+def _nowhere(alert: Alert) -> str:
+    if alert.target:
+        return f"{alert.target} is not configured any more"
+    return "it is not silenced any more, and no configured target fits it"

@@ -140,10 +140,10 @@ async def _open(
 async def _join(
     session: AsyncSession, row: IncidentRow, alert: Alert, silence: Silence | None
 ) -> None:
-    row.closes_at = None
     await _say(session, row, alert, _told(alert, silence))
     if silence is not None:
         return
+    row.closes_at = None
     if _is_worse(alert, row):
         row.severity = alert.severity
     row.updated_at = incidents.now()

@@ -41,9 +41,9 @@ async def times(session: AsyncSession, alert: Alert) -> Sequence[AlertRow]:
 
 
 async def still_fires(session: AsyncSession, incident_id: str) -> bool:
-    """Is any alert of an incident not over?"""
-    of_it = AlertRow.incident_id == incident_id
-    firing = select(AlertRow.id).where(of_it, AlertRow.status == "firing").limit(1)
+    """Is any alert of an incident not over? A silenced one calls nobody, and keeps nothing open."""
+    loud = AlertRow.status == "firing", AlertRow.silenced_until.is_(None)
+    firing = select(AlertRow.id).where(AlertRow.incident_id == incident_id, *loud).limit(1)
     return await session.scalar(firing) is not None
 
 

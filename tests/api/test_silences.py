@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from httpx2 import AsyncClient, Response
-from sqlalchemy import select
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 
+from agent.windows import Window
 from api.app import create_app
 from api.cli.main import app
 from api.queue import Queue
@@ -17,9 +19,11 @@ from api.service import Service
 from api.settings import Settings
 from api.store import incidents, silences
 from api.store.database import Database
-from api.store.tables import AuditRow, PageRow
-from tests.api.paging_room import Room, alert, targets
+from api.store.tables import AlertRow, AuditRow, PageRow
+from api.sweeping import Sweeper
+from tests.api.paging_room import Room, action, alert, targets
 from tests.api.serving import as_role, serving
+from tests.api.test_closing import set_action
 from tests.api.test_incidents_api import service_of
 
 
@@ -125,6 +129,62 @@ async def test_what_it_joined_is_closed_when_the_silence_ends(room: Room) -> Non
     (new,) = await room.sweep()
     shown = await room.shown(new)
     assert (shown.follows, [known.name for known in shown.alerts]) == (one.id, ["RedisDown"])
+
+
+async def test_what_is_silenced_keeps_nothing_open(room: Room) -> None:
+    """The alert it joined is over; when the silence is, it is an incident of its own."""
+    one = await room.one(alert("f", "single"))
+    await room.ends(one.id, "needs_human", action())
+    await hush(room, alertname="RedisDown")
+    await room.one(alert("f", "single", over=5))
+    await room.one(alert("g", "single", labels={"alertname": "RedisDown"}))
+    await set_action(room, "lapsed")
+    await room.later(minutes=2)
+    await room.sweep()
+    assert (await room.shown(one.id)).status == "closed"
+    await room.later(hours=3)
+    (new,) = await room.sweep()
+    assert (await room.shown(new)).follows == one.id
+
+
+async def test_another_silence_that_lasts_longer_takes_over(room: Room) -> None:
+    await hush(room, "single")
+    one = await room.one(alert("f", "single"))
+    await hush(room, alertname="RedisMemoryHigh", hours=5)
+    await room.later(hours=3)
+    assert await room.sweep() == []
+    (kept,) = (await room.shown(one.id)).alerts
+    assert kept.silenced_until is not None
+    assert timedelta(hours=1) < kept.silenced_until - incidents.now() < timedelta(hours=2)
+    await room.later(hours=3)
+    assert await room.sweep() == [one.id]
+
+
+async def test_a_window_that_is_not_configured_any_more_silences_nothing_after_a_restart(
+    room: Room, queue: Any
+) -> None:
+    """It was to end in a week. Nobody sends the alert again."""
+    week = Window("patching", ends=incidents.now() + timedelta(days=7))
+    room.service.intake._windows = (week,)
+    one = await room.one(alert("f", "single"))
+    assert one.status == "closed"
+    await Sweeper(room.service.settings, room.database, queue, "me", AsyncMock()).sweep()
+    shown = await room.shown(one.id)
+    assert (shown.status, shown.attempt) == ("queued", 2)
+
+
+async def test_an_alert_that_is_stored_while_its_silence_is_lifted_is_looked_at(
+    room: Room,
+) -> None:
+    """Whoever stored it had read the silences just before."""
+    number = await hush(room, "single")
+    one = await room.one(alert("f", "single"))
+    async with room.database.writing() as session:
+        row = await session.get_one(AlertRow, 1)
+        until = row.silenced_until
+        await silences.lift(session, number, "bob", incidents.now())
+        await session.execute(update(AlertRow).values(silenced_until=until))
+    assert await room.sweep() == [one.id]
 
 
 async def test_labels_have_to_fit_all(room: Room) -> None:

@@ -37,7 +37,7 @@ async def test_a_part_that_fails_keeps_no_other_from_being_done(
     done: list[str] = []
 
     def part(name: str) -> AsyncMock:
-        async def do(*_: Any) -> list[str]:
+        async def do(*_: Any, **__: Any) -> list[str]:
             done.append(name)
             if name == broken:
                 raise RuntimeError("a bug, with redis://user:hunter2@host in its text")

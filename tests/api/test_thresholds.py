@@ -104,7 +104,7 @@ async def test_memory_that_fills_is_an_alert_after_five_minutes_and_over_when_it
     assert alert.annotations["summary"].startswith("memory_info.pressure is 7")
     assert datetime.now(UTC) - alert.starts_at > timedelta(minutes=5), "since it was crossed"
     with redis.Redis(port=server.port) as client:
-        client.flushall()
+        client.execute_command("FLUSHALL", "SYNC")
     async with database.writing() as session:
         row = await incidents.lock(session, incident.id)
         await incidents.move(session, row, "needs_human", "for a test")
@@ -206,7 +206,7 @@ async def test_a_worker_that_dies_while_it_tells_an_end_silences_nothing(
     await goes_by(database, minutes=6)
     await watching.judge(on)
     with redis.Redis(port=server.port) as client:
-        client.flushall()
+        client.execute_command("FLUSHALL", "SYNC")
     with monkeypatch.context() as patch:
         patch.setattr("api.store.crossings.end", AsyncMock(side_effect=SystemExit))
         with pytest.raises(SystemExit):
