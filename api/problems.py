@@ -170,5 +170,9 @@ def only_known_query(request: Request) -> None:
 def fields_of(errors: Sequence[Any]) -> list[tuple[str, str]]:
     """Pydantic's errors as (field, message), without the values."""
     return [
-        (".".join(str(part) for part in error["loc"]), str(error["msg"])) for error in errors[:50]
+        (
+            ".".join(str(part) for part in error["loc"]),
+            str(error["msg"]).removeprefix("Value error, "),
+        )
+        for error in errors[:50]
     ]

@@ -145,7 +145,7 @@ def freeze(target: str | None, duration: str, reason: str) -> None:
 def thaw(number: int) -> None:
     """Changes may go on."""
     ended = call("POST", f"/v1/freezes/{number}/thaw")
-    _say(f"thawed: {spoken(ended, 'frozen')}")
+    _say(f"thawed: {spoken(ended | {'since': None}, 'frozen')}")
 
 
 def freezes(*, as_json: bool) -> None:

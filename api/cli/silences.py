@@ -57,7 +57,8 @@ def lift(silence: Annotated[int, typer.Argument(help="Its number, from `silences
     """End a silence; alerts that still fire are looked at now."""
     from api.cli.client import call
 
-    _say(f"lifted: {_line(call('POST', f'/v1/silences/{silence}/lift'))}")
+    ended = call("POST", f"/v1/silences/{silence}/lift")
+    _say(f"lifted: {_line(ended | {'since': None})}")
 
 
 def _say(text: str, *, stderr: bool = True) -> None:
