@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from httpx2 import AsyncClient
 from prometheus_client.parser import text_string_to_metric_families as families
 from pydantic import SecretStr
 
+from agent.context import Context
 from agent.incident import Incident
 from api import tracing
 from api.app import create_app
@@ -111,6 +113,28 @@ async def test_an_incident_is_one_trace_and_its_remedy_another_linked_to_it(
     _nothing_secret(first.spans + second.spans, incident)
     _counted(metrics, incident)
     _logged(capsys.readouterr().err, first)
+
+
+async def test_what_a_person_asks_for_is_in_the_trace_of_that_request(
+    spans: Any, settings: Callable[..., Settings]
+) -> None:
+    """And to ask again is a trace of its own, linked to the one before."""
+
+    async def looks(context: Context, incident: Incident) -> None:
+        await context.journal.set_status("needs_human", "looked")
+
+    told = settings(recordings=0)
+    async with serving(create_app(told, run_graph=looks, open_reading=AsyncMock())) as client:
+        asked = await client.post("/v1/investigations", json={"target": "cache-eu"})
+        first = await _with_its_job(spans)
+        again = await client.post(f"/v1/incidents/{asked.json()['id']}/reinvestigate")
+        assert again.is_success, again.text
+        second = await _with_its_job(spans)
+    (request,) = first.named("POST /v1/investigations")
+    (other,) = second.named("POST /v1/incidents/{incident_id}/reinvestigate")
+    for tree, above in ((first, request), (second, other)):
+        assert [tree.above(job) for job in tree.named("job advance")] == [[above.name]]
+    assert [link.context.trace_id for link in other.links] == [request.context.trace_id]
 
 
 async def _with_its_job(spans: Any) -> Tree:
