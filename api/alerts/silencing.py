@@ -106,11 +106,11 @@ async def wake(
         target = by_name.get(alert.target)
         problem = "" if target else _nowhere(alert)
         async with database.writing() as session:
-            row, _ = await alerts.firing(
+            incident, _ = await alerts.firing(
                 database, session, alert, place_of(target, targets), problem
             )
-            if row is not None and row.status == "queued":
-                started.append(row.id)
+            if incident is not None and incident.status == "queued":
+                started.append(incident.id)
     return started
 
 

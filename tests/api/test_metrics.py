@@ -18,7 +18,9 @@ from api.store.database import Database
 from api.store.events import publish
 from api.store.journal import SqlJournal
 from api.store.tables import EventRow, IncidentRow
+from tests.api.senders import event
 from tests.api.serving import serving
+from tests.api.test_alerts import firing, message
 from tests.api.test_incidents_api import opened, service_of
 
 Values = dict[tuple[str, ...], float]
@@ -108,6 +110,23 @@ async def test_an_id_that_is_not_sane_is_replaced(client: httpx2.AsyncClient, se
     given = response.headers["x-request-id"]
     assert len(given) == 16
     int(given, 16)
+
+
+async def test_what_was_left_out_and_what_came_again_is_counted(client: httpx2.AsyncClient) -> None:
+    before = await scraped(client)
+    cut = message(firing(), truncatedAlerts=7)
+    again = {"X-Webhook-Id": "w-1"}
+    for source, body, headers in (
+        ("alertmanager", cut, {}), ("pagerduty", event(), again), ("pagerduty", event(), again),
+    ):  # fmt: skip
+        sent = await client.post(f"/v1/alerts/{source}", json=body, headers=headers)
+        assert sent.status_code == 202, sent.text
+    after = await scraped(client)
+    for name, source, more in (
+        ("alerts_truncated_total", "alertmanager", 7),
+        ("deliveries_repeated_total", "pagerduty", 1),
+    ):
+        assert after[name, source] - before.get((name, source), 0) == more
 
 
 async def test_failed_sign_ins_are_counted(client: httpx2.AsyncClient) -> None:

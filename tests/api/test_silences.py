@@ -93,6 +93,7 @@ async def test_lifting_it_looks_at_what_still_fires_and_nothing_else_covers(room
     await room.one(alert("g", "single", labels={"alertname": "Other"}))
     async with room.database.writing() as session:
         await silences.lift(session, number, "bob", incidents.now())
+    await room.later(minutes=5)  # nobody swept meanwhile
     assert await room.sweep() == [one.id]
     shown = await room.shown(one.id)
     assert (shown.status, shown.attempt) == ("queued", 2)
@@ -149,7 +150,11 @@ async def test_what_is_silenced_keeps_nothing_open(room: Room) -> None:
 
 async def test_another_silence_that_lasts_longer_takes_over(room: Room) -> None:
     await hush(room, "single")
+    await hush(room, "single", hours=1)
     one = await room.one(alert("f", "single"))
+    shown = await room.shown(one.id)
+    assert shown.silenced_until is not None
+    assert shown.silenced_until - incidents.now() > timedelta(hours=1), "the longest of all"
     await hush(room, alertname="RedisMemoryHigh", hours=5)
     await room.later(hours=3)
     assert await room.sweep() == []
@@ -238,8 +243,9 @@ async def test_declaring_listing_and_lifting(settings: Callable[..., Settings], 
         silence = made.json()
         assert (silence["targets"], silence["labels"]) == (["cache-eu"], {"team": "a"})
         assert silence["by"] == "responder-1"
-        until = datetime.fromisoformat(silence["until"]) - datetime.now(UTC)
-        assert timedelta(minutes=29) < until <= timedelta(minutes=30)
+        ends = datetime.fromisoformat(silence["until"])
+        assert timedelta(minutes=29) < ends - datetime.now(UTC) <= timedelta(minutes=30)
+        until = ends.isoformat()
         listed = (await client.get("/v1/silences", headers=as_role("viewer"))).json()["items"]
         assert listed[0] == silence
         assert (listed[1]["by"], listed[1]["targets"]) == ("the configuration", ["cache-us"])
@@ -249,9 +255,14 @@ async def test_declaring_listing_and_lifting(settings: Callable[..., Settings], 
         assert gone.status_code == 404
         assert len((await client.get("/v1/silences")).json()["items"]) == 1
         async with service_of(client).database.reading() as session:
-            rows = await session.execute(select(AuditRow.what, AuditRow.by).order_by(AuditRow.id))
-        noted = [tuple(row) for row in rows if row.what in ("silence", "lift")]
-        assert noted == [("silence", "responder-1"), ("lift", "responder-1")]
+            rows = (await session.scalars(select(AuditRow).order_by(AuditRow.id))).all()
+        noted = [row for row in rows if row.what in ("silence", "lift")]
+        assert [(row.what, row.by) for row in noted] == [
+            ("silence", "responder-1"), ("lift", "responder-1"),
+        ]  # fmt: skip
+        said = {"target": "cache-eu", "labels": {"team": "a"}, "silence": silence["id"]}
+        assert noted[0].detail == said | {"reason": "the rack moves", "until": until}
+        assert noted[1].detail == said
 
 
 @pytest.mark.parametrize(

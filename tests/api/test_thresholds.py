@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock
@@ -45,7 +46,7 @@ def service(settings: Callable[..., Settings], database: Database, queue: Queue)
     """`service(server)`: a worker's, with one target."""
 
     def make(server: Server, **watch: Any) -> Service:
-        told = settings(targets=[target(server)], watch={"alerts": True, **watch})
+        told = settings(targets=[target(server)], watch={"alerts": True} | watch)
         return Service(told, database, queue, LIBRARY, told.agent_targets())
 
     return make
@@ -222,8 +223,9 @@ async def test_a_worker_that_dies_while_it_tells_an_end_silences_nothing(
         assert [row.status for row in rows] == ["resolved", "firing"]
 
 
+@pytest.mark.parametrize("watch", [{"alerts": False}, {"skip_targets": "cache-1"}])
 async def test_thresholds_that_raise_no_alerts_any_more_end_theirs(
-    service: Any, database: Database, start_server: Callable[..., Server]
+    service: Any, database: Database, start_server: Callable[..., Server], watch: Any
 ) -> None:
     """Prometheus has come: what `watch` told must not fire for ever."""
     server = start_server("valkey-9.1", "--maxmemory", "24mb", "--save", "")
@@ -233,8 +235,9 @@ async def test_thresholds_that_raise_no_alerts_any_more_end_theirs(
         await Thresholds(told).judge(told.targets[0])
         await goes_by(database, minutes=minutes)
     (before,) = await opened(database)
-    off: Service = service(server, alerts=False)
-    await Thresholds(off).judge(off.targets[0])
+    off: Service = service(server, **watch)
+    for _ in range(2):
+        await Thresholds(off).judge(off.targets[0])
     (incident,) = await opened(database)
     assert (before.alerts[0].status, incident.alerts[0].status) == ("firing", "resolved")
     assert await crossed(database) == {}
@@ -338,6 +341,15 @@ async def test_a_look_sends_info_and_time_and_nothing_else(
     assert [piece.tool for piece in pieces] == list(ONE_LOOK)
     hello = {"hello", "client|id", "client|setname", "client|setinfo", "client|no-touch", "role"}
     assert asked - hello - {"config|resetstat"} == {"info", "time"}
+
+
+async def test_the_limit_of_a_container_counts_where_the_server_has_none(
+    start_server: Callable[..., Server], service: Any
+) -> None:
+    (on,) = service(start_server("valkey-9.1")).targets
+    memory = (await look(replace(on, memory_limit=1 << 30)))[0]
+    assert memory.args == {"memory_limit": 1 << 30}
+    assert 0 < memory.reading["pressure"] < 1
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Looks at targets' memory for its trend: one an interval over all workers, kept for a while."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,6 +96,25 @@ async def test_a_look_that_fails_at_the_thresholds_keeps_its_sample(
     assert sorted(judged) == ["is-broken", "is-well", "refuses"]
     assert await rows(database) == 3
     assert (looks("failed") - before[0], looks("measured") - before[1]) == (2, 1)
+
+
+async def test_a_server_that_says_nothing_holds_up_no_round(
+    database: Database,
+    settings: Callable[..., Settings],
+    start_server: Callable[..., Server],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.watch.LOOK_SECONDS", 0.5)
+    server = start_server("valkey-9.1")
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        before = looks("failed")
+        watch = Watch(settings(targets=[target(server)]), database, "worker-0")
+        async with asyncio.timeout(8):
+            await watch.round()
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert looks("failed") - before == 1
 
 
 def looks(outcome: str) -> float:

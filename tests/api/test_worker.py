@@ -17,6 +17,7 @@ from agent.incident import Action, Incident, Plan
 from api import sweeping, worker
 from api.app import create_app
 from api.auditing import keyring
+from api.metrics import REGISTRY
 from api.queue import NUDGE_SECONDS
 from api.settings import Settings
 from api.store import incidents, leases, trail
@@ -168,10 +169,15 @@ async def test_a_run_that_always_fails_goes_to_a_person(settings: Callable[..., 
     assert runs == worker.MOST_IDLE_RUNS
 
 
+def failed() -> float:
+    return REGISTRY.get_sample_value("redis_oncall_runs_failed_total") or 0
+
+
 async def test_a_run_that_fails_once_is_tried_again(
     settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
 ) -> None:
     failures = [RuntimeError("redis://user:hunter2@host is gone")]
+    before = failed()
 
     async def flaky(context: Context, incident: Incident) -> None:
         if failures:
@@ -181,6 +187,7 @@ async def test_a_run_that_fails_once_is_tried_again(
     async with serving(create_app(settings(), run_graph=flaky)) as client:
         one = await opened(client)
         await reaches(client, one["id"], "awaiting_approval")
+    assert failed() - before == 1
     log = capsys.readouterr().err
     assert "hunter2" not in log
     assert f'"incident": "{one["id"]}"' in log
