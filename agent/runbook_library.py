@@ -7,6 +7,7 @@ left out and named in `Library.problems`: a typo must not keep the service from 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -158,17 +159,17 @@ def _split(path: Path, text: str) -> tuple[str | None, str]:
 
 def _parse_front(path: Path, head: str) -> FrontMatter:
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(head, Loader=_Loader)):
-            message = "YAML aliases (`*name`) are not accepted"
-            remedy = "write the value out where it is used"
-            raise RunbookError(_problem(str(path), "front matter", message, remedy))
-        data = yaml.load(head, Loader=_Loader)  # noqa: S506 - the safe loader, in C where it exists
+        has_alias, data = _read_yaml(head)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         message = f"not valid YAML ({printable(str(getattr(error, 'problem', None) or error))})"
         line = mark.line + 2 if mark else None
         remedy = "correct the YAML between the `---` lines; quote values that hold `: ` or `{`"
         raise RunbookError(_problem(str(path), "front matter", message, remedy, line)) from None
+    if has_alias:
+        message = "YAML aliases (`*name`) are not accepted"
+        remedy = "write the value out where it is used"
+        raise RunbookError(_problem(str(path), "front matter", message, remedy))
     if not isinstance(data, dict):
         message = "not a mapping of fields"
         remedy = "begin with `id: …` and `title: …`; runbooks/README.md shows the fields"
@@ -177,6 +178,17 @@ def _parse_front(path: Path, head: str) -> FrontMatter:
         return FrontMatter.model_validate(data)
     except ValidationError as error:
         raise RunbookError(_first_of(path, error)) from None
+
+
+@lru_cache(maxsize=128)
+def _read_yaml(head: str) -> tuple[bool, Any]:
+    """Whether it has aliases, which could make it grow without end, and if not, what it says.
+
+    The packaged runbooks are read again and again by whoever makes more than one library.
+    """
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(head, Loader=_Loader)):
+        return True, None
+    return False, yaml.load(head, Loader=_Loader)  # noqa: S506 - the safe loader, in C if it can
 
 
 def _first_of(path: Path, error: ValidationError) -> Problem:

@@ -1,5 +1,6 @@
 """Shared fixtures: real servers of every build that is installed here."""
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         part += itertools.islice(others, max(0, size - len(part)))
         left -= len(part)
     items[:] = [*itertools.chain(*parts), *others]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What was loaded stays: the garbage collector need not look through it for each test."""
+    gc.freeze()
 
 
 @pytest.fixture(params=servers.BUILDS)

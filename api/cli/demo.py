@@ -14,11 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import typer
@@ -138,8 +138,41 @@ def _webhook(fault: Fault) -> dict[str, Any]:
     }
 
 
+class Process(Protocol):
+    """Of `subprocess.Popen` what is used here."""
+
+    def poll(self) -> int | None:
+        """What it ended with, or None."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """What it ends with. Raises subprocess.TimeoutExpired."""
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+
+Start = Callable[[Sequence[str], Mapping[str, str], Path], Process]
+"""The program with these arguments, in this environment, with this log."""
+
+
+def start_program(
+    arguments: Sequence[str], environment: Mapping[str, str], log: Path
+) -> "subprocess.Popen[bytes]":
+    """`redis-oncall …` as a child process."""
+    with log.open("wb") as written:
+        return subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-m", "api.cli", *arguments],
+            env=environment, stdin=subprocess.DEVNULL, stdout=written, stderr=written,
+        )  # fmt: skip
+
+
 @contextlib.contextmanager
-def running_service(server: servers.Server, folder: Path) -> Iterator[Service]:
+def running_service(
+    server: servers.Server, folder: Path, start: Start = start_program
+) -> Iterator[Service]:
     """`redis-oncall serve` as a child process, with its own configuration and database."""
     token = f"roc_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
     config = {
@@ -169,14 +202,11 @@ def running_service(server: servers.Server, folder: Path) -> Iterator[Service]:
     }
     environment.pop("DATABASE_URL", None)
     environment.pop("REDIS_ONCALL_QUEUE", None)
-    command = [sys.executable, "-m", "api.cli", "serve", "--port", str(port)]
-    log = (folder / "service.log").open("wb")
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-    )
+    log = folder / "service.log"
+    process = start(["serve", "--port", str(port)], environment, log)
     service = Service(f"http://127.0.0.1:{port}", token)
     try:
-        _wait_until_ready(service, process, folder / "service.log")
+        _wait_until_ready(service, process, log)
         yield service
     finally:
         process.terminate()
@@ -185,10 +215,9 @@ def running_service(server: servers.Server, folder: Path) -> Iterator[Service]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        log.close()
 
 
-def _wait_until_ready(service: Service, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_ready(service: Service, process: Process, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx2.HTTPError):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,12 @@ def known_revisions() -> list[str]:
     return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
 
 
+@cache
+def _scripts() -> ScriptDirectory:
+    """Every migration, read once."""
+    return ScriptDirectory(str(MIGRATIONS))
+
+
 def _make_private_folder(folder: Path) -> None:
     """Key names and client addresses of production are kept in it: for the owner's eyes only."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,7 +114,8 @@ def _alembic(connection: Connection, what: Any) -> Migrated:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     before = MigrationContext.configure(connection).get_current_revision()
-    newest = ScriptDirectory.from_config(config).get_current_head()
+    newest = _scripts().get_current_head()
+    config.attributes["is_newest"] = before == newest
     if before is not None and before not in known_revisions():
         raise NewerTables(
             f"the database has the tables of a newer version ({before}; this one knows {newest}): "

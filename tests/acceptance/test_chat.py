@@ -21,6 +21,7 @@ from api.cli.demo import Service, running_service
 from evals import servers
 from tests.acceptance.program import ROOT, run
 from tests.acceptance.test_commands import wait_for_the_gate
+from tests.forked import Forked
 
 NO_SERVICE = {"REDIS_ONCALL_URL": "http://127.0.0.1:9"}
 SECONDS = 60.0
@@ -95,7 +96,7 @@ def test_what_does_not_go_together_is_refused() -> None:
 def test_the_service_keeps_threads_that_can_be_listed_and_continued(
     filled: servers.Server, tmp_path: Path
 ) -> None:
-    with running_service(filled, tmp_path) as service:
+    with running_service(filled, tmp_path, Forked) as service:
         environment = {"REDIS_ONCALL_URL": service.url, "REDIS_ONCALL_TOKEN": service.token}
         about = opened(service)
         first = run("chat", "what is wrong?", "--incident", about, "--json", **environment)

@@ -11,6 +11,7 @@ from redis import Redis
 from api.cli.demo import Service, running_service
 from evals import servers
 from tests.acceptance.program import run
+from tests.forked import Forked
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_hashed_names_leave_no_name_behind(filled: servers.Server, tmp_path: Pat
 def test_incidents_chat_and_approve_speak_to_the_service(
     filled: servers.Server, tmp_path: Path
 ) -> None:
-    with running_service(filled, tmp_path) as service:
+    with running_service(filled, tmp_path, Forked) as service:
         environment = {"REDIS_ONCALL_URL": service.url, "REDIS_ONCALL_TOKEN": service.token}
         opened = service.request(
             "POST", "/v1/investigations", {"target": "demo-redis", "question": "memory?"}

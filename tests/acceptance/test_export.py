@@ -15,6 +15,7 @@ from evals import servers
 from evals.truth import incidents
 from tests.acceptance.program import run
 from tests.acceptance.test_service import alert, until
+from tests.forked import Forked
 
 SECRETS = ("s3cret-value", "billing-worker", "invoice:")
 
@@ -31,7 +32,7 @@ def service(start_server: Any, tmp_path: Path) -> Iterator[Service]:
         pipe.set(f"page:{i}", "y" * 200, ex=3_600)
     pipe.execute()
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.93))
-    with running_service(server, tmp_path) as running:
+    with running_service(server, tmp_path, Forked) as running:
         yield running
     client.close()
 

@@ -11,6 +11,7 @@ from redis import Redis
 
 from api.cli.demo import Service, running_service
 from evals import servers
+from tests.forked import Forked
 
 SECONDS = 60.0
 
@@ -36,7 +37,7 @@ def leaking(start_server: Callable[..., servers.Server]) -> servers.Server:
 
 @pytest.fixture
 def service(leaking: servers.Server, tmp_path: Path) -> Iterator[Service]:
-    with running_service(leaking, tmp_path) as running:
+    with running_service(leaking, tmp_path, Forked) as running:
         yield running
 
 

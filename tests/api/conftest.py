@@ -1,6 +1,9 @@
 """The service in this process, on a database of its own."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +28,39 @@ from tests.api.process import fill
 from tests.api.serving import TARGETS, serving, token_entries
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of a migrated SQLite database that is as good as new: to be copied, not used."""
+    folder = tmp_path_factory.mktemp("tables")
+    _in_a_loop_of_its_own(_with_tables(f"sqlite:///{folder / 'new.db'}"))
+    return sorted(folder.iterdir())
+
+
+async def _with_tables(url: str) -> None:
+    database = Database(database_url(url))
+    await migrate(database)
+    await database.close()
+
+
+def _in_a_loop_of_its_own(work: Coroutine[Any, Any, None]) -> None:
+    """There may be a loop of the test's around whoever needs this first."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
+def _copied(tables: list[Path], to: Path) -> None:
+    """The tables are there, as after a restart: only tests of migrations need to make them."""
+    for file in tables:
+        shutil.copy(file, to.with_name(file.name.replace("new", to.stem, 1)))
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Callable[..., Settings]:
+def settings(tmp_path: Path, tables: list[Path]) -> Callable[..., Settings]:
     """`settings(tokens=…, targets=…)`: on an SQLite file of this test."""
 
     def make(database: str = "", **config: Any) -> Settings:
+        if not database and not (file := tmp_path / "oncall.db").exists():
+            _copied(tables, file)
         config = {"targets": TARGETS, "tokens": token_entries(), **config}
         return Settings(
             config=Config.model_validate(config),
@@ -57,25 +88,45 @@ def postgresql() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'store.db'}"
+def _created(server: str, name: str, template: str) -> str:
     import psycopg
 
-    server: str = request.getfixturevalue("postgresql")
-    name = f"t{abs(hash(tmp_path))}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return server.removesuffix("postgres") + name
+
+
+@pytest.fixture(scope="session")
+def postgresql_tables(postgresql: str) -> str:
+    """The name of a migrated database that is as good as new: to be copied, not used."""
+    name = "with_tables"
+    _in_a_loop_of_its_own(_with_tables(_created(postgresql, name, "template1")))
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind that has its tables."""
+    if request.param == "sqlite":
+        file = tmp_path / "store.db"
+        _copied(request.getfixturevalue("tables"), file)
+        return f"sqlite:///{file}"
+    server, template = map(request.getfixturevalue, ("postgresql", "postgresql_tables"))
+    return _created(server, f"t{abs(hash(tmp_path))}", template)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind in which nothing is."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    return _created(request.getfixturevalue("postgresql"), f"t{abs(hash(tmp_path))}", "template1")
 
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
     """A migrated database of each kind."""
     database = Database(database_url(url))
-    await migrate(database)
     await trail.begin(database, Keyring(Key(b"k" * 32)))
     yield database
     await database.close()

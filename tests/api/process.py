@@ -3,8 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from agent.incident import Action, Incident
 from evals import servers
 from tests.api.serving import sha256
 from tests.api.test_alerts import firing, message
+from tests.forked import Forked
 
 PEOPLE = {name: f"roc_{name}01_durable" for name in ("alice", "bob")}
 _UNWANTED = ("DATABASE_URL", "REDIS_ONCALL_QUEUE", "OPENAI_MODEL")
@@ -39,20 +38,16 @@ class Oncall:
             "REDIS_ONCALL_CONFIG": str(config), "REDIS_ONCALL_DATA": str(folder / "data"), **env,
         }  # fmt: skip
         self.log = folder / "service.log"
-        self._service: subprocess.Popen[bytes] | None = None
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self._service: Forked | None = None
+        self.workers: list[Forked] = []
         self.client = httpx2.Client(headers=self.as_person("alice"), timeout=30)
 
     @staticmethod
     def as_person(name: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {PEOPLE[name]}"}
 
-    def _run(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "api.cli", *arguments],
-                env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+    def _run(self, *arguments: str) -> Forked:
+        return Forked(arguments, self._environment, self.log)
 
     def start(self, *options: str) -> None:
         port = servers.free_port()

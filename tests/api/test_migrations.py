@@ -51,8 +51,8 @@ async def test_down_and_up_again_leaves_nothing_and_brings_everything_back(
     assert set(Table.metadata.tables) <= await tables()
 
 
-async def test_several_processes_may_start_at_once(url: str) -> None:
-    databases = [Database(database_url(url)) for _ in range(4)]
+async def test_several_processes_may_start_at_once(empty_url: str) -> None:
+    databases = [Database(database_url(empty_url)) for _ in range(4)]
     await asyncio.gather(*(migrate(database) for database in databases))
     for database in databases:
         await database.close()
@@ -60,9 +60,9 @@ async def test_several_processes_may_start_at_once(url: str) -> None:
 
 @pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
 async def test_rows_of_every_table_survive_the_way_up_and_down_and_up_again(
-    url: str, revision: str
+    empty_url: str, revision: str
 ) -> None:
-    database = Database(database_url(url))
+    database = Database(database_url(empty_url))
     await migrate(database, revision)
     async with database.engine.begin() as connection:
         await connection.run_sync(rows.fill)
@@ -121,14 +121,14 @@ asyncio.run(start())
 """
 
 
-async def test_of_two_processes_that_start_at_once_one_migrates(url: str) -> None:
-    database = Database(database_url(url))
+async def test_of_two_processes_that_start_at_once_one_migrates(empty_url: str) -> None:
+    database = Database(database_url(empty_url))
     await migrate(database, "0003")
     async with database.engine.begin() as connection:
         await connection.run_sync(rows.fill)
     await database.close()
     starting = [
-        subprocess.Popen([sys.executable, "-c", _START, url], text=True,
+        subprocess.Popen([sys.executable, "-c", _START, empty_url], text=True,
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for _ in range(2)
     ]  # fmt: skip

@@ -30,16 +30,16 @@ TARGETS = [{"name": name, "url": "redis://127.0.0.1:1"}
 
 
 async def test_its_incidents_are_served_worked_on_and_approved(
-    url: str, settings: Callable[..., Settings]
+    empty_url: str, settings: Callable[..., Settings]
 ) -> None:
-    await (await old.built(url)).close()
+    await (await old.built(empty_url)).close()
     worked_on: dict[str, str] = {}
 
     async def run(context: Context, incident: Incident) -> None:
         await context.journal.set_status("needs_human", "looked")
         worked_on[incident.id] = incident.status
 
-    configured = settings(url, targets=TARGETS, recordings=0)
+    configured = settings(empty_url, targets=TARGETS, recordings=0)
     async with serving(create_app(configured, run_graph=run, open_reading=AsyncMock())) as client:
 
         async def both() -> bool:
@@ -75,15 +75,15 @@ async def test_its_incidents_are_served_worked_on_and_approved(
         assert again.is_success, again.text
         assert (await client.get("/v1/chat/threads")).json()["items"][0]["id"] == "t1"
         assert (await client.get("/v1/usage")).json()["items"]
-    env = {"DATABASE_URL": url, "REDIS_ONCALL_DATA": str(configured.data_folder)}
+    env = {"DATABASE_URL": empty_url, "REDIS_ONCALL_DATA": str(configured.data_folder)}
     done = await asyncio.to_thread(CliRunner().invoke, app, ["audit", "verify"], env=env)
     assert "whole" in done.output
 
 
-async def test_it_may_write_while_the_tables_are_upgraded(url: str) -> None:
+async def test_it_may_write_while_the_tables_are_upgraded(empty_url: str) -> None:
     """In transactions like its own, the incident first: all wait, none fails, nothing is lost."""
-    database = await old.built(url)
-    beside = Database(database_url(url))
+    database = await old.built(empty_url)
+    beside = Database(database_url(empty_url))
     stop = asyncio.Event()
 
     async def writes(incident_id: str) -> int:
@@ -136,9 +136,9 @@ async def _in_one(database: Database, deed: Callable[[Connection], Any]) -> None
         await connection.run_sync(deed)
 
 
-async def test_it_may_go_on_with_everything_afterwards(url: str) -> None:
+async def test_it_may_go_on_with_everything_afterwards(empty_url: str) -> None:
     """Nothing was taken from it, and what came has a default: so it need not be stopped first."""
-    database = await old.built(url)
+    database = await old.built(empty_url)
     await migrate(database)
     for deed in _deeds(chained=True):
         await _in_one(database, deed)
@@ -148,8 +148,10 @@ async def test_it_may_go_on_with_everything_afterwards(url: str) -> None:
     await database.close()
 
 
-async def test_of_the_one_before_that_a_deed_on_record_is_refused_as_a_whole(url: str) -> None:
-    database = await old.built(url, old.UNCHAINED)
+async def test_of_the_one_before_that_a_deed_on_record_is_refused_as_a_whole(
+    empty_url: str,
+) -> None:
+    database = await old.built(empty_url, old.UNCHAINED)
     await migrate(database)
     *kept, audit, _ = _deeds(chained=False)
     for deed in kept:
@@ -168,14 +170,14 @@ async def test_of_the_one_before_that_a_deed_on_record_is_refused_as_a_whole(url
 
 
 async def test_started_on_the_tables_of_a_newer_version_it_refuses_and_says_why(
-    url: str, tmp_path: Path
+    empty_url: str, tmp_path: Path
 ) -> None:
-    database = Database(database_url(url))
+    database = Database(database_url(empty_url))
     await migrate(database)
     async with database.engine.begin() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     await database.close()
-    env = os.environ | {"DATABASE_URL": url, "REDIS_ONCALL_DATA": str(tmp_path)}
+    env = os.environ | {"DATABASE_URL": empty_url, "REDIS_ONCALL_DATA": str(tmp_path)}
     program = sys.executable, "-m", "api.cli", "serve", "--port", "0"
     process = await asyncio.create_subprocess_exec(*program, env=env, stderr=PIPE)
     _, said = await process.communicate()

@@ -1,0 +1,11 @@
+"""What a forked process of the program has loaded before it begins."""
+
+import gc
+
+from agent import graph, run, runbook_library
+from api import app, worker
+from api.cli import client, gate, oneshot, service
+from api.cli import main as commands
+
+LOADED = (app, client, commands, gate, graph, oneshot, run, runbook_library, service, worker)
+gc.freeze()
