@@ -10,7 +10,7 @@ from redis import Redis
 
 from api.cli.demo import Service, running_service
 from evals import servers
-from tests.acceptance.program import run
+from tests.acceptance.program import run, started
 from tests.forked import Forked
 
 
@@ -97,7 +97,7 @@ def test_doctor_says_what_is_missing_and_shows_no_password(tmp_path: Path) -> No
     config.write_text(
         f"targets: [{{name: gone, url: 'redis://u:a-secret-word@127.0.0.1:{port}'}}]\n"
     )
-    examined = run("doctor", "--json", REDIS_ONCALL_CONFIG=str(config))
+    examined = started("doctor", "--json", REDIS_ONCALL_CONFIG=str(config))
     findings = {finding["what"]: finding for finding in json.loads(examined.stdout)}
     assert findings["target gone"]["state"] == "missing"
     assert findings["tokens"]["state"] == "warning"
@@ -106,7 +106,7 @@ def test_doctor_says_what_is_missing_and_shows_no_password(tmp_path: Path) -> No
 
 def test_acl_prints_both_identities_for_a_version_and_for_a_server(filled: servers.Server) -> None:
     for chosen in ("6.2", "valkey-9.1", filled.url):
-        printed = run("acl", chosen)
+        printed = started("acl", chosen)
         assert printed.returncode == 0, printed.stderr
         assert printed.stdout.count("ACL SETUSER") == 2
     assert run("acl", "nonsense").returncode == 2
@@ -114,7 +114,7 @@ def test_acl_prints_both_identities_for_a_version_and_for_a_server(filled: serve
 
 @pytest.mark.long
 def test_graph_token_runbooks_and_evals_print_what_they_promise() -> None:
-    assert "load_runbook" in run("graph").stdout
+    assert "load_runbook" in started("graph").stdout
     assert "roc_" in run("token", "ada", "--role", "approver").stdout
     assert run("token", "ada", "--role", "emperor").returncode == 2
     known = json.loads(run("runbooks", "list", "--json").stdout)
@@ -131,13 +131,13 @@ def test_a_bad_runbook_fails_lint_with_file_and_field(tmp_path: Path) -> None:
     (tmp_path / "bad.md").write_text(
         "---\nid: bad\ntitle: Bad\nbaseline: [no_such_tool]\n---\n# Bad\n"
     )
-    linted = run("runbooks", "lint", str(tmp_path))
+    linted = started("runbooks", "lint", str(tmp_path))
     assert linted.returncode == 1
     assert "bad.md" in linted.stdout
     assert "no_such_tool" in linted.stdout
 
 
 def test_serving_beyond_loopback_without_tokens_is_refused() -> None:
-    refused = run("serve", "--host", "0.0.0.0", "--port", "0")
+    refused = started("serve", "--host", "0.0.0.0", "--port", "0")
     assert refused.returncode == 2
     assert "token" in refused.stderr

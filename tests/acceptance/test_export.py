@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,15 @@ def oncall(service: Service, *arguments: str) -> Any:
     return run(*arguments, REDIS_ONCALL_URL=service.url, REDIS_ONCALL_TOKEN=service.token)
 
 
+def wait_for_the_recording(service: Service, incident_id: str) -> None:
+    """It is packed when the plan already waits at the gate."""
+    path = f"{service.url}/v1/incidents/{incident_id}/recording"
+    deadline = time.monotonic() + 30
+    while httpx2.get(path, headers=service.headers).status_code == 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.long
 def test_an_incident_becomes_a_recorded_incident_of_a_suite(
     service: Service, tmp_path: Path
@@ -62,6 +72,7 @@ def test_an_incident_becomes_a_recorded_incident_of_a_suite(
     )  # fmt: skip
     assert judged.returncode == 0, judged.stderr
 
+    wait_for_the_recording(service, incident_id)
     exported = oncall(service, "evals", "export", incident_id, "-o", str(ours))
     assert exported.returncode == 0, exported.stderr
     (one,) = incidents(directory=ours)

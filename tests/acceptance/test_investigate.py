@@ -5,29 +5,21 @@ import json
 import random
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from evals import servers
+from tests.acceptance.program import run, started
 
-ROOT = Path(__file__).parents[2]
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
 StartServer = Callable[..., servers.Server]
 
 
-def investigate(url: str, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "api.cli", "investigate", url, "--json", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+def investigate(url: str, program: Program = run) -> dict[str, Any]:
+    done = program("investigate", url, "--json")
     assert done.returncode == 0, done.stderr
     incident: dict[str, Any] = json.loads(done.stdout)
     return incident
@@ -152,7 +144,7 @@ def test_a_user_that_may_only_run_info_still_gets_an_answer(
 
 def test_an_unreachable_target_is_answered_not_crashed_upon() -> None:
     port = servers.free_port()
-    incident = investigate(f"redis://user:a-secret-word@127.0.0.1:{port}")
+    incident = investigate(f"redis://user:a-secret-word@127.0.0.1:{port}", started)
     assert incident["diagnosis"]["root_cause"] == "unknown"
     assert incident["diagnosis"]["escalate"] is True
     assert incident["status"] == "needs_human"
@@ -161,14 +153,7 @@ def test_an_unreachable_target_is_answered_not_crashed_upon() -> None:
 
 
 def test_what_is_no_url_and_no_target_is_a_usage_error() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "api.cli", "investigate", "nonsense", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = started("investigate", "nonsense", "--json")
     assert done.returncode == 2
     assert "neither a redis://" in done.stderr
     assert done.stdout == ""
