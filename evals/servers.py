@@ -5,6 +5,7 @@ REDIS_ONCALL_SERVER names a binary that is preferred to all of them.
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
@@ -58,8 +59,14 @@ def binary(build: str) -> Path | None:
     on_path = shutil.which("redis-server")
     if on_path is None:
         return None
-    version = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
-    return Path(on_path) if f"v={build.removeprefix('redis-')}." in version.stdout else None
+    return Path(on_path) if f"v={build.removeprefix('redis-')}." in _version(on_path) else None
+
+
+@functools.cache
+def _version(path: str) -> str:
+    """What the program says of itself: asked once, for it is asked before every server."""
+    command = [path, "--version"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
 
 
 def demo_binary() -> tuple[str, Path]:

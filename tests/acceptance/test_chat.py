@@ -22,6 +22,7 @@ from evals import servers
 from tests.acceptance.program import ROOT, run
 from tests.acceptance.test_commands import wait_for_the_gate
 from tests.forked import Forked
+from tests.pouring import pour
 
 NO_SERVICE = {"REDIS_ONCALL_URL": "http://127.0.0.1:9"}
 SECONDS = 60.0
@@ -32,11 +33,8 @@ def filled(start_server: Callable[..., servers.Server]) -> servers.Server:
     """Keys under one prefix, and one with a name that would repaint the screen."""
     server = start_server("valkey-9.1")
     client = Redis(port=server.port)
-    pipe = client.pipeline(transaction=False)
-    for i in range(20_000):
-        pipe.set(f"session:{i:06d}", "x" * 300)
-    pipe.hset("\x1b[2J[bold red]cart\u202e", mapping={f"f{n}": "y" * 100 for n in range(500)})
-    pipe.execute()
+    pour(server.port, (("SET", f"session:{i:06d}", "x" * 300) for i in range(20_000)))
+    client.hset("\x1b[2J[bold red]cart\u202e", mapping={f"f{n}": "y" * 100 for n in range(500)})
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.93))
     return server
 

@@ -12,16 +12,14 @@ from api.cli.demo import Service, running_service
 from evals import servers
 from tests.acceptance.program import run, started
 from tests.forked import Forked
+from tests.pouring import pour
 
 
 @pytest.fixture
 def filled(start_server: Callable[..., servers.Server]) -> servers.Server:
     server = start_server("valkey-9.1")
     client = Redis(port=server.port)
-    pipe = client.pipeline(transaction=False)
-    for i in range(20_000):
-        pipe.set(f"session:{i:06d}", "x" * 300)
-    pipe.execute()
+    pour(server.port, (("SET", f"session:{i:06d}", "x" * 300) for i in range(20_000)))
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.93))
     return server
 

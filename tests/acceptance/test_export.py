@@ -17,6 +17,7 @@ from evals.truth import incidents
 from tests.acceptance.program import run
 from tests.acceptance.test_service import alert, until
 from tests.forked import Forked
+from tests.pouring import pour
 
 SECRETS = ("s3cret-value", "billing-worker", "invoice:")
 
@@ -26,12 +27,8 @@ def service(start_server: Any, tmp_path: Path) -> Iterator[Service]:
     """Of a server whose memory one prefix without expiry has filled."""
     server: servers.Server = start_server("valkey-9.1", "--maxmemory-policy", "noeviction")
     client = Redis(port=server.port, client_name="billing-worker")
-    pipe = client.pipeline(transaction=False)
-    for i in range(20_000):
-        pipe.set(f"invoice:{i:08x}", "s3cret-value" * 80)
-    for i in range(1_000):
-        pipe.set(f"page:{i}", "y" * 200, ex=3_600)
-    pipe.execute()
+    pour(server.port, (("SET", f"invoice:{i:08x}", "s3cret-value" * 80) for i in range(20_000)))
+    pour(server.port, (("SET", f"page:{i}", "y" * 200, "EX", 3_600) for i in range(1_000)))
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.93))
     with running_service(server, tmp_path, Forked) as running:
         yield running

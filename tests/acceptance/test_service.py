@@ -12,6 +12,7 @@ from redis import Redis
 from api.cli.demo import Service, running_service
 from evals import servers
 from tests.forked import Forked
+from tests.pouring import pour
 
 SECONDS = 60.0
 
@@ -21,14 +22,8 @@ def leaking(start_server: Callable[..., servers.Server]) -> servers.Server:
     """100 MB, 93 % of its limit, most of it one prefix without expiry."""
     server = start_server("valkey-9.1", "--maxmemory-policy", "noeviction")
     client = Redis(port=server.port)
-    pipe = client.pipeline(transaction=False)
-    for i in range(90_000):
-        pipe.set(f"session:{i:08x}", "x" * 1_000)
-        if i % 10_000 == 0:
-            pipe.execute()
-    for i in range(2_000):
-        pipe.set(f"page:{i}", "y" * 200, ex=3_600)
-    pipe.execute()
+    pour(server.port, (("SET", f"session:{i:08x}", "x" * 1_000) for i in range(90_000)))
+    pour(server.port, (("SET", f"page:{i}", "y" * 200, "EX", 3_600) for i in range(2_000)))
     used = client.info("memory")["used_memory"]
     assert used > 90 * 1024 * 1024
     client.config_set("maxmemory", int(used / 0.93))

@@ -16,18 +16,16 @@ from agent.rules import Rules
 from agent.run import advance
 from agent.runbook_library import load_library
 from evals import servers
+from tests.pouring import pour
 from tools.connection import Connection, open_for_reading, open_for_remedies
 
 
 def fill_sessions(port: int) -> None:
     """Keys without TTL under one prefix, up to 93 % of maxmemory, beside ordinary keys."""
     client = Redis(port=port)
-    pipe = client.pipeline(transaction=False)
-    for i in range(20_000):
-        pipe.set(f"session:{i:06d}", "x" * 900)  # expiries take memory, too
-    for i in range(1_000):
-        pipe.set(f"page:{i}", "y" * 100, ex=3_600)
-    pipe.execute()
+    # Expiries take memory, too.
+    pour(port, (("SET", f"session:{i:06d}", "x" * 900) for i in range(20_000)))
+    pour(port, (("SET", f"page:{i}", "y" * 100, "EX", 3_600) for i in range(1_000)))
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.93))
     client.close()

@@ -34,6 +34,7 @@ from agent.runbook_library import load_library
 from agent.work import identify
 from evals import servers
 from evals.servers import Server
+from tests.pouring import pour
 from tests.tools.load import stuck_subscriber
 from tools.connection import Connection, LiveConnection, open_for_reading
 from tools.permissions import READ_WRITE
@@ -116,13 +117,9 @@ async def plan_for(server: Server, found: Diagnosis, *looks: str, **target: Any)
         await reading.close()
 
 
-def fill_sessions(client: "redis.Redis") -> None:
-    pipeline = client.pipeline(transaction=False)
-    for number in range(20_000):
-        pipeline.set(f"session:{number}", "x" * 100)
-    for number in range(200):
-        pipeline.set(f"session:new:{number}", "x", ex=7_200)
-    pipeline.execute()
+def fill_sessions(server: Server) -> None:
+    pour(server.port, (("SET", f"session:{n}", "x" * 100) for n in range(20_000)))
+    pour(server.port, (("SET", f"session:new:{n}", "x", "EX", 7_200) for n in range(200)))
 
 
 @pytest.fixture
@@ -134,7 +131,7 @@ def client(server: Server) -> Iterator["redis.Redis"]:
 async def test_keys_without_expiry_get_one_and_the_plan_can_be_carried_out(
     server: Server, client: "redis.Redis"
 ) -> None:
-    fill_sessions(client)
+    fill_sessions(server)
     used = client.info("memory")["used_memory"]
     client.config_set("maxmemory", used + MIB // 2)
     reading = await open_for_reading(server.url)
@@ -246,7 +243,7 @@ async def test_idle_connections_of_the_leak_go_when_slots_are_scarce(
 async def test_an_unread_subscriber_is_disconnected_and_neither_data_nor_memory_is_touched(
     server: Server, client: "redis.Redis"
 ) -> None:
-    fill_sessions(client)
+    fill_sessions(server)
     client.config_set("client-output-buffer-limit", "pubsub 0 0 0")
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 20 * MIB)
     with stuck_subscriber(client, "dashboard"):
@@ -318,7 +315,7 @@ async def test_a_change_is_kept_over_a_restart_as_a_step_of_its_own_and_only_whe
 
 async def test_a_plan_notes_what_it_was_made_for(server: Server, client: "redis.Redis") -> None:
     """What changes between proposal and approval lapses it: the old value, the policy."""
-    fill_sessions(client)
+    fill_sessions(server)
     client.config_set("maxmemory-policy", "volatile-lru")
     client.config_set("maxmemory", client.info("memory")["used_memory"] + MIB // 2)
     found = diagnosis("missing-ttl-prefix-leak", "prefix", "session:", "volatile-policy-no-ttl")
@@ -372,8 +369,7 @@ async def test_production_asks_for_two_people_where_data_is_at_stake(
     start_server: Any,
 ) -> None:
     server = start_server("valkey-9.1")
-    with closing(redis.Redis(port=server.port)) as client:
-        fill_sessions(client)
+    fill_sessions(server)
     found = diagnosis("missing-ttl-prefix-leak", "prefix", "session:")
     for environment, people in (("production", 2), ("staging", 1)):
         plan = await plan_for(server, found, environment=environment)

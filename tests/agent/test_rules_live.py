@@ -5,7 +5,6 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -18,6 +17,7 @@ from agent.runbook import Library
 from agent.runbook_library import load_library
 from evals.servers import Server
 from tests.agent.live_case import LiveCase
+from tests.pouring import Word, pour
 from tools.permissions import READ_COMMANDS
 
 MIB = 1024 * 1024
@@ -53,33 +53,32 @@ def everyday_keys(client: Redis) -> None:
     pipe.execute()
 
 
-def fill(client: Redis, add: Callable[[Any, int], object], count: int) -> None:
-    for start in range(0, count, 5_000):
-        pipe = client.pipeline(transaction=False)
-        for i in range(start, min(start + 5_000, count)):
-            add(pipe, i)
-        pipe.execute(raise_on_error=False)
+Command = Callable[[int], tuple[Word, ...]]
 
 
-def add_session(pipe: Any, i: int) -> None:
-    pipe.set(f"session:{i:08x}", "s" * 180)
+def fill(server: Server, command: Command, count: int, first: int = 0) -> None:
+    pour(server.port, map(command, range(first, first + count)))
 
 
-FILLERS: dict[str, tuple[Callable[[Any, int], object], int, str, tuple[str, str]]] = {
+def session(i: int) -> tuple[Word, ...]:
+    return ("SET", f"session:{i:08x}", "s" * 180)
+
+
+FILLERS: dict[str, tuple[Command, int, str, tuple[str, str]]] = {
     "stream": (
-        lambda pipe, i: pipe.xadd("orders:events", {"id": i, "payload": "x" * 120}),
+        lambda i: ("XADD", "orders:events", "*", "id", i, "payload", "x" * 120),
         60_000,
         "stream-unbounded",
         ("stream", "orders:events"),
     ),
     "giant hash": (
-        lambda pipe, i: pipe.hset("catalog:index", f"sku-{i}", "x" * 60),
+        lambda i: ("HSET", "catalog:index", f"sku-{i}", "x" * 60),
         90_000,
         "single-bigkey",
         ("key", "catalog:index"),
     ),
     "prefix without expiry": (
-        add_session,
+        session,
         50_000,
         "missing-ttl-prefix-leak",
         ("prefix", "session:"),
@@ -97,14 +96,14 @@ def limit(client: Redis, pressure: float) -> None:
 async def test_what_filled_the_memory(
     what: str, maxmemory: str, server: Server, library: Library
 ) -> None:
-    add, count, cause, culprit = FILLERS[what]
+    command, count, cause, culprit = FILLERS[what]
     with contextlib.closing(Redis(port=server.port)) as client:
         everyday_keys(client)
-        fill(client, add, count)
+        fill(server, command, count)
         if maxmemory != "unset":
             limit(client, 0.93 if maxmemory == "near" else 0.995)
         if maxmemory == "reached":  # writes fail
-            fill(client, lambda pipe, i: add(pipe, count + i), 5_000)
+            fill(server, command, 5_000, first=count)
     diagnosis = await judge(server.url, library)
     assert diagnosis.root_cause == cause, diagnosis.summary
     assert (diagnosis.culprit.kind, diagnosis.culprit.name) == culprit
@@ -148,8 +147,7 @@ async def test_a_subscriber_that_does_not_read(
 async def test_a_consumer_that_never_acknowledges(server: Server, library: Library) -> None:
     with contextlib.closing(Redis(port=server.port)) as client:
         everyday_keys(client)
-        add = FILLERS["stream"][0]
-        fill(client, add, 40_000)
+        fill(server, FILLERS["stream"][0], 40_000)
         client.xgroup_create("orders:events", "billing", id="0")
         while client.xreadgroup("billing", "c1", {"orders:events": ">"}, count=2_000):
             pass
@@ -175,7 +173,7 @@ async def test_a_healthy_server(kind: str, alert: str, server: Server, library: 
         if kind != "empty":
             everyday_keys(client)
         if kind == "no expiry, much room":
-            fill(client, lambda pipe, i: pipe.set(f"user:{i}", "u" * 150), 10_000)
+            fill(server, lambda i: ("SET", f"user:{i}", "u" * 150), 10_000)
         if kind != "maxmemory unset":
             client.config_set("maxmemory", 64 * MIB)
     diagnosis = await judge(server.url, library, alert)
@@ -188,7 +186,7 @@ async def test_a_harmless_big_key(server: Server, library: Library) -> None:
     with contextlib.closing(Redis(port=server.port)) as client:
         everyday_keys(client)
         client.config_set("maxmemory", 256 * MIB)
-        fill(client, FILLERS["giant hash"][0], 40_000)
+        fill(server, FILLERS["giant hash"][0], 40_000)
     assert (await judge(server.url, library)).root_cause == "no-incident"
 
 
@@ -198,9 +196,9 @@ async def test_a_user_that_may_only_run_info(full: bool, server: Server, library
         everyday_keys(client)
         client.config_set("maxmemory", 64 * MIB)
         if full:
-            fill(client, add_session, 40_000)
+            fill(server, session, 40_000)
             limit(client, 0.995)
-            fill(client, lambda pipe, i: add_session(pipe, 40_000 + i), 5_000)
+            fill(server, session, 5_000, first=40_000)
         client.acl_setuser(
             "watcher", enabled=True, passwords=["+secret"], keys=["*"], commands=["+info"]
         )
@@ -218,7 +216,7 @@ async def test_the_diagnosis_user_needs_nothing_but_the_read_list(
 ) -> None:
     with contextlib.closing(Redis(port=server.port)) as client:
         everyday_keys(client)
-        fill(client, add_session, 40_000)
+        fill(server, session, 40_000)
         limit(client, 0.93)
         client.acl_setuser("oncall", enabled=True, passwords=["+pw"], keys=["*"])
         for name in sorted(READ_COMMANDS):

@@ -17,6 +17,7 @@ from evals import servers
 from tests.api.serving import sha256
 from tests.api.test_alerts import firing, message
 from tests.forked import Forked
+from tests.pouring import pour
 
 PEOPLE = {name: f"roc_{name}01_durable" for name in ("alice", "bob")}
 _UNWANTED = ("DATABASE_URL", "REDIS_ONCALL_QUEUE", "OPENAI_MODEL")
@@ -147,12 +148,10 @@ def setting_of(incident: Incident) -> Action:
 
 def fill(port: int) -> None:
     """Keys without expiry, until the server's memory is full."""
-    with redis.Redis(port=port) as client, contextlib.suppress(redis.OutOfMemoryError):
-        for start in range(0, 100_000, 500):
-            with client.pipeline(transaction=False) as pipe:
-                for number in range(start, start + 500):
-                    pipe.set(f"session:{number}", b"x" * 1_000)
-                pipe.execute()
+    for start in range(0, 100_000, 500):
+        keys = range(start, start + 500)
+        if pour(port, (("SET", f"session:{number}", b"x" * 1_000) for number in keys)):
+            return
 
 
 def settings_written(server: servers.Server) -> int:
