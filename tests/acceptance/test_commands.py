@@ -86,7 +86,7 @@ def wait_for_the_gate(service: Service, incident: str) -> None:
     deadline = time.monotonic() + 60
     while service.incident(incident).status != "awaiting_approval":
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def test_doctor_says_what_is_missing_and_shows_no_password(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def until(service: Service, incident: str, statuses: set[str]) -> float:
     while time.monotonic() - started < SECONDS:
         if service.incident(incident).status in statuses:
             return time.monotonic() - started
-        time.sleep(0.05)
+        time.sleep(0.2)
     raise AssertionError(f"still {service.incident(incident).status} after {SECONDS} s")
 
 
@@ -95,7 +95,7 @@ def test_an_alert_becomes_a_diagnosis_a_report_a_chat_and_an_applied_action(
         now = next(a for a in service.incident(incident_id).plan.actions if a.id == action.id)
         if now.status not in ("approved", "applying", "applied"):
             break
-        time.sleep(0.1)
+        time.sleep(0.2)
     assert now.status == "verified", now.comment
     with Redis(port=leaking.port) as client:
         assert client.ttl("session:00000001") > 0

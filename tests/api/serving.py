@@ -77,9 +77,13 @@ async def listening(app: FastAPI, settings: Settings) -> AsyncIterator[str]:
 async def until(
     condition: Callable[[], Awaitable[Any]], seconds: float = 15.0, what: str = "the condition"
 ) -> Any:
-    """What the condition returns as soon as it is true."""
-    deadline = time.monotonic() + seconds
+    """What the condition returns soon after it is true.
+
+    Ever more seldom asked: whoever asks the service all the time keeps it from what is waited for.
+    """
+    deadline, pause = time.monotonic() + seconds, 0.02
     while not (found := await condition()):
         assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause)
+        pause = min(1.3 * pause, 0.25)
     return found

@@ -83,11 +83,12 @@ async def test_a_million_wrong_tokens_are_one_row(settings: Callable[..., Settin
 
 
 async def test_starts_are_on_record_by_a_hash_that_tells_configurations_apart(
-    settings: Callable[..., Settings],
+    settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     other = [{**TARGETS[0], "url": "redis://u:another@127.0.0.1:1/0"}]
+    new = f"sqlite:///{tmp_path / 'new.db'}"
     for targets in (TARGETS, TARGETS, other):
-        async with serving(create_app(settings(targets=targets), worker=False)) as client:
+        async with serving(create_app(settings(new, targets=targets), worker=False)) as client:
             rows = await trail_of(client)
     assert [row.what for row in rows] == ["migrate", *["start", "stop"] * 2, "start"]
     hashes = [row.detail["settings"] for row in rows if row.what == "start"]
@@ -140,11 +141,11 @@ async def _start(app: FastAPI) -> None:
 
 
 async def test_old_rows_go_every_hour_and_the_head_is_noted(
-    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(auditing, "WAKE_SECONDS", 0.05)
     monkeypatch.setattr(auditing, "HEAD_SECONDS", 0.0)
-    configured = settings()
+    configured = settings(f"sqlite:///{tmp_path / 'new.db'}")  # so there are two rows at once
     short = configured.config.audit.model_copy(update={"keep": timedelta(0)})
     config = configured.config.model_copy(update={"audit": short})
     configured = configured.model_copy(update={"config": config})
