@@ -34,7 +34,7 @@ CHECKS = [
     not_a_server_error, status_code_conformance, content_type_conformance,
     response_headers_conformance, response_schema_conformance,
 ]  # fmt: skip
-EXAMPLES = min(hypothesis.settings().max_examples // 10, 200)
+EXAMPLES = min(hypothesis.settings().max_examples // 16, 200)
 """Of each operation, as administrator; a third of it in each other role."""
 ROLES = ["nobody", "roc_source1_x", "viewer", "responder", "approver", "admin"]
 
