@@ -201,7 +201,7 @@ def _settings(folder: Path, server: servers.Server, keep: timedelta) -> Settings
     """Kept for as short as a file may not ask for, so that it is done within the run."""
     target = {"name": "cache", "url": server.url, "match": {"instance": "cache"}}
     config = Config.model_validate({"targets": [target], "tokens": token_entries()})
-    watch = config.watch.model_copy(update={"keep": keep})
+    watch = config.watch.model_copy(update={"keep": keep, "alerts": True})
     retention = config.retention.model_copy(update={"incidents": keep})
     return Settings(
         config=config.model_copy(update={"watch": watch, "retention": retention, "recordings": 0}),
