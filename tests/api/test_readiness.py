@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from api import readiness
 from api.app import create_app
@@ -71,16 +71,15 @@ async def test_whoever_accepts_alerts_that_nobody_works_on_is_not_ready(
     assert (await ready(client))["dependencies"]["worker"] == "failing"
 
 
-async def test_a_worker_that_has_not_spoken_for_long_is_dead(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await processes.say_alive(database, "quick:1:a", "worker")
-    monkeypatch.setattr(processes, "ALIVE_SECONDS", -1.0)
-    await processes.say_alive(database, "silent:1:a", "worker")
-    async with database.reading() as session:
+async def test_a_worker_that_has_not_spoken_for_long_is_dead(database: Database) -> None:
+    for name in ("quick:1:a", "silent:1:a"):
+        await processes.say_alive(database, name, "worker")
+    async with database.writing() as session:
         clock = await database.clock(session)
+        silent = update(ProcessRow).where(ProcessRow.name == "silent:1:a")
+        await session.execute(silent.values(expires=clock - 1))
+    async with database.reading() as session:
         assert await processes.workers(session, clock) == 1
-    monkeypatch.undo()
     await processes.say_alive(database, "quick:1:a", "worker")
     async with database.reading() as session:
         rows = await session.scalars(select(ProcessRow.name))

@@ -110,7 +110,7 @@ async def test_a_server_that_says_nothing_holds_up_no_round(
     try:
         before = looks("failed")
         watch = Watch(settings(targets=[target(server)]), database, "worker-0")
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(4):
             await watch.round()
     finally:
         os.kill(server.pid, signal.SIGCONT)
