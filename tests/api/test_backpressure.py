@@ -180,11 +180,11 @@ async def test_a_full_disk_loses_nothing(client: AsyncClient) -> None:
     assert await kept(database) == sorted(answers)
 
 
+# SQLite's is a file: it is there, or the service does not start.
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 async def test_a_database_that_is_away_loses_nothing(
     settings: Callable[..., Settings], url: str, postgresql: str
 ) -> None:
-    if url.startswith("sqlite"):
-        pytest.skip("a file is there, or the service does not start")
     name = url.rpartition("/")[2]
 
     def admit(yes: bool) -> None:
@@ -285,10 +285,12 @@ def test_a_bucket_fills_with_time_and_no_further_than_its_burst() -> None:
     assert rates.wait("a") == 1
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_writers_of_one_process_take_turns(database: Database) -> None:
-    """First come, first served: SQLite's own way is to poll, and may pass over somebody."""
-    if not database.is_sqlite:
-        pytest.skip("PostgreSQL has as many writers as it likes")
+    """First come, first served: SQLite's own way is to poll, and may pass over somebody.
+
+    PostgreSQL has as many writers as it likes.
+    """
     order: list[int] = []
 
     async def write(number: int) -> None:
@@ -303,12 +305,11 @@ async def test_writers_of_one_process_take_turns(database: Database) -> None:
     assert order == list(range(20))
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_whoever_leaves_in_the_middle_of_a_statement_takes_the_lock_along(
     database: Database,
 ) -> None:
-    """A run that lost its lease, a browser that went away."""
-    if not database.is_sqlite:
-        pytest.skip("its statements run in a server")
+    """A run that lost its lease, a browser that went away. PostgreSQL's are another process's."""
     counted = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})"
     long = f"{counted} SELECT max(i) FROM n"
     for _ in range(5):
