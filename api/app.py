@@ -1,6 +1,6 @@
 """The application: `create_app(settings)`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
@@ -30,9 +30,10 @@ from api.auth import Tokens
 from api.keys import KeyUnusable
 from api.limits import ALWAYS, Limits
 from api.observed import Observed
+from api.own_worker import worker_beside
 from api.paging import Pager
 from api.problems import documented
-from api.queue import open_queue
+from api.queue import IN_MEMORY, Nudges, open_queue
 from api.reasoning import language_model
 from api.rotation import rotating
 from api.run_telemetry import start_tracing
@@ -53,11 +54,13 @@ def create_app(
     settings: Settings,
     *,
     worker: bool = True,
+    own_worker: Sequence[str] = (),
     run_graph: RunGraph | None = None,
     open_reading: OpenReading | None = None,
 ) -> FastAPI:
     """The service. `worker`: work on incidents in this process, too.
 
+    `own_worker`: in one beside it, which Python runs with these arguments.
     `run_graph` and `open_reading` stand for the graph and the targets, in tests and benchmarks.
     """
     from agent.runbook_library import load_library
@@ -87,14 +90,21 @@ def create_app(
             queue, docket = await stack.enter_async_context(
                 open_queue(settings.queue.get_secret_value(), database)
             )
+            nudges: Nudges = queue
+            if own_worker:
+                beside = await stack.enter_async_context(worker_beside(own_worker))
+                if settings.queue.get_secret_value().startswith(IN_MEMORY):
+                    nudges = beside
             app.state.service = Service(
-                settings, database, queue, library, settings.agent_targets()
+                settings, database, nudges, library, settings.agent_targets()
             )
             if worker:
                 await stack.enter_async_context(
                     working_on(settings, database, queue, docket, run_graph, open_reading)
                 )
-            log.info("started", targets=len(app.state.service.targets), worker=worker)
+            log.info(
+                "started", targets=len(app.state.service.targets), worker=worker or bool(own_worker)
+            )
             yield
 
     app = FastAPI(

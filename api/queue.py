@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 from docket import Docket, Worker
@@ -21,7 +22,19 @@ AWAY_SECONDS = 2.0
 RESTART_SECONDS = 1.0
 KNOWN_SECONDS = 60
 NAME = "redis-oncall"
+IN_MEMORY = "memory:"
+"""How the URL of a queue begins that only its own process has."""
 log = structlog.get_logger(__name__)
+
+
+class Nudges(Protocol):
+    """Whom to ask to get on with an incident."""
+
+    async def nudge(self, *incident_ids: str) -> bool:
+        """Never raises: what is committed must not be refused. False: the sweeper finds it."""
+
+    async def ping(self) -> None:
+        """Raises if it cannot be reached."""
 
 
 class Queue:

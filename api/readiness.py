@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from api.auditing import keyring
-from api.queue import Queue
+from api.queue import Nudges
 from api.settings import Settings
 from api.store import processes
 from api.store.database import Database
@@ -40,7 +40,7 @@ class Readiness:
 
     settings: Settings
     database: Database
-    queue: Queue
+    queue: Nudges
     name: str
     """Of the process; under which it says that it lives."""
     warnings: list[str] = field(default_factory=list, init=False)

@@ -10,7 +10,7 @@ from agent.runbook import Library
 from api.alerts.rates import Rates
 from api.alerts.taking import Intake
 from api.problems import Problem
-from api.queue import Queue
+from api.queue import Nudges
 from api.readiness import Readiness
 from api.seen import Seen
 from api.settings import Settings
@@ -24,7 +24,7 @@ class Service:
 
     settings: Settings
     database: Database
-    queue: Queue
+    queue: Nudges
     library: Library
     targets: Sequence[Target]
     name: str = field(default_factory=process_name)

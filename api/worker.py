@@ -22,6 +22,7 @@ from api import logs, metrics, recorder, sweeping, tracing
 from api.auditing import audited
 from api.backups import backup_folder
 from api.observed_connection import ObservedConnection
+from api.own_worker import hearing
 from api.paging import Pager
 from api.past import Past
 from api.queue import Queue, open_queue, working
@@ -307,8 +308,13 @@ async def run_worker(
     settings: Settings,
     run_graph: RunGraph | None = None,
     open_reading: OpenReading | None = None,
+    *,
+    nudged: bool = False,
 ) -> None:
-    """A worker on its own, until SIGTERM or SIGINT."""
+    """A worker on its own, until SIGTERM or SIGINT.
+
+    `nudged`: it is that of a `serve`, which tells it of incidents through its standard input.
+    """
     logs.configure()
     start_tracing(settings)
     database = Database(database_url(settings.database_url.get_secret_value()))
@@ -327,10 +333,11 @@ async def run_worker(
         url = settings.queue.get_secret_value()
         async with (
             audited(settings, database, "worker", migrated, sign_ins),
-            rotating(settings, database),
+            contextlib.nullcontext() if nudged else rotating(settings, database),
             open_queue(url, database) as (queue, docket),
             answering(settings, database, queue, sign_ins),
             working_on(settings, database, queue, docket, run_graph, open_reading),
+            hearing(queue, stop) if nudged else contextlib.nullcontext(),
         ):
             await stopped.wait()
     finally:

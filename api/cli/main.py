@@ -81,7 +81,9 @@ def replay(
 def serve(
     host: Annotated[str | None, typer.Option(help="Beyond loopback only with tokens.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.")] = None,
-    worker: Annotated[bool, typer.Option(help="Also work the queue in this process.")] = True,
+    worker: Annotated[
+        bool, typer.Option(help="Also work the queue, in a process beside it.")
+    ] = True,
 ) -> None:
     """Run the service: HTTP API and, unless --no-worker, the worker."""
     from api.cli.service import serve as run
@@ -94,11 +96,12 @@ def worker(
     port: Annotated[
         int | None, typer.Option(help="Answer /healthz, /readyz and /metrics there; 0: a free one.")
     ] = None,
+    nudged: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Work the queue (with PostgreSQL and a queue server, as many as you like)."""
     from api.cli.service import work
 
-    work(port=port)
+    work(port=port, nudged=nudged)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """`serve` and `worker` with targets that answer from recordings: for `bench intake` only.
 
-`python -m api.cli.recorded_service serve|serve-only|worker PORT RECORDING…`. Everything else of it
-is the service as it is: the same settings, the same processes.
+`python -m api.cli.recorded_service serve|serve-only|worker|worker-beside PORT RECORDING…`.
+Everything else of it is the service as it is: the same settings, the same processes.
 """
 
 import asyncio
@@ -48,10 +48,11 @@ def recorded(files: Sequence[str]) -> OpenReading:
 def main(part: str, port: str, *files: str) -> None:
     """Until told to stop."""
     open_reading = recorded(files)
-    if part == "worker":
-        work(open_reading)
+    if part.startswith("worker"):
+        work(open_reading, nudged=part == "worker-beside")
     else:
-        serve(None, int(port), worker=part == "serve", open_reading=open_reading)
+        beside = ("-m", "api.cli.recorded_service", "worker-beside", "0", *files)
+        serve(None, int(port), worker=part == "serve", own_worker=beside)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`serve` and `worker`."""
 
 import contextlib
+from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,21 @@ from api.settings import SettingsError
 if TYPE_CHECKING:
     from api.worker import OpenReading
 
+OWN_WORKER = ("-m", "api.cli", "worker", "--nudged")
+"""What Python runs for the worker of a `serve`."""
+
 
 def serve(
     host: str | None,
     port: int | None,
     *,
     worker: bool,
-    open_reading: "OpenReading | None" = None,
+    own_worker: Sequence[str] = OWN_WORKER,
 ) -> None:
-    """Run the HTTP API, with the worker in the same process unless told otherwise."""
+    """Run the HTTP API, with a worker in a process beside it unless told otherwise.
+
+    `own_worker`: what Python runs for that.
+    """
     import uvicorn
 
     from api.app import create_app
@@ -44,7 +51,7 @@ def serve(
         err=True,
     )
     try:
-        app = create_app(settings, worker=worker, open_reading=open_reading)
+        app = create_app(settings, worker=False, own_worker=own_worker if worker else ())
     except SettingsError as error:
         raise failure(str(error), code=2) from None
 
@@ -64,8 +71,10 @@ def serve(
         raise typer.Exit(3)
 
 
-def work(open_reading: "OpenReading | None" = None, port: int | None = None) -> None:
-    """Work the queue until told to stop."""
+def work(
+    open_reading: "OpenReading | None" = None, port: int | None = None, *, nudged: bool = False
+) -> None:
+    """Work the queue until told to stop. `nudged`: by the `serve` that started it."""
     import asyncio
 
     from api.keys import KeyUnusable
@@ -75,9 +84,9 @@ def work(open_reading: "OpenReading | None" = None, port: int | None = None) -> 
 
     try:
         settings = settings_or_exit()
-        if port is not None:
+        if port is not None or nudged:  # that of a `serve` is asked there
             settings = settings.model_copy(update={"worker_port": port})
-        asyncio.run(run_worker(settings, open_reading=open_reading))
+        asyncio.run(run_worker(settings, open_reading=open_reading, nudged=nudged))
     except (WrongKey, KeyUnusable, TablesRefused) as refused:
         raise failure(str(refused)) from None
     except SettingsError as error:

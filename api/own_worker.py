@@ -1,0 +1,125 @@
+"""The worker of a `serve`: a process of its own, beside it and no longer than it.
+
+Python runs one thread of a process at a time. In one process an alert would wait for whatever the
+investigations compute; so, and on one core more, it does not.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from api.queue import Nudges
+from api.stopping import CUT_SECONDS, WRITES_SECONDS
+
+RESTART_SECONDS = 1.0
+STOP_SECONDS = WRITES_SECONDS + CUT_SECONDS + 2.0
+"""What the worker takes itself to let go of its runs, and a little."""
+MOST_UNREAD = 65_536
+"""Bytes of nudges it may leave unread before more are dropped."""
+_ROOT = Path(__file__).resolve().parents[1]
+log = structlog.get_logger(__name__)
+
+
+class OwnWorker:
+    """Keeps it running, and nudges it through its standard input, which ends when we do."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._process: Process | None = None
+
+    async def nudge(self, *incident_ids: str) -> bool:
+        """Ask it to get on with each. Never raises, never waits: the sweeper finds the rest."""
+        pipe = self._process.stdin if self._process is not None else None
+        if pipe is None or pipe.transport.is_closing():
+            return False
+        if pipe.transport.get_write_buffer_size() > MOST_UNREAD:
+            return False
+        pipe.write("".join(f"{incident_id}\n" for incident_id in incident_ids).encode())
+        return True
+
+    async def ping(self) -> None:
+        """Raises if it does not run."""
+        if self._process is None or self._process.returncode is not None:
+            raise ProcessLookupError("the worker has ended, and is started again")
+
+    async def start(self) -> None:
+        """Raises OSError if there is no room for another process."""
+        # As this one was: the same code, whatever lies in the present folder.
+        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", *self._command,
+            stdin=PIPE, env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is ours; its input ends when we stop
+        )  # fmt: skip
+        log.info("worker_started", pid=self._process.pid)
+
+    async def keep(self) -> None:
+        """Start it again whenever it ends."""
+        while True:
+            if self._process is not None:
+                log.error("worker_ended", code=await self._process.wait())
+            await asyncio.sleep(RESTART_SECONDS)
+            try:
+                await self.start()
+            except OSError:
+                log.exception("worker_not_started")
+                self._process = None
+
+    async def stop(self) -> None:
+        """In order, else by force."""
+        if (process := self._process) is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            log.error("worker_killed", after=STOP_SECONDS)  # noqa: TRY400 - nothing else to tell
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def worker_beside(command: Sequence[str]) -> AsyncIterator[OwnWorker]:
+    """It runs until the block ends. Raises OSError."""
+    worker = OwnWorker(command)
+    await worker.start()
+    keeping = asyncio.create_task(worker.keep())
+    try:
+        yield worker
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await worker.stop()
+
+
+@asynccontextmanager
+async def hearing(queue: Nudges, orphaned: Callable[[], None]) -> AsyncIterator[None]:
+    """In the worker: hand on what is told; once nobody is there to tell, `orphaned`."""
+    task = asyncio.create_task(_hear(queue, orphaned))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _hear(queue: Nudges, orphaned: Callable[[], None]) -> None:
+    told = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
+    try:
+        while line := await told.readline():
+            await queue.nudge(line.decode().strip())
+    finally:
+        pipe.close()
+        orphaned()
