@@ -21,6 +21,7 @@ from agent.runbook import Library
 from api import logs, metrics, recorder, sweeping, tracing
 from api.auditing import audited
 from api.backups import backup_folder
+from api.collecting import settle
 from api.observed_connection import ObservedConnection
 from api.own_worker import hearing
 from api.paging import Pager
@@ -339,6 +340,7 @@ async def run_worker(
             working_on(settings, database, queue, docket, run_graph, open_reading),
             hearing(queue, stop) if nudged else contextlib.nullcontext(),
         ):
+            settle()
             await stopped.wait()
     finally:
         await database.close()

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from api.store import sqlite_writer
 from api.store.audit import append_noted
 from api.store.chain import Keyring
 from api.store.deeds import note_changes
@@ -84,7 +85,8 @@ class Database:
         self.audit_keys: Keyring | None = None
         """What the audit trail is chained with; set by `api.store.trail.begin`."""
         self._turns = Turns()
-        self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._writing = _writing_engine(url) if self.is_sqlite else self.engine
+        self._writers = async_sessionmaker(self._writing, expire_on_commit=False)
         self._readers = async_sessionmaker(
             self.engine.execution_options(read_only=True), expire_on_commit=False
         )
@@ -159,8 +161,9 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection; one that is in use, as soon as it is given back."""
-        event.listen(self.engine.sync_engine, "checkin", _close_given_back)
-        await self.engine.dispose()
+        for engine in {self.engine, self._writing}:
+            event.listen(engine.sync_engine, "checkin", _close_given_back)
+            await engine.dispose()
 
 
 def _close_given_back(_connection: Any, record: ConnectionPoolEntry) -> None:
@@ -213,16 +216,6 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _bound_idling)
         return engine
 
-    def prepare(connection: Any, _record: Any) -> None:
-        keys = "ON" if foreign_keys else "OFF"
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA page_count")
-        if tuple(cursor.fetchone()) == (0,):
-            cursor.execute(SHRINKABLE)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"foreign_keys={keys}"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
     # The driver's own transactions silently lose updates: we begin them, as writers at once.
     engine = create_async_engine(
         url,
@@ -232,9 +225,42 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
             "factory": _SqliteFile,
         },
     )
-    event.listen(engine.sync_engine, "connect", prepare)
+    _prepare(engine, f"foreign_keys={'ON' if foreign_keys else 'OFF'}")
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _writing_engine(url: URL) -> AsyncEngine:
+    """SQLite's for `writing`: see `sqlite_writer`."""
+    engine = create_async_engine(
+        url.set(drivername=sqlite_writer.DRIVER),
+        connect_args={
+            "timeout": BUSY_SECONDS,
+            "isolation_level": None,
+            "factory": sqlite_writer.WriterConnection,
+        },
+    )
+    _prepare(engine, "foreign_keys=ON", "busy_timeout=0")  # nothing waits in the event loop
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        sqlite_writer.begin(connection, BUSY_SECONDS)
+
+    return engine
+
+
+def _prepare(engine: AsyncEngine, *pragmas: str) -> None:
+    """What every connection to SQLite is told first."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA page_count")
+        if tuple(cursor.fetchone()) == (0,):
+            cursor.execute(SHRINKABLE)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", *pragmas):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
 
 
 def linked(url: URL) -> URL:
