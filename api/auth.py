@@ -7,7 +7,7 @@ another web page.
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -81,7 +81,7 @@ def person_of(entry: TokenEntry | SourceEntry) -> Person:
     return Person(entry.who, entry.role)
 
 
-def who(
+async def who(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
 ) -> Person:
@@ -100,7 +100,7 @@ def who(
     return person
 
 
-def still(
+async def still(
     request: Request,
     person: Annotated[Person, Depends(who)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
@@ -153,10 +153,10 @@ _RELAYED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-i
 """A proxy on this machine passes on what comes from others."""
 
 
-def at_least(role: Role) -> Callable[[Person], Person]:
+def at_least(role: Role) -> Callable[[Person], Awaitable[Person]]:
     """A dependency: a person of this role or a higher one, or 403."""
 
-    def check(person: Annotated[Person, Depends(who)]) -> Person:
+    async def check(person: Annotated[Person, Depends(who)]) -> Person:
         if RANKS.get(person.role, -1) < RANKS[role]:
             raise Problem(403, f"this needs the role {role} or higher; yours is {person.role}")
         return person

@@ -152,10 +152,11 @@ def fault(error: Exception) -> JSONResponse:
     return Problem(500, "a fault of the service; see its log").response()
 
 
-def only_known_query(request: Request) -> None:
+async def only_known_query(request: Request) -> None:
     """A dependency: what is asked for by a name that does not exist is a mistake worth telling.
 
-    Only of what reads: an alert is not lost for a parameter too many.
+    Only of what reads: an alert is not lost for a parameter too many. Async, like every dependency:
+    of others each call takes a thread.
     """
     route = request.scope["route"]
     if request.method != "GET" or not isinstance(route, APIRoute):

@@ -96,12 +96,14 @@ class Intake:
         return await self._commits.commit(message, max(1, len(message.parsed)))
 
     async def _store(self, session: AsyncSession, messages: Sequence[Message]) -> list[Taken]:
-        room = self._most_queued - await incidents.queued(session)
         found, new = await self._met(session, messages)
         items = self._in_order(new)
         await self._database.exclude(session, *sorted({item.lock for item in items}))
         seen = await occurrences.seen(session, [item.parsed.alert for item in items])
         homes = await Homes.of(session, {item.place for item in items})
+        room = self._most_queued
+        if not all(homes.on(item.place) for item in items):  # another may be opened
+            room -= await incidents.queued(session)
         silencing = await Silencing.now(session, self._windows)
         for item in items:
             taken, alert = found[item.number], item.parsed.alert

@@ -5,6 +5,8 @@ waits, bounded, and all of it shares the next. Each caller has its answer after 
 """
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -21,6 +23,9 @@ MOST_WAITING = 2_000
 """Weight in memory, before more is refused."""
 MOST_TOGETHER = 100
 """Weight in one transaction, or one piece: it holds locks for as long as that takes."""
+APART_SECONDS = 0.02
+"""From the beginning of a transaction to that of the next: under load more goes together, and a
+transaction costs as much as several alerts. Whoever comes alone does not wait."""
 ANSWER_SECONDS = 30.0
 """How long a caller waits; senders of alerts give up after 5 to 30 s."""
 _DEADLOCK = "40P01"
@@ -50,6 +55,7 @@ class GroupCommit(Generic[Work, Done]):
         self._waiting: deque[_Piece[Work, Done]] = deque()
         self._weight = 0
         self._writer: asyncio.Task[None] | None = None
+        self._began = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -76,6 +82,8 @@ class GroupCommit(Generic[Work, Done]):
     async def _work_off(self) -> None:
         try:
             while self._waiting:
+                await asyncio.sleep(self._began + APART_SECONDS - time.monotonic())
+                self._began = time.monotonic()
                 pieces, weight = [self._waiting.popleft()], 0
                 while self._waiting and weight + pieces[-1].weight < MOST_TOGETHER:
                     weight += pieces[-1].weight

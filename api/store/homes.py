@@ -3,12 +3,22 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.store.incidents import CLOSED
 from api.store.place import Place
 from api.store.tables import IncidentRow
+
+_OPEN_ON = (
+    select(IncidentRow)
+    .where(
+        IncidentRow.target.in_(bindparam("targets", expanding=True)),
+        IncidentRow.status.not_in(CLOSED),
+    )
+    .order_by(IncidentRow.id)
+    .with_for_update()
+)
 
 
 class Homes:
@@ -26,13 +36,7 @@ class Homes:
         targets = {name for place in named for name in (place.target, *place.related)}
         if not targets:
             return cls()
-        rows = await session.scalars(
-            select(IncidentRow)
-            .where(IncidentRow.target.in_(targets), IncidentRow.status.not_in(CLOSED))
-            .order_by(IncidentRow.id)
-            .with_for_update()
-        )
-        return cls(rows)
+        return cls(await session.scalars(_OPEN_ON, {"targets": list(targets)}))
 
     def add(self, row: IncidentRow) -> None:
         """One that has been opened, or opened again, since."""

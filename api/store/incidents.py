@@ -216,8 +216,10 @@ async def works_left(session: AsyncSession, incident_id: str) -> bool:
 
 async def queued(session: AsyncSession) -> int:
     """How many incidents wait for a worker."""
-    query = select(func.count()).select_from(IncidentRow).where(IncidentRow.status == "queued")
-    return int(await session.scalar(query) or 0)
+    return int(await session.scalar(_QUEUED) or 0)
+
+
+_QUEUED = select(func.count()).select_from(IncidentRow).where(IncidentRow.status == "queued")
 
 
 def asked_now(row: IncidentRow) -> None:

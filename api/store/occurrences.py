@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Alert
@@ -20,12 +20,16 @@ MOST_TIMES = 100
 
 async def seen(session: AsyncSession, alerts: Sequence[Alert]) -> set[tuple[str, str]]:
     """Source and fingerprint of those of which anything is in the store, whenever it was."""
-    fingerprints = {alert.fingerprint for alert in alerts}
-    known = select(AlertRow.source, AlertRow.fingerprint).where(
-        AlertRow.fingerprint.in_(fingerprints),
-        AlertRow.source.in_({alert.source for alert in alerts}),
-    )
-    return {(source, fingerprint) for source, fingerprint in await session.execute(known)}
+    fingerprints = list({alert.fingerprint for alert in alerts})
+    sources = list({alert.source for alert in alerts})
+    found = await session.execute(_SEEN, {"fingerprints": fingerprints, "sources": sources})
+    return {(source, fingerprint) for source, fingerprint in found}
+
+
+_SEEN = select(AlertRow.source, AlertRow.fingerprint).where(
+    AlertRow.fingerprint.in_(bindparam("fingerprints", expanding=True)),
+    AlertRow.source.in_(bindparam("sources", expanding=True)),
+)
 
 
 async def find(session: AsyncSession, alert: Alert) -> AlertRow | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Alert
@@ -65,11 +65,12 @@ async def declare(
 
 async def in_force(session: AsyncSession, at: datetime) -> list[SilenceRow]:
     """Those that are not over, oldest first."""
-    return list(
-        await session.scalars(
-            select(SilenceRow).where(SilenceRow.until > at).order_by(SilenceRow.id).limit(MOST)
-        )
-    )
+    return list(await session.scalars(_IN_FORCE, {"at": at}))
+
+
+_IN_FORCE = (
+    select(SilenceRow).where(SilenceRow.until > bindparam("at")).order_by(SilenceRow.id).limit(MOST)
+)
 
 
 async def lift(session: AsyncSession, number: int, by: str, at: datetime) -> SilenceRow:
