@@ -1,14 +1,18 @@
 """What `/metrics` answers: what this process counted, and how the store stands."""
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
+from api import shared_metrics
 from api.metrics import REGISTRY
 from api.store.database import Database
 from api.store.standing import standing
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 log = structlog.get_logger(__name__)
+_PROCESS = CollectorRegistry()
+ProcessCollector(registry=_PROCESS)
 
 
 async def exposition(database: Database) -> bytes:
@@ -25,4 +29,14 @@ async def exposition(database: Database) -> bytes:
     except Exception as error:  # noqa: BLE001 - what the process counted is worth showing
         log.warning("store_unreadable", error=type(error).__name__)
         stored = CollectorRegistry()
-    return b"".join(generate_latest(registry) for registry in (REGISTRY, up, stored))
+    registries = (_counted(), _PROCESS, up, stored)
+    return b"".join(generate_latest(registry) for registry in registries)
+
+
+def _counted() -> CollectorRegistry:
+    """By this process, and by the worker beside it if there is one."""
+    if (folder := shared_metrics.folder()) is None:
+        return REGISTRY
+    added_up = CollectorRegistry()
+    MultiProcessCollector(added_up, folder)  # type: ignore[no-untyped-call]
+    return added_up

@@ -13,7 +13,6 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    ProcessCollector,
     disable_created_metrics,
 )
 
@@ -21,8 +20,10 @@ from agent.incident import Incident, Usage
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)
-BUILD = Gauge("redis_oncall_build_info", "Always 1.", ["version", "python"], registry=REGISTRY)
+BUILD = Gauge(
+    "redis_oncall_build_info", "Always 1.", ["version", "python"],
+    registry=REGISTRY, multiprocess_mode="max",
+)  # fmt: skip
 BUILD.labels(version=version("redis-oncall"), python=python_version()).set(1)
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -39,8 +40,9 @@ REQUEST_SECONDS = Histogram(
     registry=REGISTRY,
 )
 IN_FLIGHT = Gauge(
-    "redis_oncall_http_requests_in_flight", "Requests being answered.", registry=REGISTRY
-)
+    "redis_oncall_http_requests_in_flight", "Requests being answered.",
+    registry=REGISTRY, multiprocess_mode="livesum",
+)  # fmt: skip
 SIGN_INS_FAILED = Counter(
     "redis_oncall_sign_in_failures_total", "Requests without a valid token.", registry=REGISTRY
 )

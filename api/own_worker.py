@@ -32,11 +32,11 @@ class OwnWorker:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
-        self._process: Process | None = None
+        self.process: Process | None = None
 
     async def nudge(self, *incident_ids: str) -> bool:
         """Ask it to get on with each. Never raises, never waits: the sweeper finds the rest."""
-        pipe = self._process.stdin if self._process is not None else None
+        pipe = self.process.stdin if self.process is not None else None
         if pipe is None or pipe.transport.is_closing():
             return False
         if pipe.transport.get_write_buffer_size() > MOST_UNREAD:
@@ -46,35 +46,35 @@ class OwnWorker:
 
     async def ping(self) -> None:
         """Raises if it does not run."""
-        if self._process is None or self._process.returncode is not None:
+        if self.process is None or self.process.returncode is not None:
             raise ProcessLookupError("the worker has ended, and is started again")
 
     async def start(self) -> None:
         """Raises OSError if there is no room for another process."""
         # As this one was: the same code, whatever lies in the present folder.
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-        self._process = await asyncio.create_subprocess_exec(
+        self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", *self._command,
             stdin=PIPE, env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C is ours; its input ends when we stop
         )  # fmt: skip
-        log.info("worker_started", pid=self._process.pid)
+        log.info("worker_started", pid=self.process.pid)
 
     async def keep(self) -> None:
         """Start it again whenever it ends."""
         while True:
-            if self._process is not None:
-                log.error("worker_ended", code=await self._process.wait())
+            if self.process is not None:
+                log.error("worker_ended", code=await self.process.wait())
             await asyncio.sleep(RESTART_SECONDS)
             try:
                 await self.start()
             except OSError:
                 log.exception("worker_not_started")
-                self._process = None
+                self.process = None
 
     async def stop(self) -> None:
         """In order, else by force."""
-        if (process := self._process) is None:
+        if (process := self.process) is None:
             return
         if process.stdin is not None:
             process.stdin.close()

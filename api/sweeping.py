@@ -12,7 +12,7 @@ import structlog
 
 from api.alerts.silencing import wake
 from api.backups import backup_folder
-from api.queue import Queue
+from api.queue import Nudges
 from api.settings import Settings
 from api.store import audit, closing, decisions, incidents, looks, processes
 from api.store.database import Database
@@ -32,7 +32,7 @@ class Sweeper:
         self,
         settings: Settings,
         database: Database,
-        queue: Queue,
+        queue: Nudges,
         holder: str,
         advance: Callable[[str], Awaitable[object]],
     ) -> None:

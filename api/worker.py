@@ -18,7 +18,7 @@ from sqlalchemy import update
 from agent.context import Context, Target
 from agent.incident import UNFINISHED, Incident
 from agent.runbook import Library
-from api import logs, metrics, recorder, sweeping, tracing
+from api import logs, metrics, recorder, shared_metrics, sweeping, tracing
 from api.auditing import audited
 from api.backups import backup_folder
 from api.collecting import settle
@@ -26,7 +26,7 @@ from api.observed_connection import ObservedConnection
 from api.own_worker import hearing
 from api.paging import Pager
 from api.past import Past
-from api.queue import Queue, open_queue, working
+from api.queue import Nudges, Queue, open_queue, working
 from api.resize_hook import resize_hook_of
 from api.retention import Retention
 from api.rotation import rotating
@@ -73,7 +73,7 @@ class Worker:
 
     settings: Settings
     database: Database
-    queue: Queue
+    queue: Nudges
     run_graph: RunGraph
     library: Library
     reasoners: tuple[Any, Any]
@@ -345,3 +345,5 @@ async def run_worker(
     finally:
         await database.close()
         tracing.close()
+        if nudged and stopped.is_set():  # with the `serve` that was asked for them
+            shared_metrics.forget()

@@ -89,13 +89,13 @@ async def wake(
             .order_by(AlertRow.silenced_until)
             .limit(MOST_EXAMINED)
         )
-        for row in rows:
-            alert = incidents.to_alert(row)
+        for kept in rows:
+            alert = incidents.to_alert(kept)
             silence = silencing.of(alert, by_name.get(alert.target))
             if silence is None:
                 due.append(alert)
-            elif silence.until != row.silenced_until:
-                longer[row.id] = silence.until
+            elif silence.until != kept.silenced_until:
+                longer[kept.id] = silence.until
     if longer:  # by another one: not to be examined again before that ends
         async with database.writing() as session:
             for number, until in longer.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from api import shared_metrics
 from api.cli.oneshot import failure, settings_or_exit
 from api.settings import SettingsError
 
@@ -28,6 +29,15 @@ def serve(
 
     `own_worker`: what Python runs for that.
     """
+    if worker:
+        shared_metrics.share()
+    try:
+        _serve(host, port, own_worker if worker else ())
+    finally:
+        shared_metrics.forget()
+
+
+def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> None:
     import uvicorn
 
     from api.app import create_app
@@ -51,7 +61,7 @@ def serve(
         err=True,
     )
     try:
-        app = create_app(settings, worker=False, own_worker=own_worker if worker else ())
+        app = create_app(settings, worker=False, own_worker=own_worker)
     except SettingsError as error:
         raise failure(str(error), code=2) from None
 

@@ -96,6 +96,7 @@ class _Run:
             await watching
             drained = time.perf_counter() - began
             peaks = [process.peak_mb() for process in service]
+            running = sum(len(process.with_children) for process in service)
         tally = Tally.of(self.database, {self._fingerprint(n) for n in answers.accepted})
         return {
             "accepted": len(answers.accepted),
@@ -115,7 +116,7 @@ class _Run:
             "senders_cpu_ms": round(1_000 * answers.cpu_seconds / len(self.requests), 2),
             "bare_p99_ms": round(bare.percentile(0.99), 1),
             "bare_cpu_ms": round(bare_cpu, 2),
-            "conditions": f"{self.options.database}, {len(service)} processes, "
+            "conditions": f"{self.options.database}, {running} processes, "
             f"{self.options.concurrency} investigations at a time in each that works, recorded "
             "targets that wait as long as real ones; the load comes from this machine too",
         }
@@ -137,7 +138,7 @@ class _Run:
 
     @contextmanager
     def _service(self) -> Iterator[list[Process]]:
-        """On SQLite one process does it all; else two serve, two work, and a server queues."""
+        """On SQLite `serve` with its worker beside it; else two of each, and a server queues."""
         environment = {
             "REDIS_ONCALL_CONFIG": str(self._configuration()),
             "REDIS_ONCALL_DATA": str(self.folder / "data"),

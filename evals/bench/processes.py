@@ -22,16 +22,22 @@ class Process:
     popen: "subprocess.Popen[bytes]"
     port: int | None = None
 
+    @property
+    def with_children(self) -> list[int]:
+        """Its process id, and those of the processes it has started and that run. Linux only."""
+        pid = self.popen.pid
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
     def cpu_seconds(self) -> float:
-        """What it has taken so far, user and system. Linux only."""
+        """What it has taken so far without its children, user and system. Linux only."""
         fields = Path(f"/proc/{self.popen.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def peak_mb(self) -> float:
-        """The most memory it had at any moment, resident, MB. Linux only."""
-        status = Path(f"/proc/{self.popen.pid}/status").read_text()
-        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
+        """The most memory it and its children each had at any moment, resident, MB. Linux only."""
+        told = [Path(f"/proc/{pid}/status").read_text() for pid in self.with_children]
+        peaks = [line for one in told for line in one.splitlines() if line.startswith("VmHWM:")]
+        return sum(int(peak.split()[1]) * 1024 / 1e6 for peak in peaks)
 
     def await_ready(self, path: str) -> None:
         """Until it answers there with anything but 5xx. Raises RuntimeError."""

@@ -66,6 +66,18 @@ class Oncall:
             return self.client.get("/healthz").is_success
         return False
 
+    @property
+    def pid(self) -> int:
+        """Of the service."""
+        assert self._service is not None
+        return self._service.pid
+
+    def ask_to_stop(self) -> int:
+        """SIGTERM, and what the service ends with."""
+        assert self._service is not None
+        self._service.terminate()
+        return self._service.wait(40)
+
     def kill(self) -> None:
         assert self._service is not None
         self._service.send_signal(signal.SIGKILL)

@@ -81,6 +81,7 @@ async def test_nudges_of_a_waiting_incident_do_not_fill_the_queue(
     async with serving(create_app(settings(), worker=False)) as client:
         one = await opened(client)
         queue = service_of(client).queue
+        assert isinstance(queue, Queue)
         for _ in range(20):
             await queue.nudge(one["id"])
         before = await waiting(queue)

@@ -1,0 +1,118 @@
+"""The worker of a `serve`: beside it, started again when it ends, and never left alone."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from api.own_worker import MOST_UNREAD, OwnWorker, worker_beside
+from evals import servers
+from tests.api.process import Oncall
+from tests.api.serving import until
+
+READS = "import sys; [open({out!r}, 'a').write(line) for line in sys.stdin]"
+SLEEPS = "import time; time.sleep(60)"
+DIES = "raise SystemExit(3)"
+
+
+async def test_it_is_told_of_incidents(tmp_path: Path) -> None:
+    out = tmp_path / "told"
+    async with worker_beside(("-c", READS.format(out=str(out)))) as worker:
+        assert await worker.nudge("inc-1", "inc-2")
+        assert await worker.nudge("inc-3")
+        await worker.ping()
+    assert out.read_text().split() == ["inc-1", "inc-2", "inc-3"]
+    assert not await worker.nudge("inc-4")
+
+
+async def test_one_that_does_not_read_is_not_told_for_ever() -> None:
+    worker = OwnWorker(("-c", SLEEPS))
+    await worker.start()
+    assert worker.process is not None
+    try:
+        told = [await worker.nudge("i" * 1_000) for _ in range(MOST_UNREAD // 1_000 + 200)]
+        assert told[0]
+        assert not told[-1]
+    finally:
+        worker.process.kill()
+        await worker.process.wait()
+
+
+async def test_one_that_ends_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("api.own_worker.RESTART_SECONDS", 0.01)
+    async with worker_beside(("-c", DIES)) as worker:
+        first = worker.process
+
+        async def another() -> bool:
+            return worker.process is not first
+
+        await until(another)
+        assert first is not None
+        assert first.returncode == 3
+    with pytest.raises(ProcessLookupError):
+        await worker.ping()
+
+
+async def test_one_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.own_worker.STOP_SECONDS", 0.2)
+    async with worker_beside(("-c", SLEEPS)) as worker:
+        await asyncio.sleep(0)
+    assert worker.process is not None
+    assert worker.process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def oncall(tmp_path: Path, ill: servers.Server) -> Iterator[Oncall]:
+    one = Oncall(tmp_path, ill.port)
+    yield one
+    one.stop()
+
+
+def beside(oncall: Oncall) -> psutil.Process:
+    (worker,) = oncall.wait(lambda: psutil.Process(oncall.pid).children(), "its worker runs")
+    assert isinstance(worker, psutil.Process)
+    return worker
+
+
+def looks(oncall: Oncall) -> float:
+    """What only the worker counts, as `serve` tells it."""
+    told = oncall.client.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in told if line.startswith("redis_oncall_looks_t"))
+
+
+def test_what_it_counted_is_told_by_serve_and_outlives_it(oncall: Oncall) -> None:
+    oncall.start()
+    incident = oncall.alert()
+    oncall.wait(lambda: oncall.incident(incident).diagnosis, "it is diagnosed")
+    counted = looks(oncall)
+    assert counted > 0
+    first = beside(oncall)
+    first.kill()
+    oncall.wait(lambda: beside(oncall).pid != first.pid, "another worker runs")
+    assert looks(oncall) >= counted
+    again = oncall.post("/v1/investigations", {"target": "cache"})["id"]
+    oncall.wait(lambda: oncall.incident(again).diagnosis, "the other one works")
+    assert "worker_ended" in oncall.log.read_text()
+
+
+def test_it_does_not_outlive_serve(oncall: Oncall) -> None:
+    oncall.start()
+    worker = beside(oncall)
+    folder = Path(worker.environ()["PROMETHEUS_MULTIPROC_DIR"])
+    assert folder.is_dir()
+    oncall.kill()
+    oncall.wait(lambda: not worker.is_running(), "it has ended")
+    assert not folder.exists()
+    oncall.start()
+
+
+def test_serve_ends_after_it(oncall: Oncall) -> None:
+    oncall.start()
+    worker = beside(oncall)
+    assert oncall.ask_to_stop() == -signal.SIGTERM
+    assert not worker.is_running()
