@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,8 +34,9 @@ async def test_sqlite_syncs_each_commit_and_begins_as_a_writer(tmp_path: Path) -
     told = {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 10_000, "foreign_keys": 1,
             "auto_vacuum": 2}  # fmt: skip
     async with database.writing() as writer, database.reading() as reader:
-        for session in (writer, reader):
-            for name, value in told.items():
+        waits = {"busy_timeout": 0}  # it asks for its turn itself: the event loop goes on
+        for session, this in ((writer, told | waits), (reader, told)):
+            for name, value in this.items():
                 assert await session.scalar(text(f"PRAGMA {name}")) == value, name
     async with open_checkpoints(database) as saver:
         for name, value in told.items():
@@ -59,6 +61,24 @@ async def test_a_writer_waits_for_another_from_its_very_beginning(
                 pytest.fail("two writers at once")
         async with other.reading() as session:  # readers do not wait
             assert await incidents.queued(session) == 0
+    await database.close()
+    await other.close()
+
+
+async def test_who_waits_for_a_writer_keeps_nothing_else_waiting(tmp_path: Path) -> None:
+    database, other = await sqlite_of(tmp_path), await sqlite_of(tmp_path)
+
+    async def writes() -> float:
+        async with other.writing():
+            return time.monotonic()
+
+    async with database.writing():
+        waiting = asyncio.create_task(writes())
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        ended = time.monotonic()
+        assert not waiting.done()
+    assert ended < await waiting < ended + 5.0
     await database.close()
     await other.close()
 
