@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import Depends, FastAPI
@@ -45,7 +46,9 @@ from api.sign_ins import SignIns
 from api.store.audit import WrongKey
 from api.store.database import Database, database_url
 from api.store.migrate import TablesRefused, migrate
-from api.worker import OpenReading, RunGraph, working_on
+
+if TYPE_CHECKING:
+    from api.worker import OpenReading, RunGraph
 
 log = structlog.get_logger(__name__)
 _ERRORS = documented(401, 403, 408, 413, 414, 421, 422, 429, 431, 503)
@@ -56,8 +59,8 @@ def create_app(
     *,
     worker: bool = True,
     own_worker: Sequence[str] = (),
-    run_graph: RunGraph | None = None,
-    open_reading: OpenReading | None = None,
+    run_graph: "RunGraph | None" = None,
+    open_reading: "OpenReading | None" = None,
 ) -> FastAPI:
     """The service. `worker`: work on incidents in this process, too.
 
@@ -80,7 +83,7 @@ def create_app(
             database = Database(database_url(settings.database_url.get_secret_value()))
             stack.push_async_callback(database.close)
             try:
-                migrated = await migrate(database)
+                migrated = await migrate(database, checkpoints=worker)
                 await stack.enter_async_context(
                     audited(settings, database, "serve", migrated, app.state.sign_ins)
                 )
@@ -100,6 +103,8 @@ def create_app(
                 settings, database, nudges, library, settings.agent_targets()
             )
             if worker:
+                from api.worker import working_on  # what it needs takes 40 MB
+
                 await stack.enter_async_context(
                     working_on(settings, database, queue, docket, run_graph, open_reading)
                 )

@@ -13,9 +13,6 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import Connection, inspect, text
@@ -53,8 +50,10 @@ class UnsettledCopy(TablesRefused):
     """The database is a copy of an earlier time that nobody settled; the text says what to do."""
 
 
-async def migrate(database: Database, revision: str = "head", *, a_copy: bool = False) -> Migrated:
-    """Upgrade tables and checkpoints. Safe to call from several processes at once.
+async def migrate(
+    database: Database, revision: str = "head", *, a_copy: bool = False, checkpoints: bool = True
+) -> Migrated:
+    """Upgrade tables and, for a worker, `checkpoints`. Several processes may call it at once.
 
     Raises NewerTables, and UnsettledCopy unless it is `a_copy` that is about to be settled.
     """
@@ -70,7 +69,8 @@ async def migrate(database: Database, revision: str = "head", *, a_copy: bool = 
         command.upgrade(config, revision)
 
     done = await _run(database.url, upgrade)
-    await _set_up_checkpoints(database)
+    if checkpoints:
+        await _set_up_checkpoints(database)
     return done
 
 
@@ -153,14 +153,18 @@ async def _taken(lock: psycopg.AsyncConnection[Any]) -> bool:
 @asynccontextmanager
 async def open_checkpoints(database: Database) -> AsyncIterator[Any]:
     """The graph's checkpointer on this database."""
-    saver: BaseCheckpointSaver[Any]
+    # LangGraph takes 30 MB, which `serve` alone has no use for.
     if database.is_sqlite:
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
         async with AsyncSqliteSaver.from_conn_string(str(database.checkpoints)) as saver:
             if list(await saver.conn.execute_fetchall("PRAGMA page_count")) == [(0,)]:
                 await saver.conn.execute(SHRINKABLE)
             await saver.conn.execute("PRAGMA synchronous=FULL")
             yield saver
         return
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
     async with AsyncConnectionPool[psycopg.AsyncConnection[dict[str, Any]]](
         conninfo(database.url),
         min_size=1,
