@@ -1,8 +1,12 @@
 """What `/metrics` answers: what this process counted, and how the store stands."""
 
+from collections.abc import Iterable, Iterator
+
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from api import shared_metrics
 from api.metrics import REGISTRY
@@ -38,5 +42,19 @@ def _counted() -> CollectorRegistry:
     if (folder := shared_metrics.folder()) is None:
         return REGISTRY
     added_up = CollectorRegistry()
-    MultiProcessCollector(added_up, folder)  # type: ignore[no-untyped-call]
+    added_up.register(_AddedUp(folder))
     return added_up
+
+
+class _AddedUp(Collector):
+    """What all processes of a folder counted, and the names of what none of them has met yet."""
+
+    def __init__(self, folder: str) -> None:
+        self._shared = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        """Each family once, in the order in which they are declared."""
+        shared: Iterable[Metric] = self._shared.collect()  # type: ignore[no-untyped-call]
+        found = {family.name: family for family in shared}
+        for family in REGISTRY.collect():
+            yield found.get(family.name, family)

@@ -72,6 +72,9 @@ def begin(
         os.dup2(handle, number)
         os.close(handle)
     os.environ.clear()
+    counts = Path(stdout).with_name("counts")
+    counts.mkdir(exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)
     os.environ.update(environment)
     random.seed()
     sys.argv = ["redis-oncall", *arguments]

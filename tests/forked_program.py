@@ -1,6 +1,11 @@
 """What a forked process of the program has loaded before it begins."""
 
 import gc
+import os
+import tempfile
+
+# Its metrics are loaded as those of a `serve` are that has a worker beside it.
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="redis-oncall-test-")
 
 from agent import graph, run, runbook_library
 from api import app, worker

@@ -23,16 +23,16 @@ def serve(
     port: int | None,
     *,
     worker: bool,
-    own_worker: Sequence[str] = OWN_WORKER,
+    own_worker: Sequence[str] | None = None,
 ) -> None:
     """Run the HTTP API, with a worker in a process beside it unless told otherwise.
 
-    `own_worker`: what Python runs for that.
+    `own_worker`: what Python runs for that, instead of OWN_WORKER.
     """
     if worker:
         shared_metrics.share()
     try:
-        _serve(host, port, own_worker if worker else ())
+        _serve(host, port, (own_worker or OWN_WORKER) if worker else ())
     finally:
         shared_metrics.forget()
 
