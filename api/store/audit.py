@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import insert
+from sqlalchemy import Table, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.redaction import redact_tree
@@ -72,17 +72,25 @@ async def append_noted(session: AsyncSession, keys: Keyring | None) -> None:
     if keys is None:
         raise WrongKey("the audit trail has no key in this process")
     await session.flush()  # takes every other lock before the one that all wait for
-    head = await session.get(AuditHeadRow, 1, with_for_update=True, populate_existing=True)
+    head = (await session.execute(_HEAD)).one_or_none()
     if head is None:
         raise WrongKey("the audit trail was not begun: start the service once")
     if head.key_id != keys.current.id:
         raise wrong_key(head.key_id, keys)
-    rows = []
+    rows, seq, mac = [], head.seq, head.mac
     for fields in noted:
-        entry = Entry(seq=head.seq + 1, key_id=head.key_id, **fields)
-        head.seq, head.mac = entry.seq, entry.sealed(keys.current, head.mac)
-        rows.append({**fields, "id": entry.seq, "key_id": entry.key_id, "mac": head.mac})
-    await session.execute(insert(AuditRow), rows)
+        seq += 1
+        mac = Entry(seq=seq, key_id=head.key_id, **fields).sealed(keys.current, mac)
+        rows.append({**fields, "id": seq, "key_id": head.key_id, "mac": mac})
+    await session.execute(_APPENDED, rows)
+    await session.execute(_MOVED, {"last": seq, "sealed": mac})
+
+
+# Tables, not rows: each transaction does this, while all others wait.
+_TRAIL, _LAST = (cast("Table", row.__table__) for row in (AuditRow, AuditHeadRow))
+_HEAD = select(_LAST).where(_LAST.c.id == 1).with_for_update()
+_APPENDED = insert(_TRAIL)
+_MOVED = update(_LAST).where(_LAST.c.id == 1).values(seq=bindparam("last"), mac=bindparam("sealed"))
 
 
 def wrong_key(key_id: str, keys: Keyring) -> WrongKey:

@@ -82,4 +82,5 @@ async def _last_look(session: AsyncSession, row: IncidentRow) -> datetime:
     ended = select(func.max(EventRow.at)).where(
         EventRow.incident_id == row.id, EventRow.kind.in_(("plan", "end"))
     )
-    return await session.scalar(ended) or row.opened_at
+    with session.no_autoflush:  # what is told in this transaction ends no look
+        return await session.scalar(ended) or row.opened_at
