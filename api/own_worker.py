@@ -55,9 +55,10 @@ class OwnWorker:
         """Raises OSError if there is no room for another process."""
         # As this one was: the same code, whatever lies in the present folder.
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+        arenas = os.environ.get("MALLOC_ARENA_MAX", "2")  # glibc's, for a dozen threads: -9 MB
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", *self._command,
-            stdin=PIPE, env=os.environ | {"PYTHONPATH": path},
+            stdin=PIPE, env=os.environ | {"PYTHONPATH": path, "MALLOC_ARENA_MAX": arenas},
             start_new_session=True,  # Ctrl-C is ours; its input ends when we stop
         )  # fmt: skip
         log.info("worker_started", pid=self.process.pid)
