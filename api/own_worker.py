@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,9 +17,12 @@ from pathlib import Path
 import structlog
 
 from api.queue import Nudges
+from api.readiness import NotReady
 from api.stopping import CUT_SECONDS, WRITES_SECONDS
 
 RESTART_SECONDS = 1.0
+LONGEST_RESTART_SECONDS = 30.0
+"""One that ends as soon as it has begun is started ever more seldom, down to this."""
 STOP_SECONDS = WRITES_SECONDS + CUT_SECONDS + 2.0
 """What the worker takes itself to let go of its runs, and a little."""
 MOST_UNREAD = 65_536
@@ -47,9 +51,9 @@ class OwnWorker:
         return True
 
     async def ping(self) -> None:
-        """Raises if it does not run."""
+        """Raises NotReady if it does not run."""
         if self.process is None or self.process.returncode is not None:
-            raise ProcessLookupError("the worker has ended, and is started again")
+            raise NotReady("the worker beside this process has ended; it is started again")
 
     async def start(self) -> None:
         """Raises OSError if there is no room for another process."""
@@ -65,10 +69,15 @@ class OwnWorker:
 
     async def keep(self) -> None:
         """Start it again whenever it ends."""
+        pause = RESTART_SECONDS
         while True:
+            began = time.monotonic()
             if self.process is not None:
                 log.error("worker_ended", code=await self.process.wait())
-            await asyncio.sleep(RESTART_SECONDS)
+            if time.monotonic() - began > LONGEST_RESTART_SECONDS:
+                pause = RESTART_SECONDS
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_RESTART_SECONDS)
             try:
                 await self.start()
             except OSError:

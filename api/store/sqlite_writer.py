@@ -24,6 +24,8 @@ DRIVER = "sqlite+writer"
 TRY_AGAIN_SECONDS = 0.002
 """A turn lasts some milliseconds. SQLite itself asks ever more rarely, up to every 100 ms."""
 registry.register("sqlite.writer", __name__, "WriterDialect")
+_PRIMARY = 0xFF
+"""SQLite has a dozen ways to be busy; what they have in common is in the low byte."""
 _disk = ThreadPoolExecutor(1, "commit")
 
 
@@ -65,7 +67,7 @@ def begin(connection: Connection, most_seconds: float) -> None:
         try:
             connection.connection.driver_connection.execute("BEGIN IMMEDIATE")  # type: ignore[union-attr]
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY:
                 break
             await_(asyncio.sleep(TRY_AGAIN_SECONDS))
         else:

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from api.own_worker import MOST_UNREAD, OwnWorker, worker_beside
+from api.readiness import NotReady
 from evals import servers
 from tests.api.process import Oncall
 from tests.api.serving import until
@@ -54,8 +55,29 @@ async def test_one_that_ends_is_started_again(
         await until(another)
         assert first is not None
         assert first.returncode == 3
-    with pytest.raises(ProcessLookupError):
+    with pytest.raises(NotReady, match="started again"):
         await worker.ping()
+
+
+async def test_one_that_never_lives_long_is_started_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paused: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+        if len(paused) > 7:
+            raise asyncio.CancelledError
+
+    async def start() -> None:
+        raise OSError(12, "no memory")
+
+    worker = OwnWorker(("-c", DIES))
+    monkeypatch.setattr(worker, "start", start)
+    monkeypatch.setattr("api.own_worker.asyncio.sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await worker.keep()
+    assert paused == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
 async def test_one_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
