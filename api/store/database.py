@@ -85,8 +85,9 @@ class Database:
         self.audit_keys: Keyring | None = None
         """What the audit trail is chained with; set by `api.store.trail.begin`."""
         self._turns = Turns()
-        self._writing = _writing_engine(url) if self.is_sqlite else self.engine
-        self._writers = async_sessionmaker(self._writing, expire_on_commit=False)
+        self.writer = _writing_engine(url) if self.is_sqlite else self.engine
+        """The engine of `writing`."""
+        self._writers = async_sessionmaker(self.writer, expire_on_commit=False)
         self._readers = async_sessionmaker(
             self.engine.execution_options(read_only=True), expire_on_commit=False
         )
@@ -161,7 +162,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection; one that is in use, as soon as it is given back."""
-        for engine in {self.engine, self._writing}:
+        for engine in {self.engine, self.writer}:
             event.listen(engine.sync_engine, "checkin", _close_given_back)
             await engine.dispose()
 

@@ -152,7 +152,7 @@ def full_disk(database: Database) -> Iterator[None]:
         connection.execute(f"PRAGMA max_page_count={pages}")
 
     pages = 1  # SQLite takes what there is for the least
-    engine = database.engine.sync_engine
+    engine = database.writer.sync_engine
     event.listen(engine, "checkout", limit)
     try:
         yield
@@ -306,7 +306,7 @@ async def test_writers_of_one_process_take_turns(database: Database) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-async def test_whoever_leaves_in_the_middle_of_a_statement_takes_the_lock_along(
+async def test_whoever_leaves_in_the_middle_of_a_transaction_takes_the_lock_along(
     database: Database,
 ) -> None:
     """A run that lost its lease, a browser that went away. PostgreSQL's are another process's."""
@@ -317,8 +317,9 @@ async def test_whoever_leaves_in_the_middle_of_a_statement_takes_the_lock_along(
 
         async def leave(began: asyncio.Event) -> None:
             async with database.writing() as session:
-                began.set()
                 await session.execute(text(long.format(300_000)))
+                began.set()
+                await asyncio.sleep(60)
 
         task = asyncio.create_task(leave(began))
         await began.wait()

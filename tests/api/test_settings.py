@@ -169,17 +169,6 @@ def test_the_readme_has_every_variable_and_every_key() -> None:
     assert [words for words in told if words not in readme] == []
 
 
-def test_only_the_settings_module_reads_the_environment() -> None:
-    readers = [
-        str(path)
-        for package in ("api", "agent", "tools")
-        for path in Path(package).rglob("*.py")
-        if "os.environ" in path.read_text() or "os.getenv" in path.read_text()
-    ]
-    # the demo hands its own environment on to the service it starts
-    assert sorted(readers) == ["api/cli/demo.py", "api/settings.py"]
-
-
 PRICE = {"input": 1, "output": 2, "source": "https://provider.example", "date": "2026-11-25"}
 
 
