@@ -28,7 +28,6 @@ from api import (
 from api.alerts import endpoints
 from api.auditing import audited
 from api.auth import Tokens
-from api.collecting import settle
 from api.keys import KeyUnusable
 from api.limits import ALWAYS, Limits
 from api.observed import Observed
@@ -111,7 +110,6 @@ def create_app(
             log.info(
                 "started", targets=len(app.state.service.targets), worker=worker or bool(own_worker)
             )
-            settle()
             yield
 
     app = FastAPI(

@@ -12,6 +12,8 @@ from api.cli.oneshot import failure, settings_or_exit
 from api.settings import SettingsError
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from api.worker import OpenReading
 
 OWN_WORKER = ("-m", "api.cli", "worker", "--nudged")
@@ -41,6 +43,7 @@ def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> Non
     import uvicorn
 
     from api.app import create_app
+    from api.collecting import settle
     from api.connections import server_options
     from api.peer import Peers
     from api.stopping import exit_in_time
@@ -69,6 +72,10 @@ def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> Non
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             exit_in_time()
             super().handle_exit(sig, frame)
+
+        async def startup(self, sockets: "list[socket] | None" = None) -> None:
+            await super().startup(sockets)
+            settle()  # here, not where an application is made: that may be done many times
 
     answering = Peers(app, settings.forwarding_proxies)
     server = Server(uvicorn.Config(answering, **server_options(settings)))

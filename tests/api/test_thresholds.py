@@ -13,6 +13,7 @@ import redis
 from httpx2 import AsyncClient
 from sqlalchemy import select, update
 
+from agent.context import Target
 from agent.incident import Incident
 from agent.runbook import AlertThreshold
 from agent.runbook_library import load_library
@@ -79,6 +80,18 @@ def fill_to(server: Server, share: float) -> None:
                 return
             client.set(f"session:{number}", "x" * 100_000)
     raise AssertionError("it did not fill")
+
+
+async def above(
+    service: Any, start_server: Callable[..., Server]
+) -> tuple[Server, Thresholds, Target]:
+    """A server above the first threshold, as the first look has found it."""
+    server = start_server("valkey-9.1", "--maxmemory", "24mb", "--save", "")
+    fill_to(server, 0.78)
+    watching = Thresholds(service(server))
+    (on,) = watching.service.targets
+    await watching.judge(on)
+    return server, watching, on
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -154,11 +167,7 @@ async def test_several_workers_raise_one_alert(
 async def test_what_cannot_be_reached_stays_as_it_was_known(
     service: Any, database: Database, start_server: Callable[..., Server]
 ) -> None:
-    server = start_server("valkey-9.1", "--maxmemory", "24mb", "--save", "")
-    fill_to(server, 0.78)
-    watching = Thresholds(service(server))
-    (on,) = watching.service.targets
-    await watching.judge(on)
+    server, watching, on = await above(service, start_server)
     await asyncio.to_thread(stop, server)
     await goes_by(database, minutes=9)
     before = await crossed(database)
@@ -174,11 +183,7 @@ async def test_an_alert_that_was_refused_is_told_with_the_next_look(
     start_server: Callable[..., Server],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server = start_server("valkey-9.1", "--maxmemory", "24mb", "--save", "")
-    fill_to(server, 0.78)
-    watching = Thresholds(service(server))
-    (on,) = watching.service.targets
-    await watching.judge(on)
+    _, watching, on = await above(service, start_server)
     await goes_by(database, minutes=6)
 
     async def full(*_: Any) -> Problem:
@@ -199,11 +204,7 @@ async def test_a_worker_that_dies_while_it_tells_an_end_silences_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """SIGKILL after the end was told, and before that was noted: it crosses anew at once."""
-    server = start_server("valkey-9.1", "--maxmemory", "24mb", "--save", "")
-    fill_to(server, 0.78)
-    watching = Thresholds(service(server))
-    (on,) = watching.service.targets
-    await watching.judge(on)
+    server, watching, on = await above(service, start_server)
     await goes_by(database, minutes=6)
     await watching.judge(on)
     with redis.Redis(port=server.port) as client:
