@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FORK = multiprocessing.get_context("forkserver")
-LOADED = ("tests.forked_program", "tests.chaos.member", "tests.torture.hand")
+LOADED = ("tests.forked_program", "tests.forked_worker", "tests.chaos.member", "tests.torture.hand")
 """Loaded once in each process that runs tests, when it first forks."""
 FORK.set_forkserver_preload(list(LOADED))
 
@@ -29,8 +29,12 @@ class Forked:
         environment: Mapping[str, str],
         stdout: Path,
         stderr: Path | None = None,
+        *,
+        forks_worker: bool = True,
     ) -> None:
-        told = (list(arguments), dict(environment), str(stdout), str(stderr or stdout))
+        """`forks_worker`: what is beside a `serve` begins at once, too (tests/forked_worker.py)."""
+        files = (str(stdout), str(stderr or stdout))
+        told = (list(arguments), dict(environment), *files, forks_worker)
         self._process = FORK.Process(target=begin, args=told)
         self._process.start()
         assert self._process.pid
@@ -62,10 +66,15 @@ class Forked:
 
 
 def begin(
-    arguments: Sequence[str], environment: Mapping[str, str], stdout: str, stderr: str
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    stdout: str,
+    stderr: str,
+    forks_worker: bool,
 ) -> None:
     """The program, in the new process."""
     from api.cli.main import main
+    from tests.forked_worker import fork_workers
 
     for number, path in ((1, stdout), (2, stderr)):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -77,5 +86,7 @@ def begin(
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)
     os.environ.update(environment)
     random.seed()
+    if forks_worker and "serve" in arguments and "--no-worker" not in arguments:
+        fork_workers()
     sys.argv = ["redis-oncall", *arguments]
     main()

@@ -39,6 +39,7 @@ class Oncall:
             "REDIS_ONCALL_CONFIG": str(config), "REDIS_ONCALL_DATA": str(folder / "data"), **env,
         }  # fmt: skip
         self.log = folder / "service.log"
+        self.forks_worker = True
         self._service: Forked | None = None
         self.workers: list[Forked] = []
         self.client = httpx2.Client(headers=self.as_person("alice"), timeout=30)
@@ -48,7 +49,7 @@ class Oncall:
         return {"Authorization": f"Bearer {PEOPLE[name]}"}
 
     def _run(self, *arguments: str) -> Forked:
-        return Forked(arguments, self._environment, self.log)
+        return Forked(arguments, self._environment, self.log, forks_worker=self.forks_worker)
 
     def start(self, *options: str) -> None:
         port = servers.free_port()

@@ -91,6 +91,7 @@ async def test_one_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def oncall(tmp_path: Path, ill: servers.Server) -> Iterator[Oncall]:
     one = Oncall(tmp_path, ill.port)
+    one.forks_worker = False
     yield one
     one.stop()
 

@@ -6,7 +6,6 @@ observer sees from the order of those notes whether two runs of a target ever in
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from api import app, worker
 from api.cli import main as commands
 from api.cli import service
 from api.store import journal
+from tests.forked_worker import fork_workers
 from tools.connection import LiveConnection
 
 LONGEST_LOOK_SECONDS = 0.2
@@ -34,14 +34,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str], log: str) -> 
         os.dup2(handle, number)
     os.environ.clear()
     os.environ.update(environment)
-    service.OWN_WORKER = ("-m", "tests.chaos.member", "worker", "--nudged")
-    as_observed(arguments)
-
-
-def as_observed(arguments: Sequence[str]) -> None:
-    """The command, a little faster, with the notes of its writes."""
     _hurry()
     _note_writes()
+    if "serve" in arguments and "--no-worker" not in arguments:
+        fork_workers()
     commands.app(list(arguments))
 
 
@@ -68,7 +64,3 @@ def _note_writes() -> None:
             await session.execute(note, of_lease | of_run)
 
     journal.SqlJournal._writing = writing  # type: ignore[method-assign]
-
-
-if __name__ == "__main__":  # the worker beside a service
-    as_observed(sys.argv[1:])
