@@ -1,7 +1,7 @@
 """The way of an incident through the graph, on a real server, with people at the gate."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
@@ -11,6 +11,7 @@ from agent.context import Case, Context, ReasonerUnavailable, Target
 from agent.graph import build_graph
 from agent.incident import Approval, DiagnosisDraft, Incident
 from agent.memory_journal import MemoryJournal
+from agent.policy import Policy
 from agent.precedents import Earlier, Precedent
 from agent.rules import Rules
 from agent.run import advance
@@ -24,8 +25,8 @@ def fill_sessions(port: int) -> None:
     """Keys without TTL under one prefix, up to 93 % of maxmemory, beside ordinary keys."""
     client = Redis(port=port)
     # Expiries take memory, too.
-    pour(port, (("SET", f"session:{i:06d}", "x" * 900) for i in range(20_000)))
-    pour(port, (("SET", f"page:{i}", "y" * 100, "EX", 3_600) for i in range(1_000)))
+    pour(port, (("SET", f"session:{i:06d}", "x" * 3_600) for i in range(5_000)))
+    pour(port, (("SET", f"page:{i}", "y" * 100, "EX", 3_600) for i in range(250)))
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.93))
     client.close()
@@ -95,6 +96,7 @@ async def context_for(
         library=library,
         rules=Rules(library),
         model=model,  # type: ignore[arg-type]
+        policy=Policy(verify_for=timedelta(seconds=3)),
     )
     return context, journal, connection
 

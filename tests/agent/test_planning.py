@@ -34,6 +34,7 @@ from agent.runbook_library import load_library
 from agent.work import identify
 from evals import servers
 from evals.servers import Server
+from tests.agent.operating import AT_ONCE
 from tests.pouring import pour
 from tests.tools.load import stuck_subscriber
 from tools.connection import Connection, LiveConnection, open_for_reading
@@ -85,6 +86,7 @@ class Case:
         self.context = Context(
             Target("cache-1", url, **target), reading, self.open, self.journal, LIBRARY,
             None,  # type: ignore[arg-type]
+            policy=AT_ONCE,
         )  # fmt: skip
 
     async def open(self) -> Connection:
@@ -118,8 +120,8 @@ async def plan_for(server: Server, found: Diagnosis, *looks: str, **target: Any)
 
 
 def fill_sessions(server: Server) -> None:
-    pour(server.port, (("SET", f"session:{n}", "x" * 100) for n in range(20_000)))
-    pour(server.port, (("SET", f"session:new:{n}", "x", "EX", 7_200) for n in range(200)))
+    pour(server.port, (("SET", f"session:{n}", "x" * 500) for n in range(5_000)))
+    pour(server.port, (("SET", f"session:new:{n}", "x", "EX", 7_200) for n in range(50)))
 
 
 @pytest.fixture
@@ -168,7 +170,7 @@ async def test_keys_without_expiry_get_one_and_the_plan_can_be_carried_out(
     assert plan.checklist
     await carry_out(case, plan, executable[0].id)
     await carry_out(case, plan, executable[1].id)
-    assert client.info("keyspace")["db0"]["expires"] == 20_200
+    assert client.info("keyspace")["db0"]["expires"] == 5_050
     await reading.close()
 
 
@@ -284,10 +286,7 @@ async def test_defragmentation_is_offered_only_where_the_allocator_can(
     server: Server, client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.plain_arguments.LEAST_FRAGMENTED", MIB)
-    pipeline = client.pipeline(transaction=False)
-    for number in range(40_000):
-        pipeline.set(str(number), "x" * 150)
-    pipeline.execute()
+    pour(server.port, (("SET", str(number), "x" * 150) for number in range(40_000)))
     client.unlink(*(str(number) for number in range(40_000) if number % 5))
     plan = await plan_for(server, diagnosis("fragmentation-after-deletes"), "memory_info")
     jemalloc = client.info("memory")["mem_allocator"].startswith("jemalloc")

@@ -40,17 +40,18 @@ async def judge(url: str, library: Library, alert: str = "") -> Diagnosis:
     return diagnosis
 
 
-def everyday_keys(client: Redis) -> None:
+def everyday_keys(server: Server) -> None:
     """Ordinary keys of several families and types; most expire."""
-    pipe = client.pipeline(transaction=False)
+    commands: list[tuple[Word, ...]] = []
     for i in range(2_000):
-        pipe.set(f"page:{i}", "x" * (40 + i % 260), ex=3_600 + i)
+        commands.append(("SET", f"page:{i}", "x" * (40 + i % 260), "EX", 3_600 + i))
         if i < 300:
-            pipe.hset(f"profile:{i}", mapping={f"f{j}": "y" * 20 for j in range(8)})
-            pipe.expire(f"profile:{i}", 86_400)
+            fields = [word for j in range(8) for word in (f"f{j}", "y" * 20)]
+            commands.append(("HSET", f"profile:{i}", *fields))
+            commands.append(("EXPIRE", f"profile:{i}", 86_400))
         if i < 20:
-            pipe.rpush(f"jobs:{i}", *["z" * 30] * 50)
-    pipe.execute()
+            commands.append(("RPUSH", f"jobs:{i}", *["z" * 30] * 50))
+    assert pour(server.port, commands) == 0
 
 
 Command = Callable[[int], tuple[Word, ...]]
@@ -61,25 +62,25 @@ def fill(server: Server, command: Command, count: int, first: int = 0) -> None:
 
 
 def session(i: int) -> tuple[Word, ...]:
-    return ("SET", f"session:{i:08x}", "s" * 180)
+    return ("SET", f"session:{i:08x}", "s" * 900)
 
 
 FILLERS: dict[str, tuple[Command, int, str, tuple[str, str]]] = {
     "stream": (
-        lambda i: ("XADD", "orders:events", "*", "id", i, "payload", "x" * 120),
-        60_000,
+        lambda i: ("XADD", "orders:events", "*", "id", i, "payload", "x" * 600),
+        12_000,
         "stream-unbounded",
         ("stream", "orders:events"),
     ),
     "giant hash": (
-        lambda i: ("HSET", "catalog:index", f"sku-{i}", "x" * 60),
-        90_000,
+        lambda i: ("HSET", "catalog:index", f"sku-{i}", "x" * 300),
+        18_000,
         "single-bigkey",
         ("key", "catalog:index"),
     ),
     "prefix without expiry": (
         session,
-        50_000,
+        12_000,
         "missing-ttl-prefix-leak",
         ("prefix", "session:"),
     ),
@@ -98,12 +99,12 @@ async def test_what_filled_the_memory(
 ) -> None:
     command, count, cause, culprit = FILLERS[what]
     with contextlib.closing(Redis(port=server.port)) as client:
-        everyday_keys(client)
+        everyday_keys(server)
         fill(server, command, count)
         if maxmemory != "unset":
             limit(client, 0.93 if maxmemory == "near" else 0.995)
         if maxmemory == "reached":  # writes fail
-            fill(server, command, 5_000, first=count)
+            fill(server, command, 2_000, first=count)
     diagnosis = await judge(server.url, library)
     assert diagnosis.root_cause == cause, diagnosis.summary
     assert (diagnosis.culprit.kind, diagnosis.culprit.name) == culprit
@@ -135,7 +136,7 @@ async def test_a_subscriber_that_does_not_read(
     with contextlib.closing(Redis(port=server.port)) as client:
         client.config_set("client-output-buffer-limit", "pubsub 0 0 0")
         with unread_subscriber(server):
-            everyday_keys(client)
+            everyday_keys(server)
             if maxmemory == "near":
                 limit(client, 0.93)
             diagnosis = await judge(server.url, library, "RedisMemoryHigh")
@@ -146,8 +147,8 @@ async def test_a_subscriber_that_does_not_read(
 
 async def test_a_consumer_that_never_acknowledges(server: Server, library: Library) -> None:
     with contextlib.closing(Redis(port=server.port)) as client:
-        everyday_keys(client)
-        fill(server, FILLERS["stream"][0], 40_000)
+        everyday_keys(server)
+        fill(server, FILLERS["stream"][0], 8_000)
         client.xgroup_create("orders:events", "billing", id="0")
         while client.xreadgroup("billing", "c1", {"orders:events": ">"}, count=2_000):
             pass
@@ -171,7 +172,7 @@ HEALTHY = [
 async def test_a_healthy_server(kind: str, alert: str, server: Server, library: Library) -> None:
     with contextlib.closing(Redis(port=server.port)) as client:
         if kind != "empty":
-            everyday_keys(client)
+            everyday_keys(server)
         if kind == "no expiry, much room":
             fill(server, lambda i: ("SET", f"user:{i}", "u" * 150), 10_000)
         if kind != "maxmemory unset":
@@ -184,21 +185,21 @@ async def test_a_healthy_server(kind: str, alert: str, server: Server, library: 
 
 async def test_a_harmless_big_key(server: Server, library: Library) -> None:
     with contextlib.closing(Redis(port=server.port)) as client:
-        everyday_keys(client)
+        everyday_keys(server)
         client.config_set("maxmemory", 256 * MIB)
-        fill(server, FILLERS["giant hash"][0], 40_000)
+        fill(server, FILLERS["giant hash"][0], 8_000)
     assert (await judge(server.url, library)).root_cause == "no-incident"
 
 
 @pytest.mark.parametrize("full", [False, True])
 async def test_a_user_that_may_only_run_info(full: bool, server: Server, library: Library) -> None:
     with contextlib.closing(Redis(port=server.port)) as client:
-        everyday_keys(client)
+        everyday_keys(server)
         client.config_set("maxmemory", 64 * MIB)
         if full:
-            fill(server, session, 40_000)
+            fill(server, session, 10_000)
             limit(client, 0.995)
-            fill(server, session, 5_000, first=40_000)
+            fill(server, session, 2_000, first=10_000)
         client.acl_setuser(
             "watcher", enabled=True, passwords=["+secret"], keys=["*"], commands=["+info"]
         )
@@ -215,8 +216,8 @@ async def test_the_diagnosis_user_needs_nothing_but_the_read_list(
     server: Server, library: Library
 ) -> None:
     with contextlib.closing(Redis(port=server.port)) as client:
-        everyday_keys(client)
-        fill(server, session, 40_000)
+        everyday_keys(server)
+        fill(server, session, 10_000)
         limit(client, 0.93)
         client.acl_setuser("oncall", enabled=True, passwords=["+pw"], keys=["*"])
         for name in sorted(READ_COMMANDS):
