@@ -95,8 +95,8 @@ class CaseFile:
             node=connection.node,
             summary=self._tag + summarize(reading),
             taken_at=taken_at,
+            usage=Usage(tool_calls=1),
         )
-        await self._context.journal.add_usage(Usage(tool_calls=1))
         self.evidence.append(evidence)
         return evidence
 

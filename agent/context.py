@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from agent.exchange import Ledger
 from agent.incident import (
+    NOTHING,
     Action,
     Diagnosis,
     DiagnosisDraft,
@@ -64,8 +65,12 @@ class Journal(Protocol):
         node: str,
         summary: str,
         taken_at: datetime | None = None,
+        usage: Usage = NOTHING,
     ) -> Evidence:
-        """Keep a reading under the next id (E1, E2, …) and publish an `evidence` event."""
+        """Keep a reading under the next id (E1, E2, …) and publish an `evidence` event.
+
+        `usage`: what it took; it is added to what the incident has cost.
+        """
 
     async def evidence(self) -> list[Evidence]:
         """All evidence of the incident, oldest first, whole."""

@@ -333,6 +333,9 @@ class Usage(Words):
         )
 
 
+NOTHING = Usage()
+
+
 class Incident(Words):
     """The whole incident, as the API returns it."""
 

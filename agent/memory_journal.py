@@ -8,6 +8,7 @@ from agent.context import EventKind
 from agent.exchange import Exchange, bounded, total
 from agent.incident import (
     CALLS_PEOPLE,
+    NOTHING,
     Action,
     Diagnosis,
     EvidenceSummary,
@@ -73,8 +74,10 @@ class MemoryJournal:
         node: str,
         summary: str,
         taken_at: datetime | None = None,
+        usage: Usage = NOTHING,
     ) -> Evidence:
         """Keep a reading under the next id."""
+        await self.add_usage(usage)
         evidence = Evidence(
             id=f"E{len(self._evidence) + 1}",
             tool=tool,

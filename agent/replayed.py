@@ -19,7 +19,7 @@ from agent.budget import Budget, ModelSettings
 from agent.context import Context, ReasonerUnavailable, Target
 from agent.endpoint_quirks import Manners, Question, parameters
 from agent.exchange import Exchange, KeptExchange, bounded
-from agent.incident import Diagnosis, EvidenceSummary, Incident, Plan, Usage
+from agent.incident import NOTHING, Diagnosis, EvidenceSummary, Incident, Plan, Usage
 from agent.keeping import Transcript
 from agent.memory_journal import MemoryJournal
 from agent.model import Model
@@ -195,11 +195,13 @@ class _Kept(MemoryJournal):
         node: str,
         summary: str,
         taken_at: datetime | None = None,
+        usage: Usage = NOTHING,
     ) -> Evidence:
         """The piece that was kept of this look. Raises Departed if there was no such look."""
         for piece in self._later:
             if (piece.tool, piece.args) == (tool, args):
                 self._later.remove(piece)
+                await self.add_usage(usage)
                 return self._show(piece)
         shown = printable(json.dumps(args, ensure_ascii=False), 200)
         raise Departed(f"{tool} {shown} is looked at, which it was not")

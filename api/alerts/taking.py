@@ -89,7 +89,7 @@ class Intake:
         self._targets = targets
         self._most_queued = most_queued
         self._windows = silencing
-        self._commits = GroupCommit[Message, Taken](database, self._store)
+        self._commits = GroupCommit[Message, Taken](database, self._store, urgent=True)
 
     async def take(self, message: Message) -> Taken:
         """What became of it, once that is committed. Raises Overloaded."""

@@ -47,11 +47,14 @@ class _Piece(Generic[Work, Done]):
 
 
 class GroupCommit(Generic[Work, Done]):
-    """One writer for one kind of work."""
+    """One writer for one kind of work. `urgent`: as for `Database.writing`."""
 
-    def __init__(self, database: Database, write: Write[Work, Done]) -> None:
+    def __init__(
+        self, database: Database, write: Write[Work, Done], *, urgent: bool = False
+    ) -> None:
         self._database = database
         self._write = write
+        self._urgent = urgent
         self._waiting: deque[_Piece[Work, Done]] = deque()
         self._weight = 0
         self._writer: asyncio.Task[None] | None = None
@@ -65,7 +68,7 @@ class GroupCommit(Generic[Work, Done]):
     async def commit(self, work: Work, weight: int = 1) -> Done:
         """What came of it, once that is committed. Raises Overloaded, and what `write` raises."""
         if self._weight >= MOST_WAITING:
-            raise Overloaded(f"{self._weight} alerts wait to be stored already")
+            raise Overloaded(f"{self._weight} pieces wait to be stored already")
         piece = _Piece[Work, Done](work, weight, asyncio.get_running_loop().create_future())
         self._waiting.append(piece)
         self._weight += weight
@@ -99,7 +102,7 @@ class GroupCommit(Generic[Work, Done]):
         if not pieces:
             return
         try:
-            async with self._database.writing(urgent=True) as session:
+            async with self._database.writing(urgent=self._urgent) as session:
                 found = await self._write(session, [piece.work for piece in pieces])
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             if len(pieces) > 1 and not _of_the_database(error):

@@ -1,16 +1,18 @@
 """The journal of a run, in SQL: durable when a method returns, fenced by the lease."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.budget import USUAL_DAY, DayCaps
 from agent.context import EventKind
+from agent.exchange import total
 from agent.incident import (
+    NOTHING,
     Action,
     Diagnosis,
     EvidenceSummary,
@@ -27,6 +29,7 @@ from api.store import automatic, decisions, deeds, endings, freezes, incidents, 
 from api.store.database import Database
 from api.store.events import publish
 from api.store.exchanges import SqlLedger
+from api.store.group_commit import GroupCommit
 from api.store.leases import Lease, assert_held
 from api.store.tables import ActionRow, EvidenceRow, IncidentRow, IntentRow
 from tools.reading import Evidence
@@ -47,6 +50,13 @@ class ActionMoved(Exception):
     """The action is not the one the run read, or a person rejected it meanwhile."""
 
 
+class _Look(NamedTuple):
+    """A reading that is to become evidence."""
+
+    columns: dict[str, Any]
+    usage: Usage
+
+
 class SqlJournal:
     """Implements `agent.context.Journal` for one incident, under one lease."""
 
@@ -65,6 +75,7 @@ class SqlJournal:
         self.lease = lease
         self.writing = False
         """An intent of this run is noted, and its outcome is not: a target is being written to."""
+        self._looks = GroupCommit[_Look, Evidence](database, self._keep)
 
     @asynccontextmanager
     async def _writing(
@@ -72,13 +83,17 @@ class SqlJournal:
     ) -> AsyncIterator[tuple[AsyncSession, IncidentRow]]:
         """A transaction under our lease; about to act on the target, under one that is alive."""
         async with self._database.writing() as session:
-            alive_at = await self._database.clock(session) if acting else None
-            await assert_held(session, self.lease, alive_at)
-            deeds.by(session, "executor")
-            row = await incidents.lock(session, self._id)
-            if row.status == "closed" or row.attempt != self._attempt:
-                raise Superseded(f"{row.id} is {row.status}, attempt {row.attempt}")
-            yield session, row
+            yield session, await self._ours(session, acting=acting)
+
+    async def _ours(self, session: AsyncSession, *, acting: bool = False) -> IncidentRow:
+        """The incident, locked. Raises LeaseLost and Superseded."""
+        alive_at = await self._database.clock(session) if acting else None
+        await assert_held(session, self.lease, alive_at)
+        deeds.by(session, "executor")
+        row = await incidents.lock(session, self._id)
+        if row.status == "closed" or row.attempt != self._attempt:
+            raise Superseded(f"{row.id} is {row.status}, attempt {row.attempt}")
+        return row
 
     async def incident(self) -> Incident:
         """The whole incident as it stands, decisions of people included."""
@@ -95,29 +110,35 @@ class SqlJournal:
         node: str,
         summary: str,
         taken_at: datetime | None = None,
+        usage: Usage = NOTHING,
     ) -> Evidence:
-        """Keep a reading under the incident's next number."""
-        async with self._writing() as (session, row):
+        """Keep a reading under the incident's next number, with others that come meanwhile."""
+        columns = {
+            "tool": tool, "args": args, "reading": reading, "measured": measured, "node": node,
+            "summary": summary, "taken_at": taken_at or incidents.now(),
+        }  # fmt: skip
+        return await self._looks.commit(_Look(columns, usage))
+
+    async def _keep(self, session: AsyncSession, looks: Sequence["_Look"]) -> list[Evidence]:
+        row = await self._ours(session)
+        kept = []
+        for look in looks:
             row.last_evidence += 1
             part = EvidenceRow(
                 incident_id=row.id,
                 number=row.last_evidence,
                 attempt=row.attempt,
-                tool=tool,
-                args=args,
-                reading=reading,
-                measured=measured,
                 target=row.target,
-                node=node,
-                summary=summary,
-                taken_at=taken_at or incidents.now(),
+                **look.columns,
             )
             session.add(part)
-            evidence = to_evidence(part)
-            incidents.touch(row)
-            shown = evidence.model_dump(mode="json", include=set(EvidenceSummary.model_fields))
+            kept.append(to_evidence(part))
+            shown = kept[-1].model_dump(mode="json", include=set(EvidenceSummary.model_fields))
             await publish(session, row, "evidence", shown)
-        return evidence
+        incidents.touch(row)
+        spent = total([Usage.model_validate(row.usage), *(look.usage for look in looks)])
+        row.usage = spent.model_dump()
+        return kept
 
     async def evidence(self) -> list[Evidence]:
         """The evidence of this attempt, oldest first: an earlier one looked at another time."""
