@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class OwnWorker:
         self._command = command
         self.process: Process | None = None
 
-    async def nudge(self, *incident_ids: str) -> bool:
+    async def nudge(self, *incident_ids: str, jobs: Mapping[str, int] | None = None) -> bool:
         """Ask it to get on with each. Never raises, never waits: the sweeper finds the rest."""
         pipe = self.process.stdin if self.process is not None else None
         if pipe is None or pipe.transport.is_closing():

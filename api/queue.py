@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Protocol
@@ -30,8 +30,11 @@ log = structlog.get_logger(__name__)
 class Nudges(Protocol):
     """Whom to ask to get on with an incident."""
 
-    async def nudge(self, *incident_ids: str) -> bool:
-        """Never raises: what is committed must not be refused. False: the sweeper finds it."""
+    async def nudge(self, *incident_ids: str, jobs: Mapping[str, int] | None = None) -> bool:
+        """Never raises: what is committed must not be refused. False: the sweeper finds it.
+
+        `jobs`: the numbers of their next jobs, where they were read under the incidents' locks.
+        """
 
     async def ping(self) -> None:
         """Raises if it cannot be reached."""
@@ -45,7 +48,7 @@ class Queue:
         self._database = database
         self._away_until = -math.inf
 
-    async def nudge(self, *incident_ids: str) -> bool:
+    async def nudge(self, *incident_ids: str, jobs: Mapping[str, int] | None = None) -> bool:
         """Enqueue `advance` for each. Never raises: what is committed must not be refused.
 
         Nor does it wait long: whom it does not reach (False), the sweeper finds later.
@@ -54,21 +57,22 @@ class Queue:
             return False
         try:
             async with asyncio.timeout(NUDGE_SECONDS):
+                if jobs is None:
+                    async with self._database.reading() as session:
+                        jobs = await incidents.next_jobs(session, incident_ids)
                 for incident_id in incident_ids:
-                    await self._enqueue(incident_id)
+                    await self._enqueue(incident_id, jobs.get(incident_id, 0))
         except Exception as error:  # noqa: BLE001 - whatever it is, the incident is committed
             log.warning("queue_unavailable", incidents=len(incident_ids), error=repr(error))
             self._away_until = time.monotonic() + AWAY_SECONDS
             return False
         return True
 
-    async def _enqueue(self, incident_id: str) -> None:
+    async def _enqueue(self, incident_id: str, job: int) -> None:
         # The queue drops a key it knows. While a job waits, further nudges are the same one, so
         # a storm cannot fill the queue; as soon as it has started, they are another. So are they
         # after a while: a key whose job got lost must not silence the incident.
-        async with self._database.reading() as session:
-            number = await incidents.nudge_number(session, incident_id)
-        key = f"{incident_id}:{number}:{int(time.time() // KNOWN_SECONDS)}"
+        key = f"{incident_id}:{job}:{int(time.time() // KNOWN_SECONDS)}"
         await self._docket.add("advance", key=key)(incident_id)
 
     async def started(self, incident_id: str) -> None:

@@ -56,7 +56,7 @@ async def accept(
     if truncated:
         metrics.TRUNCATED.labels(source=source).inc(truncated)
         log.warning("alerts_truncated", source=source, left_out=truncated, sender=person.name)
-    await service.queue.nudge(*taken.to_start)
+    await service.queue.nudge(*taken.to_start, jobs=taken.to_start)
     if taken.shed:
         metrics.REFUSED.labels(source=source, because="queue").inc(taken.shed)
         raise busy(

@@ -52,13 +52,16 @@ class Taken:
     """It was delivered and taken already: nothing was done."""
 
     @property
-    def to_start(self) -> list[str]:
-        """Which a worker should hear of. Others that wait were announced when they began to."""
-        return [
-            row.id
+    def to_start(self) -> dict[str, int]:
+        """Which a worker should hear of, with the numbers of their next jobs.
+
+        Others that wait were announced when they began to.
+        """
+        return {
+            row.id: row.nudges
             for row in self.rows.values()
             if row.status == "queued" and (row.id in self.opened or row.attempt > 1)
-        ]
+        }
 
 
 class _Item(NamedTuple):

@@ -25,7 +25,12 @@ async def publish(
     row.last_event += 1
     session.add(
         EventRow(
-            incident_id=row.id, number=row.last_event, kind=kind, data=data, at=datetime.now(UTC)
+            incident_id=row.id,
+            incident=row,
+            number=row.last_event,
+            kind=kind,
+            data=data,
+            at=datetime.now(UTC),
         )
     )
 

@@ -87,7 +87,6 @@ async def open_incident(
         traceparent=tracing.traceparent(),
     )
     session.add(row)
-    await session.flush()
     await publish_status(session, row)
     return row
 
@@ -235,10 +234,10 @@ async def asked_by(session: AsyncSession, incident_id: str) -> str:
     return await session.scalar(found) or ""
 
 
-async def nudge_number(session: AsyncSession, incident_id: str) -> int:
-    """The number of the incident's next job."""
-    found = select(IncidentRow.nudges).where(IncidentRow.id == incident_id)
-    return int(await session.scalar(found) or 0)
+async def next_jobs(session: AsyncSession, ids: Sequence[str]) -> dict[str, int]:
+    """The numbers of the incidents' next jobs."""
+    found = select(IncidentRow.id, IncidentRow.nudges).where(IncidentRow.id.in_(ids))
+    return {row.id: row.nudges for row in await session.execute(found)}
 
 
 async def next_nudge(session: AsyncSession, incident_id: str) -> None:

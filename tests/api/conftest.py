@@ -138,7 +138,7 @@ class RecordingQueue:
 
     nudged: list[str]
 
-    async def nudge(self, *incident_ids: str) -> None:
+    async def nudge(self, *incident_ids: str, jobs: object = None) -> None:
         self.nudged += incident_ids
 
 

@@ -37,7 +37,7 @@ class Gate:
         await journal.set_status("awaiting_approval")
         self.nudged: list[str] = []
 
-        async def nudge(*incident_ids: str) -> None:
+        async def nudge(*incident_ids: str, jobs: object = None) -> None:
             self.nudged += incident_ids
 
         self._patch.setattr(service_of(self.client).queue, "nudge", nudge)

@@ -95,6 +95,8 @@ async def test_a_primary_and_its_replicas_are_one_incident_and_others_are_not(ro
 async def test_an_open_incident_of_the_target_itself_comes_before_a_relatives(room: Room) -> None:
     async with room.database.writing() as session:
         own = await incidents.open_incident(session, title="asked", target="orders-2")
+    await asyncio.sleep(0.002)  # ids tell milliseconds apart
+    async with room.database.writing() as session:
         relative = await incidents.open_incident(session, title="asked", target="orders-1")
     assert (await room.one(alert("a", "orders-2"))).id == own.id
     assert (await room.one(alert("b", "orders-3"))).id == relative.id, "else the newest"

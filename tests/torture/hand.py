@@ -80,7 +80,7 @@ class Struck:
 class NoQueue:
     """Nudges nobody: whoever looks on starts the next process."""
 
-    async def nudge(self, *_: str) -> None:
+    async def nudge(self, *_: str, **__: Any) -> None:
         """Nothing."""
 
 
