@@ -27,8 +27,6 @@ STOP_SECONDS = WRITES_SECONDS + CUT_SECONDS + 2.0
 """What the worker takes itself to let go of its runs, and a little."""
 MOST_UNREAD = 65_536
 """Bytes of nudges it may leave unread before more are dropped."""
-NICENESS = 5
-"""Where both want the last core, an alert is answered before an investigation goes on."""
 _ROOT = Path(__file__).resolve().parents[1]
 log = structlog.get_logger(__name__)
 
@@ -117,7 +115,6 @@ async def worker_beside(command: Sequence[str]) -> AsyncIterator[OwnWorker]:
 @asynccontextmanager
 async def hearing(queue: Nudges, orphaned: Callable[[], None]) -> AsyncIterator[None]:
     """In the worker: hand on what is told; once nobody is there to tell, `orphaned`."""
-    os.nice(NICENESS)
     task = asyncio.create_task(_hear(queue, orphaned))
     try:
         yield
