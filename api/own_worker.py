@@ -71,7 +71,10 @@ class OwnWorker:
         while True:
             began = time.monotonic()
             if self.process is not None:
-                log.error("worker_ended", code=await self.process.wait())
+                code = (
+                    await self.process.wait()
+                )  # 0: it was told to, as by systemd, which tells all
+                (log.error if code else log.info)("worker_ended", code=code)
             if time.monotonic() - began > LONGEST_RESTART_SECONDS:
                 pause = RESTART_SECONDS
             await asyncio.sleep(pause)

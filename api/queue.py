@@ -7,13 +7,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
-from docket import Docket, Worker
 
 from api.store import incidents
 from api.store.database import Database
+
+if TYPE_CHECKING:
+    from docket import Docket, Worker
 
 REDELIVERY_SECONDS = 10
 NUDGE_SECONDS = 2.0
@@ -43,7 +45,7 @@ class Nudges(Protocol):
 class Queue:
     """Asks workers to get on with an incident."""
 
-    def __init__(self, docket: Docket, database: Database) -> None:
+    def __init__(self, docket: "Docket", database: Database) -> None:
         self._docket = docket
         self._database = database
         self._away_until = -math.inf
@@ -89,8 +91,10 @@ class Queue:
 @asynccontextmanager
 async def open_queue(
     url: str, database: Database, name: str = NAME
-) -> AsyncIterator[tuple[Queue, Docket]]:
+) -> AsyncIterator["tuple[Queue, Docket]"]:
     """Connect to the queue."""
+    from docket import Docket  # 8 MB, which a `serve` with its own worker does without
+
     async with Docket(name=name, url=url) as docket:
         docket.register(_somewhere_else, names=["advance"])
         yield Queue(docket, database), docket
@@ -103,9 +107,10 @@ async def _somewhere_else(incident_id: str) -> None:
 
 @asynccontextmanager
 async def working(
-    queue: Queue, docket: Docket, attend: Callable[[str], Awaitable[None]], concurrency: int
+    queue: Queue, docket: "Docket", attend: Callable[[str], Awaitable[None]], concurrency: int
 ) -> AsyncIterator[None]:
     """Run jobs in the background, so many at a time, until the block ends."""
+    from docket import Worker
 
     async def job(incident_id: str) -> None:
         await queue.started(incident_id)
@@ -127,7 +132,7 @@ async def working(
                 await task
 
 
-async def _run_forever(worker: Worker) -> None:
+async def _run_forever(worker: "Worker") -> None:
     """It survives an unreachable queue by itself; what else it raises must not end the work."""
     while True:
         try:

@@ -7,6 +7,7 @@ present one; at the bound it is cut off, and the next process settles it by read
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
@@ -92,14 +93,17 @@ class Stopping:
             await asyncio.sleep(LOOK_SECONDS)
 
 
-def exit_in_time() -> None:
-    """From now on the process has PROCESS_SECONDS left."""
+def exit_in_time(seconds: float = PROCESS_SECONDS) -> None:
+    """From now on the process has so long left."""
 
     def overdue() -> None:
         sys.stderr.write('{"event": "stop_overdue", "level": "error"}\n')
         sys.stderr.flush()
         os._exit(OVERDUE)
 
-    timer = threading.Timer(PROCESS_SECONDS, overdue)
+    timer = threading.Timer(seconds, overdue)
     timer.daemon = True
     timer.start()
+    # Where Python itself is ending, no thread runs any more: the kernel's own clock does.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds + 1.0)

@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import redis
 from agent.incident import Action
 from api import stopping
 from api.observed import Observed
-from api.stopping import HTTP_SECONDS, PROCESS_SECONDS, STOPPED, RunStopped, Stopping
+from api.stopping import HTTP_SECONDS, OVERDUE, PROCESS_SECONDS, STOPPED, RunStopped, Stopping
 from evals import servers
 from tests.api.process import Oncall, whole
 
@@ -205,3 +207,20 @@ async def test_whoever_gives_up_a_question_is_not_taken_for_a_stop() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize(
+    ("hangs", "code"),
+    [
+        ("time.sleep(60)", OVERDUE),
+        ("class Last: __del__ = lambda _, wait=time.sleep: wait(60)", -signal.SIGALRM),
+    ],
+    ids=["while-it-runs", "while-python-ends"],
+)
+def test_a_process_that_hangs_is_over_in_time(hangs: str, code: int) -> None:
+    told = f"import time\nfrom api.stopping import exit_in_time\nexit_in_time(0.5)\n{hangs}\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", told + "last = globals().get('Last', int)()"],
+        capture_output=True, check=False, timeout=40,
+    )  # fmt: skip
+    assert ended.returncode == code
