@@ -71,9 +71,8 @@ class OwnWorker:
         while True:
             began = time.monotonic()
             if self.process is not None:
-                code = (
-                    await self.process.wait()
-                )  # 0: it was told to, as by systemd, which tells all
+                code = await self.process.wait()
+                # 0: it was told to, perhaps as all of us are (systemd).
                 (log.error if code else log.info)("worker_ended", code=code)
             if time.monotonic() - began > LONGEST_RESTART_SECONDS:
                 pause = RESTART_SECONDS
