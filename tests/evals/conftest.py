@@ -11,7 +11,7 @@ from evals.truth import incidents
 from tests.agent.endpoint import reply
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """A model that always names the first cause of the first incident."""
     named = {"root_cause": incidents()[0].truth.root_cause[0], "confidence": 0.5, "claims": []}

@@ -42,13 +42,11 @@ def test_processes_change_nothing_but_the_time() -> None:
     """Also not the order, nor what depends on how a process hashes."""
     seen: list[Result] = []
     alone = run_suite(SOME, jobs=1, on_done=seen.append)
-    shared = run_suite(SOME, jobs=2, repeat=2, on_done=seen.append)
+    shared = run_suite(SOME, jobs=2, on_done=seen.append)
     assert [row["id"] for row in shared["incidents"]] == [one.id for one in SOME]
     assert without_times(alone["incidents"]) == without_times(shared["incidents"])
     assert alone["intervals"] == shared["intervals"]
-    assert shared["repeats"]["identical"] == shared["repeats"]["same_cause"] == 1.0
-    assert shared["repeats"]["differing"] == []
-    assert len(seen) == 3 * len(SOME)
+    assert len(seen) == 2 * len(SOME)
 
 
 async def answer(recorded: RecordedIncident, library: Library) -> Result:
@@ -57,9 +55,9 @@ async def answer(recorded: RecordedIncident, library: Library) -> Result:
     if place == 1:
         raise RuntimeError("out of words")
     if place == 3:
-        os._exit(9)
-    if place == 5:
         return failed(recorded, lambda: None)  # type: ignore[arg-type]  # cannot be pickled
+    if place == 6:  # late: what it takes with it is worked again, each in a process of its own
+        os._exit(9)
     return failed(recorded, f"worked {recorded.id}")
 
 
@@ -73,9 +71,9 @@ def test_what_goes_wrong_in_one_incident_ends_no_other() -> None:
     assert sorted(result.id for result in seen) == [one.id for one in SOME]
     why = [result.failure for result in results]
     assert why[1] == "RuntimeError: out of words"
-    assert why[3] == "its process died"
-    assert "pickle" in why[5].lower()
-    for place in (0, 2, 4, 6, 7):
+    assert "pickle" in why[3].lower()
+    assert why[6] == "its process died"
+    for place in (0, 2, 4, 5, 7):
         assert why[place] == f"worked {SOME[place].id}"
 
 
