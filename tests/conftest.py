@@ -1,8 +1,11 @@
 """Shared fixtures: real servers of every build that is installed here."""
 
+import contextlib
 import gc
+import importlib
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx2
 import hypothesis
@@ -17,6 +20,26 @@ from evals import servers  # noqa: E402
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=20_000)
 hypothesis.settings.load_profile("tests")
+
+# All that is loaded while tests are collected stays: looking for garbage in it finds none.
+gc.disable()
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Of the whole suite, each worker loads another share first.
+
+    pytest compiles every module of tests once, for its assertions, and keeps that: where nothing
+    is kept yet, the workers share that work instead of doing all of it each.
+    """
+    told = getattr(session.config, "workerinput", None)
+    if told is None or [Path(each).resolve() for each in session.config.args] != [ROOT / "tests"]:
+        return
+    modules = sorted((ROOT / "tests").rglob("test_*.py"))
+    for path in modules[int(told["workerid"][2:]) :: told["workercount"]]:
+        # What fails to load is told by the collection.
+        with contextlib.suppress(Exception):
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
 @pytest.hookimpl(trylast=True)
@@ -41,6 +64,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     """What was loaded stays: the garbage collector need not look through it for each test."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(params=servers.BUILDS)
