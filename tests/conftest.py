@@ -21,13 +21,21 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=20_000)
 hypothesis.settings.load_profile("tests")
 
-# All that is loaded while tests are collected stays: looking for garbage in it finds none.
-gc.disable()
 ROOT = Path(__file__).parents[1]
 
 
-def pytest_collection(session: pytest.Session) -> None:
-    """Of the whole suite, each worker loads another share first.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """What is loaded stays: the garbage collector need look through it neither now nor later."""
+    gc.disable()
+    load_a_share_first(session)
+    yield
+    gc.freeze()
+    gc.enable()
+
+
+def load_a_share_first(session: pytest.Session) -> None:
+    """Of the whole suite, each worker another one.
 
     pytest compiles every module of tests once, for its assertions, and keeps that: where nothing
     is kept yet, the workers share that work instead of doing all of it each.
@@ -58,13 +66,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         part += itertools.islice(others, max(0, size - len(part)))
         left -= len(part)
     items[:] = [*itertools.chain(*parts), *others]
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
-    """What was loaded stays: the garbage collector need not look through it for each test."""
-    gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(params=servers.BUILDS)
