@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -57,8 +56,6 @@ MOST_IDLE_RUNS = 5
 """Runs without progress before an incident is handed to a person."""
 MOST_TRIED = 20
 """Incidents that one nudge may find taken by others at the same moment."""
-NICENESS = 5
-"""Where `serve` wants the last core, too, an alert is answered before an investigation goes on."""
 RunGraph = Callable[[Context, Incident], Awaitable[None]]
 """From the checkpoint to the end or to the gate."""
 OpenReading = Callable[[Target], Awaitable[Connection]]
@@ -319,7 +316,6 @@ async def run_worker(
 
     `nudged`: it is that of a `serve`, which tells it of incidents through its standard input.
     """
-    os.nice(NICENESS)
     logs.configure()
     start_tracing(settings)
     database = Database(database_url(settings.database_url.get_secret_value()))

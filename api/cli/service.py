@@ -1,6 +1,7 @@
 """`serve` and `worker`."""
 
 import contextlib
+import os
 from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 OWN_WORKER = ("-m", "api.cli", "worker", "--nudged")
 """What Python runs for the worker of a `serve`."""
+NICENESS = 5
+"""Of a worker: where `serve` wants the last core, too, an alert is answered first."""
 
 
 def serve(
@@ -99,6 +102,7 @@ def work(
     from api.store.migrate import TablesRefused
     from api.worker import run_worker
 
+    os.nice(NICENESS)
     try:
         settings = settings_or_exit()
         if port is not None or nudged:  # that of a `serve` is asked there
