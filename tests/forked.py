@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def begin(
     counts.mkdir(exist_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)
     os.environ.update(environment)
+    tempfile.tempdir = None
     random.seed()
     if forks_worker and "serve" in arguments and "--no-worker" not in arguments:
         fork_workers()

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +21,7 @@ from api.settings import Settings
 from api.store.audit import WrongKey
 from api.store.database import Database, database_url
 from api.store.tables import AuditRow
+from tests.api.at_once import forked, write_on
 from tests.api.serving import TARGETS, as_role, serving, token_entries
 from tests.api.test_incidents_api import opened, service_of
 from tests.api.trails import behind_its_back, verified, write
@@ -157,47 +156,18 @@ async def test_old_rows_go_every_hour_and_the_head_is_noted(
     assert walk.findings == []
 
 
-WRITER = """
-import asyncio, sys
-from api.store import audit, trail
-from api.store.database import Database, database_url
-from tests.api.trails import ALICE, KEYS
-
-async def main(url, times):
-    database = Database(database_url(url))
-    await trail.begin(database, KEYS)
-    print("ready", flush=True)
-    for _ in range(int(times)):
-        async with database.writing() as session:
-            await audit.note(session, ALICE, "view")
-    await database.close()
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-def writer(url: str, times: int) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, url, str(times)],
-        cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
 async def test_several_processes_keep_one_chain_and_a_killed_one_leaves_it_whole(
     database: Database, url: str
 ) -> None:
-    processes = [writer(url, 60), writer(url, 60), writer(url, 1_000_000)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    processes = [forked(write_on, url, times)[0] for times in (60, 60, 1_000_000)]
     await write(database, *["approve"] * 30)
     processes[2].kill()
     for process in processes:
-        process.communicate(timeout=100)
+        process.join(100)
     walk = await verified(database)
     assert walk.findings == []
     assert walk.rows >= 150
-    assert [process.returncode for process in processes] == [0, 0, -9]
+    assert [process.exitcode for process in processes] == [0, 0, -9]
 
 
 class Shell:

