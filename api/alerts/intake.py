@@ -6,11 +6,11 @@ from pydantic import BaseModel
 from agent.incident import Status
 from api import metrics, tracing
 from api.alerts.parsed import Parsed
-from api.alerts.taking import Message
+from api.alerts.taking import Message, Taken
 from api.problems import busy
 from api.service import Service
 from api.store.audit import Person
-from api.store.group_commit import Overloaded
+from api.store.group_commit import MOST_TOGETHER, Overloaded
 
 log = structlog.get_logger(__name__)
 
@@ -37,14 +37,26 @@ async def accept(
     delivery: str = "",
     truncated: int = 0,
 ) -> Accepted:
-    """Commit the alerts of a message (see `Message`), then nudge the queue."""
-    try:
-        here = tracing.traceparent()
-        message = Message(person, source, parsed, delivery, truncated, here)
-        taken = await service.intake.take(message)
-    except Overloaded as overloaded:
-        metrics.REFUSED.labels(source=source, because="intake").inc(len(parsed))
-        raise busy(str(overloaded)) from None
+    """Commit the alerts of a message (see `Message`), then nudge the queue.
+
+    Many go in several transactions, each bounded. If one of them fails, the whole message is
+    refused; sent again, what was taken of it is recognised.
+    """
+    taken = Taken(seen_before=True)
+    # All that fire, then all that are over: a pair is not to be told in the wrong order.
+    ordered = sorted(parsed, key=lambda item: item.alert.status)
+    for first in range(0, max(1, len(ordered)), MOST_TOGETHER):
+        part = ordered[first : first + MOST_TOGETHER]
+        name = f"{delivery}#{first}" if delivery and first else delivery
+        message = Message(person, source, part, name, 0 if first else truncated,
+                          tracing.traceparent())  # fmt: skip
+        try:
+            found = await service.intake.take(message)
+        except Overloaded as overloaded:
+            metrics.REFUSED.labels(source=source, because="intake").inc(len(ordered) - first)
+            raise busy(str(overloaded)) from None
+        await service.queue.nudge(*found.to_start, jobs=found.to_start)
+        taken.add(found)
     if taken.seen_before:
         metrics.REPEATED.labels(source=source).inc()
         log.info("delivered_again", source=source, sender=person.name)
@@ -52,11 +64,10 @@ async def accept(
     for item in parsed:
         metrics.ALERTS.labels(source=source, status=item.alert.status).inc()
     log.info("alerts_accepted", source=source, alerts=len(parsed) - taken.shed, shed=taken.shed,
-             incidents=list(taken.rows))  # fmt: skip
+             incidents=list(taken.rows)[:MOST_TOGETHER])  # fmt: skip
     if truncated:
         metrics.TRUNCATED.labels(source=source).inc(truncated)
         log.warning("alerts_truncated", source=source, left_out=truncated, sender=person.name)
-    await service.queue.nudge(*taken.to_start, jobs=taken.to_start)
     if taken.shed:
         metrics.REFUSED.labels(source=source, because="queue").inc(taken.shed)
         raise busy(

@@ -11,8 +11,8 @@ from agent.incident import Alert, Severity
 from api.json_shape import json_too_much
 from tools.reading import printable
 
-MOST_ALERTS = 500
-"""Alerts of one message; Alertmanager groups, so more is a mistake or an attack."""
+MOST_ALERTS = 2_000
+"""Alerts of one message, which may be of 2 MiB: one of Alertmanager's takes about 1 KiB."""
 MOST_LABELS = 100
 LONGEST_TEXT = 2_000
 LONGEST_FINGERPRINT = 200

@@ -3,6 +3,7 @@
 from typing import Any
 
 from api.alerts.datadog import TEMPLATE
+from api.alerts.parsed import MOST_ALERTS
 from api.source_config import SIGNATURES, SourceKind
 
 _TEXT = {"type": "string"}
@@ -33,7 +34,7 @@ SECURITY: dict[str, dict[str, str]] = {
 
 def _of_alerts(required: list[str], properties: dict[str, Any], **more: Any) -> dict[str, Any]:
     alert = {"type": "object", "required": required, "properties": properties}
-    alerts = {"type": "array", "maxItems": 500, "items": alert}
+    alerts = {"type": "array", "maxItems": MOST_ALERTS, "items": alert}
     return {"type": "object", "required": ["alerts"], "properties": {"alerts": alerts, **more}}
 
 

@@ -51,6 +51,13 @@ class Taken:
     seen_before: bool = False
     """It was delivered and taken already: nothing was done."""
 
+    def add(self, other: "Taken") -> None:
+        """What became of another part of the same message."""
+        self.rows |= other.rows
+        self.opened |= other.opened
+        self.shed += other.shed
+        self.seen_before = self.seen_before and other.seen_before
+
     @property
     def to_start(self) -> dict[str, int]:
         """Which a worker should hear of, with the numbers of their next jobs.

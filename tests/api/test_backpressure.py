@@ -12,6 +12,7 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.alerts.rates import Rates
+from api.alerts.taking import Message, Taken
 from api.app import create_app
 from api.settings import Settings
 from api.store import group_commit, incidents
@@ -111,6 +112,29 @@ async def test_messages_wait_in_a_bounded_place(
         asked_to_come_again(await send(client, alert("cache-eu", fingerprint="late")))
     assert [(await one).status_code for one in (first, second)] == [202, 202]
     assert await kept(database) == ["f-cache-eu", "f-cache-us"]
+
+
+async def test_a_large_message_is_stored_in_parts_and_is_whole_when_it_comes_again(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two groups of a real outage in one: what was stored before the disk failed counts once."""
+    many = [alert(NAMES[n % 2], fingerprint=f"f{n:03}") for n in range(250)]
+    intake, parts = service_of(client).intake, list[int]()
+    take = intake.take
+
+    async def takes(message: Message) -> Taken:
+        parts.append(len(message.parsed))
+        if len(parts) == 2:
+            raise group_commit.Overloaded("the disk is slow")
+        return await take(message)
+
+    monkeypatch.setattr(intake, "take", takes)
+    asked_to_come_again(await send(client, *many))
+    assert len(await kept(service_of(client).database)) == 100
+    again = await send(client, *many)
+    assert parts == [100, 100, 100, 100, 50]
+    assert [one["created"] for one in again.json()["incidents"]] == [False, False]
+    assert await kept(service_of(client).database) == [f"f{n:03}" for n in range(250)]
 
 
 async def waiting(client: AsyncClient, number: int) -> None:

@@ -175,7 +175,7 @@ def test_the_readme_states_the_limits_as_they_are() -> None:
         f"{limits.LARGEST_HEADERS // 1024} KiB",
         f"{connections.MOST_CONNECTIONS}, then 503", f"{connections.MOST_OPEN}, then closed",
         f"{connections.KEEP_ALIVE_SECONDS} s", f"{events.MOST_STREAMS} in all",
-        f"{events.MOST_OF_ONE_PERSON} of a person", f"{parsed.MOST_ALERTS} alerts",
+        f"{events.MOST_OF_ONE_PERSON} of a person", f"{parsed.MOST_ALERTS:,} alerts",
         f"{parsed.MOST_LABELS} labels", f"{parsed.LONGEST_TEXT:,} characters",
         f"{chat.MOST_AT_ONCE} in all", f"{chat.MOST_OF_ONE_PERSON} of a person",
         f"{sign_ins.MOST_FAILURES} in {sign_ins.WINDOW_SECONDS:.0f} s",
