@@ -7,16 +7,19 @@ from contextlib import closing, contextmanager
 
 import redis
 
+from tests.pouring import pour
 from tools.remedies.remedy import Check
 
 
 def fill(
     client: "redis.Redis", prefix: str, keys: int, size: int = 100, ex: int | None = None
 ) -> None:
-    pipeline = client.pipeline(transaction=False)
-    for number in range(keys):
-        pipeline.set(f"{prefix}{number}", b"x" * size, ex=ex)
-    pipeline.execute()
+    """Raises OutOfMemoryError if any is refused."""
+    port = client.connection_pool.connection_kwargs["port"]
+    expiry = () if ex is None else ("EX", ex)
+    value = b"x" * size
+    if refused := pour(port, (("SET", f"{prefix}{n}", value, *expiry) for n in range(keys))):
+        raise redis.exceptions.OutOfMemoryError(f"{refused} of {keys} keys were refused")
 
 
 def failing(checks: list[Check]) -> list[str]:
