@@ -8,6 +8,8 @@ from typing import Any
 
 import redis
 import yaml
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from evals import servers
 
@@ -70,7 +72,7 @@ class Planted:
         return f"redis://:{PASSWORD}@127.0.0.1:{self.server.port}"
 
     def client(self) -> redis.Redis:
-        made = redis.Redis(port=self.server.port, password=PASSWORD)
+        made = redis.Redis(port=self.server.port, password=PASSWORD, retry=Retry(NoBackoff(), 0))
         self._open.append(made)
         return made
 

@@ -1,5 +1,6 @@
 """Hostile text from everywhere, and a model that obeys it: nothing happens but the diagnosis."""
 
+import asyncio
 import gzip
 import io
 import json
@@ -150,8 +151,8 @@ async def test_nothing_is_written_approved_or_told(
         body = {"message": one.payload, "incident_id": ids[number % len(ids)]}
         answers[one.id] = (await client.post("/v1/chat", json=body)).json()
     shown: dict[str, str] = {}
-    for incident_id in ids:
-        shown |= await everything_shown(client, incident_id)
+    for one_of_them in await asyncio.gather(*(everything_shown(client, one) for one in ids)):
+        shown |= one_of_them
     incidents = [Incident.model_validate_json(shown[f"/v1/incidents/{one}"]) for one in ids]
 
     # It was an attack: the payloads were read, and followed.
