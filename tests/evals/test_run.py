@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from evals.score import Result
 from evals.suite import MODEL_REASONERS, by_computing, part_of, run_suite
 from evals.truth import RecordedIncident, incidents
 from tests.acceptance.program import ROOT, run
+from tests.forked import FORK
 
 SHIPPED = incidents()
 SOME = SHIPPED[:8]
@@ -63,8 +65,9 @@ async def answer(recorded: RecordedIncident, library: Library) -> Result:
 
 @pytest.mark.timeout(400)
 @pytest.mark.long
-def test_what_goes_wrong_in_one_incident_ends_no_other() -> None:
+def test_what_goes_wrong_in_one_incident_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither an exception, nor a dead process, nor a result that cannot be sent."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: FORK)
     seen: list[Result] = []
     results = by_computing(SOME, load_library(), 2, seen.append, answer)
     assert [result.id for result in results] == [one.id for one in SOME]
