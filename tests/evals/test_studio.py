@@ -45,6 +45,7 @@ def scripted(take: Take, folder: Path, sending: Connection) -> None:
     sending.send("")
 
 
+@pytest.mark.long
 def test_a_failing_take_is_tried_again_and_ends_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
