@@ -24,6 +24,7 @@ from api.store.migrate import migrate
 from evals import postgresql as postgresql_server
 from evals import servers
 from tests.api.paging_room import Room, targets
+from tests.api.postgresql_tables import AsGoodAsNew, created
 from tests.api.process import fill
 from tests.api.serving import TARGETS, serving, token_entries
 
@@ -88,20 +89,12 @@ def postgresql() -> Iterator[str]:
         yield url
 
 
-def _created(server: str, name: str, template: str) -> str:
-    import psycopg
-
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return server.removesuffix("postgres") + name
-
-
 @pytest.fixture(scope="session")
-def postgresql_tables(postgresql: str) -> str:
-    """The name of a migrated database that is as good as new: to be copied, not used."""
+def as_good_as_new(postgresql: str) -> AsGoodAsNew:
+    """Migrated databases in which nothing is."""
     name = "with_tables"
-    _in_a_loop_of_its_own(_with_tables(_created(postgresql, name, "template1")))
-    return name
+    _in_a_loop_of_its_own(_with_tables(created(postgresql, name, "template1")))
+    return AsGoodAsNew(postgresql, name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -111,8 +104,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         file = tmp_path / "store.db"
         _copied(request.getfixturevalue("tables"), file)
         return f"sqlite:///{file}"
-    server, template = map(request.getfixturevalue, ("postgresql", "postgresql_tables"))
-    return _created(server, f"t{abs(hash(tmp_path))}", template)
+    databases: AsGoodAsNew = request.getfixturevalue("as_good_as_new")
+    return databases.url()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -120,7 +113,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database of each kind in which nothing is."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.db'}"
-    return _created(request.getfixturevalue("postgresql"), f"t{abs(hash(tmp_path))}", "template1")
+    return created(request.getfixturevalue("postgresql"), f"t{abs(hash(tmp_path))}", "template1")
 
 
 @pytest.fixture
