@@ -56,7 +56,9 @@ class CaseFile:
                 return seen
         key = json.dumps([tool, args], sort_keys=True)
         if key not in self._looks:
-            self._looks[key] = asyncio.create_task(self._look(tool, args))
+            look = self._looks[key] = asyncio.create_task(self._look(tool, args))
+            self._context.looking.add(look)
+            look.add_done_callback(self._context.looking.discard)
         return await asyncio.shield(self._looks[key])
 
     @property

@@ -1,5 +1,6 @@
 """What a run may reach, as protocols: the target, the journal, the runbooks, the reasoner."""
 
+from asyncio import Task
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -207,5 +208,8 @@ class Context:
     """Why a remedy of many batches is to end after its present one; empty: it goes on."""
     telemetry: Telemetry = SILENT
     """Told what the run does."""
+    looking: set[Task[Evidence]] = field(default_factory=set, repr=False)
+    """Looks under way. They outlive whoever asked for them: whoever closes the connection ends them
+    first, or they would take its end for a finding."""
     names: SeenNames = field(default_factory=SeenNames, repr=False)
     """What the run has shown redacted, by its true name."""

@@ -217,9 +217,8 @@ class Worker:
             if recording is not None:
                 await recorder.keep(self.database, recording, incident, most)
         finally:
-            for task in (run, heart):
-                task.cancel()
-            await asyncio.gather(run, heart, return_exceptions=True)
+            await _ended(run, heart)
+            await _ended(*context.looking)
             await connection.close()
 
     async def _open_for_remedies(self, target: Target) -> Connection:
@@ -245,6 +244,12 @@ class Worker:
                 .returning(IncidentRow.idle_runs)
             )
         return int(runs or 0) <= MOST_IDLE_RUNS
+
+
+async def _ended(*tasks: "asyncio.Future[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _run_with(checkpointer: Any, database: Database) -> RunGraph:

@@ -277,7 +277,8 @@ class LiveConnection:
         return datetime.now(UTC)
 
     async def close(self) -> None:
-        """Close the link. Repeatable."""
+        """Close the link: it is not opened again. Repeatable."""
+        self._reconnects = 0
         await self._drop()
 
 
