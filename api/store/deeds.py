@@ -30,7 +30,7 @@ def _watch(column: InstrumentedAttribute[str]) -> None:
     @event.listens_for(column, "set", active_history=True)
     def changed(row: Any, value: str, before: Any, _: Any) -> None:
         session = inspect(row).session
-        if session is not None and inspect(row).persistent and value != before:
+        if session is not None and value != before:
             session.info.setdefault(_CHANGES, []).append((row, before, value))
 
 

@@ -88,6 +88,14 @@ async def test_a_status_that_nobody_noted_is_on_record_all_the_same(database: Da
     assert (closed.detail["from"], closed.detail["to"]) == ("queued", "closed")
 
 
+async def test_so_is_that_of_an_incident_that_is_not_written_yet(database: Database) -> None:
+    async with database.writing() as session:
+        row = await incidents.open_incident(session, title="t", target="cache")
+        await incidents.move(session, row, "closed", "at once")
+    (changed,) = await trail_of(database, "status")
+    assert (changed.incident_id, changed.detail["from"]) == (row.id, "queued")
+
+
 async def test_what_is_rolled_back_in_the_database_is_not_on_record(database: Database) -> None:
     journal = await planned(database)
     before = len(await trail_of(database))

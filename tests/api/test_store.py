@@ -62,7 +62,7 @@ async def journal_of(database: Database, target: str = "cache") -> SqlJournal:
 
 async def look(journal: SqlJournal, tool: str = "memory_info") -> str:
     evidence = await journal.add_evidence(
-        tool, {}, {"used": 1}, measured=True, node="n", summary="s"
+        tool, {}, {"used": 1}, measured=True, node="n", summary="s", usage=Usage(tool_calls=1)
     )
     return evidence.id
 
@@ -79,6 +79,7 @@ async def test_evidence_and_events_are_numbered_without_gaps_by_concurrent_write
     journal = await journal_of(database)
     ids = await asyncio.gather(*(look(journal) for _ in range(12)))
     assert sorted(ids, key=lambda i: int(i[1:])) == [f"E{n}" for n in range(1, 13)]
+    assert (await journal.incident()).usage.tool_calls == 12
     async with database.reading() as session:
         rows = await events.after(session, (await journal.incident()).id, 0)
     assert [row.number for row in rows] == list(range(1, 14))
@@ -154,11 +155,14 @@ async def test_whoever_lost_the_lease_writes_nothing_more(database: Database) ->
     assert new.fencing == old.fencing + 1
     with pytest.raises(LeaseLost):
         await journal.set_status("resolved")
+    together = await asyncio.gather(*(look(journal) for _ in range(3)), return_exceptions=True)
+    assert [type(told) for told in together] == [LeaseLost] * 3
     with pytest.raises(LeaseLost):
         await leases.renew(database, old)
     await leases.release(database, old)  # not ours any more: changes nothing
     assert await leases.acquire(database, "cache", old.incident_id, "third") is None
-    assert (await journal.incident()).status == "queued"
+    incident = await journal.incident()
+    assert (incident.status, incident.evidence, incident.usage) == ("queued", [], Usage())
 
 
 async def test_whoever_was_frozen_past_its_lease_acts_no_more_though_nobody_took_it(
@@ -192,6 +196,8 @@ async def test_a_closed_or_restarted_incident_stops_its_run(database: Database) 
         await incidents.begin_attempt(session, row, "again")
     with pytest.raises(Superseded):
         await journal.set_status("needs_human")
+    with pytest.raises(Superseded):
+        await look(journal)
     assert (await journal.incident()).status == "queued"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from api.app import create_app
 from api.queue import Queue
 from api.service import Service
 from api.settings import Settings
+from api.store import incidents, looks
 from api.store.audit import Person
 from api.store.database import Database
 from api.store.tables import AlertRow, IncidentRow
@@ -89,6 +91,23 @@ async def test_nudges_of_a_waiting_incident_do_not_fill_the_queue(
         await queue.started(one["id"])
         await queue.nudge(one["id"])
         assert await waiting(queue) == before + 1, "while a job runs, it asks for another one"
+
+
+async def test_another_look_asks_for_another_job(
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job of the first look may still be ending: the queue drops a key that it knows."""
+    monkeypatch.setattr(looks, "AGAIN_AFTER", timedelta(0))
+    async with serving(create_app(settings(), worker=False)) as client:
+        one = await opened(client)
+        service = service_of(client)
+        assert isinstance(service.queue, Queue)
+        await service.queue.started(one["id"])
+        async with service.database.writing() as session:
+            await incidents.move(session, await incidents.lock(session, one["id"]), "needs_human")
+        before = await waiting(service.queue)
+        assert await send(service, [alert_on("cache-eu", "another")]) == {one["id"]}
+        assert await waiting(service.queue) == before + 1
 
 
 async def waiting(queue: Queue) -> int:
