@@ -67,7 +67,7 @@ async def firing(
     follows = (before.incident_id or "") if before is not None else ""
     row = home or await _open(session, alert, problem, silence, follows, full=full)
     homes.add(row)
-    occurrences.keep(session, alert, row)
+    occurrences.keep(session, alert, row.id)
     if home is not None:
         await _join(session, home, alert, silence)
     return row, home is None

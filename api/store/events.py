@@ -26,7 +26,6 @@ async def publish(
     session.add(
         EventRow(
             incident_id=row.id,
-            incident=row,
             number=row.last_event,
             kind=kind,
             data=data,

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Alert
 from api.store import incidents
-from api.store.tables import AlertRow, IncidentRow
+from api.store.tables import AlertRow
 
 FLAP_WINDOW = timedelta(hours=1)
 """An alert that was over and fires again within it flaps. Alertmanager tells the changes of a group
@@ -93,12 +93,12 @@ def flaps(times: Sequence[AlertRow]) -> int:
 def keep(
     session: AsyncSession,
     alert: Alert,
-    incident: IncidentRow | None,
+    incident_id: str | None,
     over_at: datetime | None = None,
 ) -> None:
     """Keep one that is new, at the next flush. The caller holds its lock."""
     at = incidents.now()
-    row = AlertRow(incident=incident, received_at=at, over_at=over_at, **alert.model_dump())
+    row = AlertRow(incident_id=incident_id, received_at=at, over_at=over_at, **alert.model_dump())
     session.add(row)
 
 

@@ -102,7 +102,7 @@ class IncidentRow(Table):
 
 
 def _written_first() -> Any:
-    """The incident a row refers to: without it, one flush could write the row before it."""
+    """The incident a row refers to: that there is one is what orders a flush. It is never read."""
     return relationship(lazy="raise")
 
 

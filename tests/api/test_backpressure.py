@@ -274,6 +274,18 @@ async def test_a_full_queue_sheds_only_what_would_open_another_incident(
         assert number == 4
 
 
+async def test_the_incidents_of_one_message_share_what_room_is_left(
+    few: Callable[..., Settings],
+) -> None:
+    async with serving(create_app(few(), worker=False)) as client:
+        refused = await send(
+            client, *(alert(name) for name in ("cache-eu", "cache-us", "queue-us"))
+        )
+        asked_to_come_again(refused)
+        assert "2 of 3 alerts" in refused.json()["detail"]
+        assert len(await kept(service_of(client).database)) == 1
+
+
 async def test_a_source_that_sends_too_much_waits_for_itself_only(
     few: Callable[..., Settings],
 ) -> None:

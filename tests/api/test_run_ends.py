@@ -38,7 +38,9 @@ async def test_a_look_that_is_cut_off_with_its_run_is_no_finding(
         async with serving(create_app(configured, run_graph=looks)) as client:
             one = await opened(client)
             await asyncio.wait_for(under_way.wait(), 10)
-        looking = [task for task in asyncio.all_tasks() if "CaseFile._look" in repr(task.get_coro())]
+        looking = [
+            task for task in asyncio.all_tasks() if "CaseFile._look" in repr(task.get_coro())
+        ]
         assert not looking, "the service has ended, and its connection to the target is closed"
     finally:
         os.kill(server.pid, signal.SIGCONT)
