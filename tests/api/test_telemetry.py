@@ -103,6 +103,7 @@ async def test_an_incident_is_one_trace_and_its_remedy_another_linked_to_it(
         }
     )  # fmt: skip
     async with serving(create_app(told)) as client:
+        before = (await client.get("/metrics")).text
         incident = await _investigated(client)
         first = await _with_its_job(spans)
         await _remedied(client, incident)
@@ -111,7 +112,7 @@ async def test_an_incident_is_one_trace_and_its_remedy_another_linked_to_it(
     _one_trace_with_every_level(first)
     _the_remedy_is_linked(first, second)
     _nothing_secret(first.spans + second.spans, incident)
-    _counted(metrics, incident)
+    _counted(before, metrics, incident)
     _logged(capsys.readouterr().err, first)
 
 
@@ -228,12 +229,17 @@ def _nothing_secret(spans: list[Any], incident: Incident) -> None:
         assert unwanted not in told
 
 
-def _counted(text: str, incident: Incident) -> None:
-    value = {
+def _values(text: str) -> dict[tuple[str, ...], float]:
+    """By name and labels."""
+    return {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in families(text)
         for sample in family.samples
     }
+
+
+def _counted(before: str, text: str, incident: Incident) -> None:
+    value = _values(text)
     name = "redis_oncall_"
     assert value[f"{name}investigations_total", "awaiting_approval", "rules"] >= 1
     assert value[f"{name}time_to_diagnosis_seconds_count",] >= 1
@@ -245,7 +251,8 @@ def _counted(text: str, incident: Incident) -> None:
     )
     assert value[f"{name}model_tokens_total", "input", "investigation"] > 1_000
     assert value[f"{name}model_unpriced_calls_total", "investigation"] >= 1
-    assert (f"{name}model_dollars_total", "investigation") not in value, "unknown is not zero"
+    dollars = (f"{name}model_dollars_total", "investigation")
+    assert value.get(dollars) == _values(before).get(dollars), "unknown is not zero"
     assert value[f"{name}target_commands_total", "cache", "investigation"] > 20
     assert value[f"{name}target_commands_total", "cache", "remedy"] >= 3
     assert 0 < value[f"{name}target_seconds_total", "cache", "investigation"] < 60
