@@ -52,9 +52,10 @@ def load_a_share_first(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `long` come first, a share to each worker: none is begun when the rest is done.
+    """Tests marked `long` come early, a share to each worker: none is begun when the rest is done.
 
-    With `--dist worksteal` a worker begins with a part of the list, as large as the others'.
+    They wait more than they compute, so others are tried between them, and the cores are busy. With
+    `--dist worksteal` a worker begins with a part of the list, as large as the others'.
     """
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     long = [item for item in items if item.get_closest_marker("long")]
@@ -63,9 +64,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left = len(items)
     for place, part in enumerate(parts):
         size = left // (workers - place)
-        part += itertools.islice(others, max(0, size - len(part)))
-        left -= len(part)
+        short = list(itertools.islice(others, max(0, size - len(part))))
+        left -= len(part) + len(short)
+        parts[place] = _spread(part, short)
     items[:] = [*itertools.chain(*parts), *others]
+
+
+def _spread(long: list[pytest.Item], short: list[pytest.Item]) -> list[pytest.Item]:
+    """The long ones evenly among the first two thirds of the others."""
+    between = 2 * len(short) // (3 * max(1, len(long)))
+    rest = iter(short)
+    mixed = [one for each in long for one in (each, *itertools.islice(rest, between))]
+    return [*mixed, *rest]
 
 
 @pytest.fixture(params=servers.BUILDS)
