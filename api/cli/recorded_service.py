@@ -47,9 +47,8 @@ def recorded(files: Sequence[str]) -> OpenReading:
 
 def main(part: str, port: str, *files: str) -> None:
     """Until told to stop."""
-    open_reading = recorded(files)
     if part.startswith("worker"):
-        work(open_reading, nudged=part == "worker-beside")
+        work(recorded(files), nudged=part == "worker-beside")
     else:
         beside = ("-m", "api.cli.recorded_service", "worker-beside", "0", *files)
         serve(None, int(port), worker=part == "serve", own_worker=beside)
