@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,6 +22,9 @@ REDELIVERY_SECONDS = 10
 NUDGE_SECONDS = 2.0
 AWAY_SECONDS = 2.0
 """Whom nobody reached a moment ago is not tried again: not every alert shall wait for it."""
+MOST_UNANNOUNCED = 10_000
+ANNOUNCED_TOGETHER = 50
+"""Within NUDGE_SECONDS, also where the queue is slow."""
 RESTART_SECONDS = 1.0
 KNOWN_SECONDS = 60
 NAME = "redis-oncall"
@@ -86,6 +90,35 @@ class Queue:
         """Raises if the queue cannot be reached."""
         async with asyncio.timeout(2), self._docket.redis() as redis:
             await redis.xlen(self._docket.stream_key)
+
+
+class Announcements:
+    """Nudges that nobody waits for: who sent an alert has its answer when that is committed."""
+
+    def __init__(self, queue: Nudges) -> None:
+        self._queue = queue
+        self._jobs: dict[str, int] = {}
+        self._sender: asyncio.Task[None] | None = None
+
+    def announce(self, jobs: Mapping[str, int]) -> None:
+        """Incidents that wait for a worker, with the numbers of their next jobs; soon.
+
+        Beyond MOST_UNANNOUNCED they are dropped: the sweeper finds them.
+        """
+        if len(self._jobs) < MOST_UNANNOUNCED:
+            self._jobs.update(jobs)
+        if self._jobs and self._sender is None:
+            self._sender = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        try:
+            while self._jobs:
+                some = dict(itertools.islice(self._jobs.items(), ANNOUNCED_TOGETHER))
+                for incident_id in some:
+                    del self._jobs[incident_id]
+                await self._queue.nudge(*some, jobs=some)
+        finally:
+            self._sender = None
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from agent.runbook import Library
 from api.alerts.rates import Rates
 from api.alerts.taking import Intake
 from api.problems import Problem
-from api.queue import Nudges
+from api.queue import Announcements, Nudges
 from api.readiness import Readiness
 from api.seen import Seen
 from api.settings import Settings
@@ -32,6 +32,7 @@ class Service:
     intake: Intake = field(init=False)
     rates: Rates = field(init=False)
     readiness: Readiness = field(init=False)
+    announcements: Announcements = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", Seen(self.database))
@@ -42,6 +43,7 @@ class Service:
         object.__setattr__(self, "rates", Rates(bounds.per_second, bounds.burst))
         readiness = Readiness(self.settings, self.database, self.queue, self.name)
         object.__setattr__(self, "readiness", readiness)
+        object.__setattr__(self, "announcements", Announcements(self.queue))
 
     @staticmethod
     async def of(request: Request) -> "Service":

@@ -37,7 +37,7 @@ async def accept(
     delivery: str = "",
     truncated: int = 0,
 ) -> Accepted:
-    """Commit the alerts of a message (see `Message`), then nudge the queue.
+    """Commit the alerts of a message (see `Message`), then nudge the queue, soon.
 
     Many go in several transactions, each bounded. If one of them fails, the whole message is
     refused; sent again, what was taken of it is recognised.
@@ -55,7 +55,7 @@ async def accept(
         except Overloaded as overloaded:
             metrics.REFUSED.labels(source=source, because="intake").inc(len(ordered) - first)
             raise busy(str(overloaded)) from None
-        await service.queue.nudge(*found.to_start, jobs=found.to_start)
+        service.announcements.announce(found.to_start)
         taken.add(found)
     if taken.seen_before:
         metrics.REPEATED.labels(source=source).inc()

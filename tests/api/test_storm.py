@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from api import queue as api_queue
 from api.alerts.alertmanager import parse
 from api.alerts.intake import accept
 from api.app import create_app
@@ -105,12 +106,50 @@ async def test_another_look_asks_for_another_job(
         await service.queue.started(one["id"])
         async with service.database.writing() as session:
             await incidents.move(session, await incidents.lock(session, one["id"]), "needs_human")
+        await announced(service)
         before = await waiting(service.queue)
         assert await send(service, [alert_on("cache-eu", "another")]) == {one["id"]}
+        await announced(service)
         assert await waiting(service.queue) == before + 1
+
+
+async def announced(service: Service) -> None:
+    """Until the queue knows of all that was accepted."""
+    async with asyncio.timeout(10):
+        while service.announcements._sender is not None:
+            await asyncio.sleep(0.005)
 
 
 async def waiting(queue: Queue) -> int:
     docket = queue._docket
     async with docket.redis() as redis:
         return int(await redis.xlen(docket.stream_key))
+
+
+async def test_announcing_is_waited_for_by_nobody_and_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A queue that is slow: alerts are answered, and what it cannot be told the sweeper finds."""
+    monkeypatch.setattr(api_queue, "MOST_UNANNOUNCED", 60)
+    monkeypatch.setattr(api_queue, "ANNOUNCED_TOGETHER", 2)
+    told: list[str] = []
+    slow = asyncio.Event()
+
+    class Slow:
+        async def nudge(self, *ids: str, jobs: Mapping[str, int] | None = None) -> bool:
+            await slow.wait()
+            assert jobs == dict.fromkeys(ids, 0)
+            told.extend(ids)
+            return True
+
+        async def ping(self) -> None: ...
+
+    announcements = api_queue.Announcements(Slow())
+    for number in range(100):
+        announcements.announce({f"inc-{number}": 0})
+    await asyncio.sleep(0)
+    slow.set()
+    async with asyncio.timeout(5):
+        while announcements._sender is not None:
+            await asyncio.sleep(0.001)
+    assert told == [f"inc-{number}" for number in range(60)]
