@@ -45,10 +45,10 @@ async def test_an_exchange_is_kept_with_the_incident_and_counted_once(database: 
     await journal.ledger.reserve("openai:m", MOST)
     sent = exchange()
     await journal.ledger.keep(sent)
-    await journal.add_usage(Usage(seconds=4.0, tool_calls=2))
+    await journal.add_usage(Usage(seconds=4.0))
     await look(journal)
     incident = await journal.incident()
-    assert incident.usage == USED.model_copy(update={"seconds": 4.0, "tool_calls": 2})
+    assert incident.usage == USED.model_copy(update={"seconds": 4.0, "tool_calls": 3})
     (one,) = await kept(database, incident.id)
     assert one.evidence == ["E1", "E2"]
     assert one.model_dump(include=set(Exchange.model_fields)) == sent.model_dump()

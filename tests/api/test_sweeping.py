@@ -1,5 +1,6 @@
 """What every sweep does, when a part of it cannot be done."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,9 @@ async def test_what_it_finds_is_nudged_and_that_it_lives_is_known(
     room: Room, sweeper: Sweeper, queue: Any
 ) -> None:
     one = await room.one(alert("f", "single"))
+    async with asyncio.timeout(5):
+        while not queue.nudged:  # by who took the alert
+            await asyncio.sleep(0.001)
     queue.nudged.clear()
     await sweeper.sweep()
     assert queue.nudged == [one.id]
