@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import Context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -108,7 +109,8 @@ class Announcements:
         if len(self._jobs) < MOST_UNANNOUNCED:
             self._jobs.update(jobs)
         if self._jobs and self._sender is None:
-            self._sender = asyncio.create_task(self._send())
+            # Of nobody's request: neither its log lines nor its jobs are of the first who asked.
+            self._sender = asyncio.create_task(self._send(), context=Context())
 
     async def _send(self) -> None:
         try:
