@@ -11,11 +11,14 @@ from httpx2 import AsyncClient, Response
 from sqlalchemy import event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.alerts.alertmanager import parse
+from api.alerts.intake import accept
 from api.alerts.rates import Rates
 from api.alerts.taking import Message, Taken
 from api.app import create_app
 from api.settings import Settings
 from api.store import group_commit, incidents
+from api.store.audit import Person
 from api.store.database import Database
 from api.store.group_commit import GroupCommit
 from api.store.tables import AlertRow, IncidentRow
@@ -135,6 +138,25 @@ async def test_a_large_message_is_stored_in_parts_and_is_whole_when_it_comes_aga
     assert parts == [100, 100, 100, 100, 50]
     assert [one["created"] for one in again.json()["incidents"]] == [False, False]
     assert await kept(service_of(client).database) == [f"f{n:03}" for n in range(250)]
+
+
+async def test_each_part_of_a_signed_message_counts_once(client: AsyncClient) -> None:
+    """The parts share one signature: none of them is taken for a replay of another."""
+    service, person = service_of(client), Person("grafana", "source")
+    many = [alert(NAMES[n % 2], fingerprint=f"f{n:03}") for n in range(250)]
+    for new in (2, 0):
+        taken = await accept(service, person, "grafana", parse(message(*many), "grafana"), "signed")
+        assert len(taken.incidents) == new
+        assert len(await kept(service.database)) == 250
+
+
+async def test_a_pair_in_different_parts_is_told_in_its_order(client: AsyncClient) -> None:
+    """Its end comes first in the message, and its beginning more than a part later."""
+    over = {"status": "resolved", "endsAt": "2026-01-31T03:05:00Z"}
+    others = [alert("cache-us", fingerprint=f"f{n:03}") for n in range(120)]
+    pair = alert("cache-eu")
+    answer = await send(client, pair | over, *others, pair)
+    assert len(answer.json()["incidents"]) == 2, "it began, so somebody is told of it"
 
 
 async def waiting(client: AsyncClient, number: int) -> None:
