@@ -14,6 +14,8 @@ from tools.reading import Evidence, printable
 from tools.samples import growth_noise
 
 MIB = 1024 * 1024
+WARNING_SHARE = 0.75
+"""Of the limit: runbooks/memory-pressure.md."""
 MOST_LOOKS = 50
 """How many looks of one tool are searched, newest first."""
 
@@ -140,9 +142,16 @@ def _seconds_to_full(evidence: Sequence[Evidence]) -> Figure:
 
 
 def _size_for_target(evidence: Sequence[Evidence]) -> Figure:
-    """The limit at which the peak would stay at 75 %, the seed's warning threshold."""
+    """The limit at which the peak would stay at 75 %, the seed's warning threshold.
+
+    Unmeasured where it does already: that is no reason to make a server smaller.
+    """
     look = Look(evidence)
-    return Figure(look.number("memory_info.used_memory_peak") / 0.75, tuple(look.used))
+    peak = look.number("memory_info.used_memory_peak")
+    limit = look.number_or_none("memory_info.limit")
+    if limit and peak <= WARNING_SHARE * limit:
+        raise Unmeasured("the peak is within 75 % of the limit", tuple(look.used))
+    return Figure(peak / WARNING_SHARE, tuple(look.used))
 
 
 DERIVED: dict[str, Callable[[Sequence[Evidence]], Figure]] = {

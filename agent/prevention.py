@@ -29,25 +29,33 @@ def render_prevention(
 
 def render(item: str | Prevention, evidence: Sequence[Evidence]) -> str:
     """The item with its numbers; without them what it says otherwise, or which is not measured."""
-    item = Prevention(text=item[:600]) if isinstance(item, str) else item
-    missing: list[str] = []
+    texts = [item[:600]] if isinstance(item, str) else [item.text, *item.otherwise]
+    said = ""
+    for text in texts:
+        said, whole = _put_in(text, evidence)
+        if whole:
+            break
+    return said
 
-    def put_in(found: re.Match[str]) -> str:
+
+def _put_in(text: str, evidence: Sequence[Evidence]) -> tuple[str, bool]:
+    """The text with its numbers, and whether all of them were measured."""
+    whole = True
+
+    def number(found: re.Match[str]) -> str:
+        nonlocal whole
         try:
             return printed(look_up(evidence, found[1]).value, found[2] or "")
-        except Unmeasured as why:
-            missing.append(str(why))
+        except Unmeasured:
+            whole = False
             return "(not measured)"
 
-    text = PLACEHOLDER.sub(put_in, item.text)
-    if missing and item.otherwise:
-        return PLACEHOLDER.sub(put_in, item.otherwise)
-    return text
+    return PLACEHOLDER.sub(number, text), whole
 
 
 def placeholders(item: str | Prevention) -> list[tuple[str, str]]:
     """(path, unit) of every placeholder: what lint checks."""
-    texts = [item] if isinstance(item, str) else [item.text, item.otherwise]
+    texts = [item] if isinstance(item, str) else [item.text, *item.otherwise]
     return [(found[1], found[2] or "") for text in texts for found in PLACEHOLDER.finditer(text)]
 
 

@@ -1,8 +1,8 @@
 """Runbooks: markdown for people and the model, front matter for the rules."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from agent.incident import Severity, Words
 
@@ -57,8 +57,14 @@ class Prevention(Words):
 
     text: str = Field(max_length=600)
     """`{<tool>.<path>:<unit>}` is read from evidence: `{memory_info.used_memory_peak:bytes}`."""
-    otherwise: str = Field(default="", max_length=600)
-    """Said instead when a number of `text` was not measured; empty: `text` says which is not."""
+    otherwise: list[Annotated[str, Field(max_length=600)]] = Field(default_factory=list)
+    """Said instead when a number of `text` was not measured: the first that has all of its own,
+    else the last; none: `text` says which is not. One may stand without a list."""
+
+    @field_validator("otherwise", mode="before")
+    @classmethod
+    def _one_without_a_list(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
 
 
 class AlertThreshold(Words):
