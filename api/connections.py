@@ -7,9 +7,10 @@ import asyncio
 from typing import Any
 
 import h11
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from api.problems import Problem
+from api.problems import Problem, busy
 from api.settings import Settings
 from api.stopping import HTTP_SECONDS
 
@@ -32,6 +33,7 @@ class PunctualProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait; closed at once if there are too many."""
         super().connection_made(transport)
+        self._answering = self.app
         if len(self.connections) > MOST_OPEN:
             transport.abort()
         else:
@@ -39,6 +41,8 @@ class PunctualProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Go on waiting until a request has begun to be answered."""
+        # Instead of uvicorn's own limit, which answers in plain text, without Retry-After.
+        self.app = self._answering if len(self.connections) <= MOST_CONNECTIONS else _too_many
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._wait()
@@ -80,6 +84,12 @@ class PunctualProtocol(H11Protocol):
             self.transport.close()
 
 
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = busy(f"{MOST_CONNECTIONS} connections are open already").response()
+    answer.headers["Connection"] = "close"
+    await answer(scope, receive, send)
+
+
 def server_options(settings: Settings) -> dict[str, Any]:
     """For `uvicorn.run`."""
     return {
@@ -89,7 +99,6 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "http": PunctualProtocol,
         "ws": "none",
         "h11_max_incomplete_event_size": LARGEST_UNREAD,
-        "limit_concurrency": MOST_CONNECTIONS,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": HTTP_SECONDS,
         "server_header": False,

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 from agent.incident import Alert
 from api.alerts.parsed import (
+    MOST_ALERTS,
     Malformed,
     Parsed,
     alerts_of,
     fingerprint,
     instant,
     malformed,
+    most_urgent,
     severity,
     texts,
 )
@@ -25,9 +27,11 @@ MOST_TRUNCATED = 1_000_000
 def parse(body: Any, source: Literal["alertmanager", "grafana"] = "alertmanager") -> list[Parsed]:
     """The alerts of a message. Raises UnreadableEnvelope."""
     parsed = []
+    alerts = most_urgent(alerts_of(body))
     left_out = truncated(body)
-    note = f"{left_out} more alerts of this group were left out (max_alerts)" if left_out else ""
-    for raw in alerts_of(body):
+    why = f"max_alerts, or more than {MOST_ALERTS:,} in a message"
+    note = f"{left_out} more alerts of this group were left out ({why})" if left_out else ""
+    for raw in alerts:
         try:
             parsed.append(Parsed(_alert(raw, source, note)))
         except Malformed as problem:
@@ -36,11 +40,15 @@ def parse(body: Any, source: Literal["alertmanager", "grafana"] = "alertmanager"
 
 
 def truncated(body: Any) -> int:
-    """How many alerts the sender left out of a message: `max_alerts` of its configuration."""
-    left_out = body.get("truncatedAlerts") if isinstance(body, dict) else None
-    if not isinstance(left_out, int) or isinstance(left_out, bool):
-        return 0
-    return min(max(left_out, 0), MOST_TRUNCATED)
+    """How many alerts are left out of a message.
+
+    By its sender (`max_alerts` of its configuration), and by us, of one with more than MOST_ALERTS:
+    Alertmanager drops what is refused, and the others with it.
+    """
+    said = body.get("truncatedAlerts")
+    by_sender = said if isinstance(said, int) and not isinstance(said, bool) else 0
+    by_us = max(len(alerts_of(body)) - MOST_ALERTS, 0)
+    return min(max(by_sender, 0), MOST_TRUNCATED) + by_us
 
 
 def _alert(raw: Any, source: str, note: str) -> Alert:

@@ -14,6 +14,7 @@ from api.alerts.parsed import (
     fingerprint,
     instant,
     malformed,
+    not_too_many,
     severity,
     texts,
 )
@@ -22,7 +23,7 @@ from api.alerts.parsed import (
 def parse(body: Any) -> list[Parsed]:
     """The alerts of a message. Raises UnreadableEnvelope."""
     parsed = []
-    for raw in alerts_of(body):
+    for raw in not_too_many(alerts_of(body)):
         try:
             parsed.append(Parsed(_alert(raw)))
         except Malformed as problem:

@@ -69,9 +69,34 @@ def alerts_of(body: Any) -> list[Any]:
     alerts = body.get("alerts")
     if not isinstance(alerts, list):
         raise UnreadableEnvelope("body.alerts", "a list of alerts is expected")
-    if len(alerts) > MOST_ALERTS:
-        raise UnreadableEnvelope("body.alerts", f"at most {MOST_ALERTS} alerts are expected")
     return alerts
+
+
+def not_too_many(alerts: list[Any]) -> list[Any]:
+    """All of them, for senders who can send several messages. Raises UnreadableEnvelope."""
+    if len(alerts) > MOST_ALERTS:
+        raise UnreadableEnvelope(
+            "body.alerts", f"at most {MOST_ALERTS} alerts are expected; send several messages"
+        )
+    return alerts
+
+
+def most_urgent(alerts: list[Any]) -> list[Any]:
+    """As many as are taken of a message: critical ones first, last what is over.
+
+    For senders who would drop the whole message if it were refused.
+    """
+    return sorted(alerts, key=_urgency)[:MOST_ALERTS] if len(alerts) > MOST_ALERTS else alerts
+
+
+def _urgency(raw: Any) -> int:
+    if not isinstance(raw, dict):
+        return 1
+    if raw.get("status") == "resolved":
+        return 2
+    labels = raw.get("labels")
+    said = labels.get("severity") if isinstance(labels, dict) else None
+    return int(_SEVERITIES.get(str(said).lower(), "warning") != "critical")
 
 
 def malformed(source: str, raw: Any, problem: str) -> Parsed:

@@ -32,9 +32,11 @@ SECURITY: dict[str, dict[str, str]] = {
 """Schemes beside the bearer tokens; any one of them is enough."""
 
 
-def _of_alerts(required: list[str], properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+def _of_alerts(
+    required: list[str], properties: dict[str, Any], most: int | None = None, **more: Any
+) -> dict[str, Any]:
     alert = {"type": "object", "required": required, "properties": properties}
-    alerts = {"type": "array", "maxItems": MOST_ALERTS, "items": alert}
+    alerts = {"type": "array", "items": alert} | ({"maxItems": most} if most else {})
     return {"type": "object", "required": ["alerts"], "properties": {"alerts": alerts, **more}}
 
 
@@ -98,6 +100,7 @@ _BODIES: dict[SourceKind, dict[str, Any]] = {
             "labels": _TEXTS,
             "annotations": _TEXTS,
         },
+        MOST_ALERTS,
     ),
 }
 _WEBHOOK_ID = {

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import func, or_, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.context import Target
@@ -22,6 +25,7 @@ MOST_EXAMINED = 1_000
 RACE = timedelta(minutes=1)
 """So long after a silence was lifted, an alert may be stored by whoever still knew it."""
 CONFIGURED = "the configuration"
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,12 +109,19 @@ async def wake(
     for alert in due:
         target = by_name.get(alert.target)
         problem = "" if target else _nowhere(alert)
-        async with database.writing() as session:
-            incident, _ = await alerts.firing(
-                database, session, alert, place_of(target, targets), problem
-            )
-            if incident is not None and incident.status == "queued":
-                started.append(incident.id)
+        try:
+            async with database.writing() as session:
+                incident, _ = await alerts.firing(
+                    database, session, alert, place_of(target, targets), problem
+                )
+        except (OperationalError, PoolTimeout):
+            raise  # so it would be with all of them
+        except Exception:
+            # One that cannot be stored must not hold up those behind it.
+            log.exception("not_woken", alert=alert.name, target=alert.target)
+            continue
+        if incident is not None and incident.status == "queued":
+            started.append(incident.id)
     return started
 
 

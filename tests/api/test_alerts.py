@@ -9,6 +9,8 @@ import pytest
 from httpx2 import AsyncClient
 
 from api import metrics
+from api.alerts import alertmanager
+from api.alerts.parsed import MOST_ALERTS
 from api.settings import Settings
 
 ZERO = "0001-01-01T00:00:00Z"
@@ -158,7 +160,7 @@ async def test_one_malformed_alert_goes_to_a_person_and_spoils_nothing_else(
 
 @pytest.mark.parametrize(
     "body",
-    [[], "text", 17, None, {}, {"alerts": None}, {"alerts": {"a": 1}}, {"alerts": [1] * 2_001}],
+    [[], "text", 17, None, {}, {"alerts": None}, {"alerts": {"a": 1}}],
 )
 @pytest.mark.parametrize("source", ["alertmanager", "grafana", "generic"])
 async def test_an_unreadable_envelope_is_the_senders_mistake(
@@ -170,6 +172,33 @@ async def test_an_unreadable_envelope_is_the_senders_mistake(
     (error,) = response.json()["errors"]
     assert error["field"].startswith("body")
     assert error["message"]
+
+
+async def test_a_script_that_sends_too_many_is_told_to_send_several_messages(
+    client: AsyncClient,
+) -> None:
+    response = await post(client, {"alerts": [1] * 2_001}, "generic")
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["field"] == "body.alerts"
+    assert "send several messages" in error["message"]
+
+
+@pytest.mark.parametrize("source", ["alertmanager", "grafana"])
+def test_of_a_message_that_is_too_long_the_most_urgent_alerts_are_taken(source: Any) -> None:
+    """Alertmanager drops what is answered with 422: thousands of alerts, critical ones, too."""
+    critical = firing("worst", labels={"alertname": "RedisDown", "severity": "critical"})
+    labels = {"alertname": "RedisSlow", "severity": "warning"}
+    warnings = [firing(f"w{number}", labels=labels) for number in range(MOST_ALERTS)]
+    over = [{**firing(f"r{number}"), "status": "resolved"} for number in range(40)]
+    body = message(*over, 17, *warnings, critical, truncatedAlerts=5)
+    taken = alertmanager.parse(body, source)
+    assert len(taken) == MOST_ALERTS
+    assert taken[0].alert.fingerprint == "worst"
+    assert taken[1].problem, "what cannot be read comes before what is over"
+    assert {item.alert.status for item in taken} == {"firing"}
+    assert alertmanager.truncated(body) == 5 + 42
+    assert taken[0].alert.annotations["truncated"].startswith("47 more alerts")
 
 
 async def test_text_that_is_not_json_is_told_as_a_problem(client: AsyncClient) -> None:

@@ -166,7 +166,13 @@ async def test_too_many_connections_are_refused_and_closed_and_then_it_answers_a
         links: list[Link] = []
         link = await open_until(connections.MOST_CONNECTIONS)
         link[1].write(GET)
-        assert (await everything(link)).startswith(b"HTTP/1.1 503 ")
+        assert (await one_answer(link)).startswith(b"HTTP/1.1 200 ")
+        link = await open_until(connections.MOST_CONNECTIONS + 1)
+        link[1].write(GET)
+        refused = (await everything(link)).lower()
+        assert refused.startswith(b"http/1.1 503 ")
+        for told in (b"application/problem+json", b"retry-after: ", b"nosniff", b"20 connections"):
+            assert told in refused
         link = await open_until(connections.MOST_OPEN + 2)
         assert await asyncio.wait_for(everything(link), connections.HEAD_SECONDS / 2) == b""
 

@@ -17,7 +17,7 @@ from api.cli.main import app
 from api.queue import Queue
 from api.service import Service
 from api.settings import Settings
-from api.store import incidents, silences
+from api.store import alerts, incidents, silences
 from api.store.database import Database
 from api.store.tables import AlertRow, AuditRow, PageRow
 from api.sweeping import Sweeper
@@ -84,6 +84,25 @@ async def test_one_that_outlives_its_silence_is_looked_at_though_nobody_sends_it
     await room.later(hours=3)
     assert await room.sweep() == [one.id]
     assert await room.sweep() == []
+
+
+async def test_one_that_cannot_be_stored_does_not_hold_up_those_behind_it(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hush(room, "single")
+    await hush(room, "alone", hours=3)
+    await room.one(alert("bad", "single"))
+    good = await room.one(alert("good", "alone"))
+    store = alerts.firing
+
+    async def fails_for_one(*given: Any) -> Any:
+        if given[2].fingerprint == "bad":
+            raise ValueError("no room for it")
+        return await store(*given)
+
+    monkeypatch.setattr(alerts, "firing", fails_for_one)
+    await room.later(hours=4)
+    assert await room.sweep() == [good.id]
 
 
 async def test_lifting_it_looks_at_what_still_fires_and_nothing_else_covers(room: Room) -> None:
