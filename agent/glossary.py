@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import yaml
 from pydantic import BaseModel
 
 import tools
 from agent.runbook import Library
+from tools.plain_yaml import read_yaml
 from tools.reading import NotMeasured, Reading
 from tools.reads import READS
 
@@ -46,7 +46,7 @@ class Term:
 @functools.lru_cache(1)
 def _fixed() -> Mapping[str, Term]:
     """Everything but the causes, by lower-case name."""
-    meanings = yaml.safe_load(MEANINGS.read_text(encoding="utf-8"))
+    meanings = read_yaml(MEANINGS.read_text(encoding="utf-8"))
     terms: dict[str, Term] = {}
     for name, tool in READS.items():
         meaning = " ".join(tool.description.split())

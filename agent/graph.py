@@ -1,5 +1,6 @@
 """The way of an incident, on one page. `redis-oncall graph` draws it."""
 
+from functools import cache
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -19,6 +20,12 @@ Graph = CompiledStateGraph[State, Context, State, State]
 
 def build_graph(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     """Alert to report, with an interrupt at the gate."""
+    return _compiled().copy({"checkpointer": checkpointer})
+
+
+@cache
+def _compiled() -> Graph:
+    """Once a process: it holds no run's state."""
     graph = StateGraph(State, context_schema=Context)
     graph.add_node("load_runbook", told(steps.load_runbook))
     graph.add_node("observe", told(steps.observe))
@@ -44,4 +51,4 @@ def build_graph(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     graph.add_conditional_edges("verify_effect", steps.did_it_help)
     graph.add_edge("roll_back", "gate")
     graph.add_edge("report", END)
-    return graph.compile(checkpointer=checkpointer)
+    return graph.compile()

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from agent.incident import Alert, RunbookMatch
 from agent.runbook import FrontMatter, Library, Matches, Problem, Runbook
 from agent.runbook_prose import title_of, tools_in
+from tools.plain_yaml import SAFE, read_yaml
 from tools.reading import printable
 
 PACKAGED = Path(__file__).parent.parent / "runbooks"
@@ -38,7 +39,6 @@ _STOP_WORDS = frozenset(
 )  # fmt: skip
 _SPACES = re.compile(r"[\W_]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class RunbookError(Exception):
@@ -186,9 +186,9 @@ def _read_yaml(head: str) -> tuple[bool, Any]:
 
     The packaged runbooks are read again and again by whoever makes more than one library.
     """
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(head, Loader=_Loader)):
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(head, Loader=SAFE)):
         return True, None
-    return False, yaml.load(head, Loader=_Loader)  # noqa: S506 - the safe loader, in C if it can
+    return False, read_yaml(head)
 
 
 def _first_of(path: Path, error: ValidationError) -> Problem:

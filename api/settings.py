@@ -27,6 +27,7 @@ from api.model_settings import where
 from api.secret_files import SecretMissing, Secrets
 from api.source_config import SourceEntry
 from tools.connection import display_url
+from tools.plain_yaml import read_yaml
 
 
 class SettingsError(Exception):
@@ -281,7 +282,7 @@ def load_config(secrets: Secrets) -> Config:
         return Config()
     path = Path(name).expanduser()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = read_yaml(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise SettingsError(
             f"REDIS_ONCALL_CONFIG: {path} cannot be read ({error.strerror}); check the path and "

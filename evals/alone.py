@@ -26,6 +26,7 @@ from agent.runbook import Library
 from evals.run import check_facts, opened
 from evals.score import Result
 from evals.truth import RecordedIncident
+from tools import recording_file
 from tools.reading import Evidence, printable
 from tools.reads import READS
 
@@ -67,7 +68,8 @@ class Submission(Words):
 async def work_alone(recorded: RecordedIncident, model: Model, library: Library) -> Result:
     """One incident, by the model alone. Whatever goes wrong in it is part of its result."""
     started = time.monotonic()
-    context = opened(recorded, library)
+    recording = recording_file.read(recorded.recording)
+    context = opened(recorded, library, recording=recording)
     incident = await context.journal.incident()
     evidence = await _everything(CaseFile(context, incident, library, []))
     try:
@@ -89,7 +91,7 @@ async def work_alone(recorded: RecordedIncident, model: Model, library: Library)
         truth=recorded.truth,
         held_back=recorded.held_back,
         diagnosis=diagnosis,
-        facts=await check_facts(recorded, diagnosis, evidence),
+        facts=await check_facts(recording, diagnosis, evidence),
         readings={piece.tool: piece.reading for piece in reversed(evidence)},
         evidence=tuple(evidence),
         usage=usage,

@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from agent.incident import Action, Words
 from evals.truth import Truth
+from tools.plain_yaml import read_yaml
 
 UNKNOWN = "unknown"
 _UNITS = {
@@ -77,7 +77,7 @@ class Knowledge(Words):
 def knowledge() -> Knowledge:
     """The table. Raises ValidationError for a bad one."""
     text = (Path(__file__).parent / "remedies.yaml").read_text("utf-8")
-    return Knowledge.model_validate(yaml.safe_load(text))
+    return Knowledge.model_validate(read_yaml(text))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Container, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from agent.run import investigate
 from agent.runbook import Library
 from evals.score import Checked, Result, recomputed
 from evals.truth import RecordedIncident
+from tools import recording_file
 from tools.connection import CommandFailure, Connection
 from tools.reading import Evidence
 from tools.reads import READS
@@ -56,7 +57,8 @@ async def _worked(
     recorded: RecordedIncident, library: Library, model: Reasoner | None = None
 ) -> Result:
     started = time.monotonic()
-    context = opened(recorded, library, model)
+    recording = recording_file.read(recorded.recording)
+    context = opened(recorded, library, model, recording)
     incident = await investigate(context, await context.journal.incident())
     evidence = await context.journal.evidence()
     seconds = time.monotonic() - started
@@ -64,14 +66,14 @@ async def _worked(
     readings = {piece.tool: piece.reading for piece in reversed(evidence)}
     if not recorded.truth.is_incident:
         # Others are compared with healthy servers, also where nobody had a reason to look.
-        readings = await everything(recorded) | readings
+        readings = await unseen(recording, readings) | readings
     return Result(
         id=recorded.id,
         truth=recorded.truth,
         held_back=recorded.held_back,
         diagnosis=diagnosis,
         actions=tuple(incident.plan.actions),
-        facts=await check_facts(recorded, diagnosis, evidence) if diagnosis else (),
+        facts=await check_facts(recording, diagnosis, evidence) if diagnosis else (),
         readings=readings,
         evidence=tuple(evidence),
         usage=incident.usage,
@@ -94,9 +96,14 @@ async def diagnose(
     return incident, await context.journal.evidence()
 
 
-def opened(recorded: RecordedIncident, library: Library, model: Reasoner | None = None) -> Context:
+def opened(
+    recorded: RecordedIncident,
+    library: Library,
+    model: Reasoner | None = None,
+    recording: Recording | None = None,
+) -> Context:
     """What a run of this incident may reach: the recording, and nothing else."""
-    connection = RecordedConnection(recorded.recording)
+    connection = RecordedConnection(recording or recorded.recording)
     return Context(
         target=Target(recorded.id, "", memory_limit=connection.header.memory_limit),
         connection=connection,
@@ -138,14 +145,13 @@ def _opened(name: str, connection: RecordedConnection) -> Incident:
 
 
 async def check_facts(
-    recorded: RecordedIncident, diagnosis: Diagnosis, evidence: Sequence[Evidence]
+    recording: Recording, diagnosis: Diagnosis, evidence: Sequence[Evidence]
 ) -> tuple[Checked, ...]:
-    """Look again, at a fresh copy of the recording, and compute every fact anew."""
+    """Look again, at the recording from its beginning, and compute every fact anew."""
     facts = [fact for claim in diagnosis.claims for fact in claim.facts]
     cited = {fact.evidence for fact in facts} | {
         path.partition(":")[0] for fact in facts for path in fact.of if ":" in path
     }
-    recording = RecordedConnection(recorded.recording).recording
     readings = {
         piece.id: await _look(recording, piece.tool, piece.args)
         for piece in evidence
@@ -154,10 +160,9 @@ async def check_facts(
     return tuple(recomputed(fact, readings) for fact in facts)
 
 
-async def everything(recorded: RecordedIncident) -> dict[str, dict[str, Any]]:
-    """What every tool sees without arguments, by tool; nothing of those that need some."""
-    recording = RecordedConnection(recorded.recording).recording
-    seen = {tool: await _look(recording, tool, {}) for tool in READS}
+async def unseen(recording: Recording, known: Container[str]) -> dict[str, dict[str, Any]]:
+    """What every other tool sees without arguments, by tool; nothing of those that need some."""
+    seen = {tool: await _look(recording, tool, {}) for tool in READS if tool not in known}
     return {tool: reading for tool, reading in seen.items() if reading}
 
 

@@ -234,6 +234,7 @@ def _pool(processes: int, library: Library, answer: Answer) -> Iterator[ProcessP
     try:
         yield pool
     except BaseException:
+        thread = pool._executor_manager_thread
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
@@ -241,6 +242,9 @@ def _pool(processes: int, library: Library, answer: Answer) -> Iterator[ProcessP
         # The pool's thread may wait for the rest of a result whose process was just stopped, and
         # the exit for that thread: with no writer left, it reads the end instead.
         results._writer.close()  # type: ignore[attr-defined]
+        # Python 3.11's exit wakes a thread that closes its pipe at the same time, and complains.
+        if thread is not None:
+            thread.join(STOPPED_SECONDS)  # type: ignore[attr-defined]
         raise
     finally:
         pool.shutdown()

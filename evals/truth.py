@@ -6,7 +6,7 @@ Nothing the agent can see names it: neither the recording nor its file name.
 import fnmatch
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import yaml
 from pydantic import Field
@@ -14,13 +14,12 @@ from pydantic import Field
 from agent.incident import Culprit, Words
 from evals.faults import Expected, Fault
 from evals.faults.fault import Kind
+from tools.plain_yaml import read_yaml
 
 Suite = Literal["incidents", "beyond"]
 SUITES: dict[Suite, Path] = {name: Path(__file__).parent / name for name in get_args(Suite)}
 """The incidents that scores are made of; and those chosen because the rules fail on them."""
 INCIDENTS = SUITES["incidents"]
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The safe loader, in C where it exists: the suite has hundreds of files."""
 RECORDING_SUFFIX, TRUTH_SUFFIX = ".jsonl.gz", ".truth.yaml"
 HELD_BACK_DRAW = "second draw"
 """The first third was looked at while the replay was debugged."""
@@ -99,7 +98,7 @@ def incidents(only: str = "*", directory: Path = INCIDENTS) -> list[RecordedInci
     for recording in sorted(directory.glob(f"*{RECORDING_SUFFIX}")):
         name = recording.name.removesuffix(RECORDING_SUFFIX)
         text = (directory / f"{name}{TRUTH_SUFFIX}").read_text("utf-8")
-        truth = Truth.model_validate(yaml.load(text, Loader=_Loader))  # noqa: S506 - as above
+        truth = Truth.model_validate(read_yaml(text))
         if fnmatch.fnmatchcase(name, only) or fnmatch.fnmatchcase(truth.fault, only):
             found.append(RecordedIncident(id=name, recording=recording, truth=truth))
     return found

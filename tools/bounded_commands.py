@@ -106,3 +106,4 @@ _GUARDS: dict[str, Callable[[Words], bool]] = {
     "hpexpireat": lambda words: [word.upper() for word in words[2:4]] == ["FIELDS", "1"],
     "hpexpiretime": _few,
 }
+BOUNDED = frozenset(_GUARDS)

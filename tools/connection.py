@@ -131,6 +131,7 @@ class LiveConnection:
         self._lock = asyncio.Lock()
         self._opened = False
         self._gone: CommandFailure | None = None
+        self._command_seconds = command_seconds
         self._link, self._user = _link(url, command_seconds)
 
     async def open(self) -> None:
@@ -140,6 +141,7 @@ class LiveConnection:
 
     async def _connect(self) -> None:
         tried = f"connect to {self.address} as '{self._user}'"
+        self._link.socket_timeout = self._command_seconds
         try:
             await self._link.connect()  # type: ignore[no-untyped-call]
             await self._introduce()
@@ -149,6 +151,7 @@ class LiveConnection:
         except BaseException:  # cancelled: a reply may still be under way
             await self._drop()
             raise
+        self._link.socket_timeout = None  # from here on `_round_trip` keeps the time
         self._opened = True
 
     async def _introduce(self) -> None:
@@ -246,17 +249,23 @@ class LiveConnection:
     async def _round_trip(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
         replies: list[Reply | CommandFailure] = []
         try:
-            await self._link.send_packed_command(
-                self._link.pack_commands(commands), check_health=False
-            )
-            _stop_if_cancelled()
-            for command in commands:
-                reply = await self._read()
-                replies.append(
-                    failure_of(reply, self._tried(command))
-                    if isinstance(reply, Exception)
-                    else reply
+            async with asyncio.timeout(self._command_seconds) as silence:
+                await self._link.send_packed_command(
+                    self._link.pack_commands(commands), check_health=False
                 )
+                _stop_if_cancelled()
+                for command in commands:
+                    _begin_again(silence, self._command_seconds)
+                    reply = await self._read()
+                    replies.append(
+                        failure_of(reply, self._tried(command))
+                        if isinstance(reply, Exception)
+                        else reply
+                    )
+        except TimeoutError:
+            await self._drop()
+            silent = errors.TimeoutError(f"Timeout: no answer in {self._command_seconds:g} s")
+            raise failure_of(silent, self._tried(commands[len(replies)])) from None
         except (errors.RedisError, OSError) as error:
             await self._drop()
             raise failure_of(error, self._tried(commands[len(replies)])) from None
@@ -283,13 +292,17 @@ class LiveConnection:
 
 
 def _stop_if_cancelled() -> None:
-    """Python 3.11's wait_for, which redis-py sends with, forgets a cancellation now and then.
-
-    Who lost its lease must stop.
-    """
+    """Python 3.11's wait_for, by which redis-py connects, forgets a cancellation now and then."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def _begin_again(silence: asyncio.Timeout, seconds: float) -> None:
+    """So long may each reply take. A timer for each would cost more than to read it."""
+    until = asyncio.get_running_loop().time() + seconds
+    if until - (silence.when() or 0.0) > seconds / 10:
+        silence.reschedule(until)
 
 
 class UnreachableConnection:

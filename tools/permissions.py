@@ -3,11 +3,11 @@
 One table for both, so that `redis-oncall acl` grants what the tools use and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tools.bounded_commands import form_refused
+from tools.bounded_commands import BOUNDED, form_refused
 
 # Commands (or command|subcommand, in ACL spelling) of the read-only diagnosis identity.
 # All are read-only, and none returns a value stored in a key.
@@ -92,6 +92,11 @@ _CONTAINERS = frozenset(
 CONFIG_SETTABLE = frozenset(CONFIG_PARAMETERS)
 
 
+def takes_subcommand(first: object) -> bool:
+    """Whether a command's next word is part of its name."""
+    return _word(first) in _CONTAINERS
+
+
 def acl_name(command: Sequence[object]) -> str:
     """`CONFIG GET maxmemory` -> `config|get`, as ACL rules spell it."""
     first = _word(command[0])
@@ -115,29 +120,52 @@ class Permission:
         name = acl_name(command)
         if name not in self.commands:
             return f"'{name}' is not on the {self.name} list of redis-oncall"
-        if name == "acl|log" and any(_word(part) == "reset" for part in command[2:]):
-            return "ACL LOG RESET is not allowed"  # no ACL rule can tell it from reading the log
-        if name == "client|kill" and (len(command) != 4 or _word(command[2]) != "id"):
-            return "CLIENT KILL other than by ID is not allowed: it hits bystanders"
-        if name == "script|flush" and [_word(part) for part in command[2:]] != ["async"]:
-            return "SCRIPT FLUSH other than ASYNC is not allowed: it stalls every client"
-        if name in OVERWRITING and "replace" in map(_word, command[OVERWRITING[name] :]):
-            return f"{name.replace('|', ' ').upper()} with REPLACE is not allowed: it overwrites"
-        return form_refused(name, command) or _refused_parameter(name, command)
+        guard = _GUARDS.get(name)
+        return guard(name, command) if guard is not None else None
+
+
+def _log_reset(_name: str, command: Sequence[object]) -> str | None:
+    if any(_word(part) == "reset" for part in command[2:]):
+        return "ACL LOG RESET is not allowed"  # no ACL rule can tell it from reading the log
+    return None
+
+
+def _kill_of_others(_name: str, command: Sequence[object]) -> str | None:
+    if len(command) != 4 or _word(command[2]) != "id":
+        return "CLIENT KILL other than by ID is not allowed: it hits bystanders"
+    return None
+
+
+def _slow_flush(_name: str, command: Sequence[object]) -> str | None:
+    if [_word(part) for part in command[2:]] != ["async"]:
+        return "SCRIPT FLUSH other than ASYNC is not allowed: it stalls every client"
+    return None
+
+
+def _overwriting(name: str, command: Sequence[object]) -> str | None:
+    if "replace" in map(_word, command[OVERWRITING[name] :]):
+        return f"{name.replace('|', ' ').upper()} with REPLACE is not allowed: it overwrites"
+    return None
 
 
 def _refused_parameter(name: str, command: Sequence[object]) -> str | None:
-    if name == "config|get":
-        asked, allowed = command[2:], CONFIG_SETTABLE
-    elif name == "config|set":
-        asked, allowed = command[2::2], CONFIG_REMEDIES
-    else:
-        return None
+    get = name == "config|get"
+    asked, allowed = (command[2:], CONFIG_SETTABLE) if get else (command[2::2], CONFIG_REMEDIES)
     for parameter in map(_word, asked):
         if parameter not in allowed:
             return f"{name.replace('|', ' ').upper()} of '{parameter}' is not allowed"
     return None
 
+
+_GUARDS: dict[str, Callable[[str, Sequence[object]], str | None]] = {
+    **dict.fromkeys(BOUNDED, form_refused),
+    **dict.fromkeys(OVERWRITING, _overwriting),
+    **dict.fromkeys(("config|get", "config|set"), _refused_parameter),
+    "acl|log": _log_reset,
+    "client|kill": _kill_of_others,
+    "script|flush": _slow_flush,
+}
+"""Of commands that may be sent in some forms only; each has one."""
 
 READ_ONLY = Permission("read-only", READ_COMMANDS)
 READ_WRITE = Permission("remedy", READ_COMMANDS | WRITE_COMMANDS)

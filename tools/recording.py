@@ -277,16 +277,17 @@ class RecordedConnection:
 
     async def execute_many(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
         """Answer commands; raises where the live link was lost."""
-        replies = [self._answer(tuple(command)) for command in commands]
+        when = _virtual(self)
+        replies = [self._answer(tuple(command), when) for command in commands]
         for reply in replies:
             if isinstance(reply, CommandFailure) and reply.kind in LINK_FAILURES:
                 raise reply
         return replies
 
-    def _answer(self, command: tuple[Argument, ...]) -> Reply | CommandFailure:
+    def _answer(self, command: tuple[Argument, ...], when: float) -> Reply | CommandFailure:
         if (refusal := READ_ONLY.refusal(command)) is not None:
             return CommandFailure("not_allowed", worded(command), refusal)
-        found = answer(self.recording, normalised(command), _virtual(self))
+        found = answer(self.recording, normalised(command), when)
         if found is None:
             self.missing[acl_name(command)] += 1
             return CommandFailure(

@@ -8,10 +8,11 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import lru_cache
 from math import inf
 
 from tools.connection import Argument, Reply
-from tools.permissions import acl_name
+from tools.permissions import acl_name, takes_subcommand
 from tools.reading import FailureKind
 from tools.recording_file import Failure, Outcome, Recording, Words
 
@@ -37,14 +38,23 @@ Rule = Callable[[Recording, Words, float], Answer]
 
 def normalised(command: tuple[Argument, ...]) -> Words:
     """A command as recordings know it."""
-    parts = [p if isinstance(p, bytes) else str(p).encode() for p in command]
-    parts[0] = parts[0].upper()
-    two_words = "|" in acl_name(parts)
-    if parts[0] == b"INFO" or parts[:1] == [b"CONFIG"]:
-        parts[1:] = [part.lower() for part in parts[1:]]
-    if two_words:
-        parts[1] = parts[1].upper()
-    return tuple(parts)
+    first, has_subcommand = _first_word(command[0])
+    rest = [p if isinstance(p, bytes) else str(p).encode() for p in command[1:]]
+    if first in _NAMING_FIELDS:
+        rest = [part.lower() for part in rest]
+    if has_subcommand and rest:
+        rest[0] = rest[0].upper()
+    return (first, *rest)
+
+
+_NAMING_FIELDS = (b"INFO", b"CONFIG")
+
+
+@lru_cache(1_024)
+def _first_word(word: Argument) -> tuple[bytes, bool]:
+    """As it is known, and whether the next one belongs to it: there are few of them."""
+    known = (word if isinstance(word, bytes) else str(word).encode()).upper()
+    return known, takes_subcommand(known)
 
 
 def cell_of(words: Words) -> tuple[str, bytes] | None:
@@ -54,6 +64,8 @@ def cell_of(words: Words) -> tuple[str, bytes] | None:
     if words[0] == b"OBJECT" and len(words) == 3:
         return b" ".join(words[:2]).decode("utf-8", "replace"), words[2]
     if words[:2] == (b"MEMORY", b"USAGE") and len(words) in (3, 5):
+        if len(words) == 3:
+            return "MEMORY USAGE", words[2]
         rest = [word.upper() for word in words[3:]]
         return b" ".join([*words[:2], *rest]).decode("utf-8", "replace"), words[2]
     return None

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tools.plain_yaml import read_yaml
 from tools.reading import Measured, NotMeasured, Reading
 
 LONGEST_CATALOGUE = 256 * 1024
@@ -81,7 +82,7 @@ def read_catalogue(path: str | None = None) -> Measured[Catalogue]:
             text = resources.files("tools").joinpath("instance_sizes.yaml").read_text("utf-8")
         else:
             text = _own(Path(path))
-        return Catalogue.model_validate(yaml.safe_load(text))
+        return Catalogue.model_validate(read_yaml(text))
     except (OSError, ValueError, yaml.YAMLError) as error:
         wrong = "not of its shape" if isinstance(error, ValidationError) else type(error).__name__
         return NotMeasured(

@@ -29,6 +29,7 @@ from agent.runbook_library import load_library
 from evals.result import Result
 from evals.run import check_facts, diagnose, opened, work
 from evals.truth import incidents
+from tools import recording_file
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -109,7 +110,8 @@ async def test_it_answers_in_time_and_nothing_it_invents_survives(llama: str) ->
     assert alone.diagnosis
     assert worked.diagnosis.root_cause == alone.diagnosis.root_cause
     assert worked.diagnosis.culprit == alone.diagnosis.culprit
-    checked = await check_facts(FIRST, worked.diagnosis, await context.journal.evidence())
+    recording = recording_file.read(FIRST.recording)
+    checked = await check_facts(recording, worked.diagnosis, await context.journal.evidence())
     assert checked
     assert all(fact.exists and fact.recomputes for fact in checked)
 

@@ -1,10 +1,11 @@
 """No connection, or one that is lost: worded, bounded, and no secret in it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.tools.looking import (
     opened,
 )
 from tools.connection import (
+    CommandFailure,
     LiveConnection,
     UnreachableConnection,
     display_url,
@@ -56,6 +58,57 @@ async def test_a_stopped_server_is_a_timeout_and_is_measured_again_when_it_goes_
         assert time.monotonic() - began < 2, "bounded"
         os.kill(server.pid, signal.SIGCONT)
         assert not isinstance(await look(connection, "memory_info"), NotMeasured)
+
+
+@contextlib.asynccontextmanager
+async def line_by_line(server: Server, told: list[float]) -> AsyncIterator[str]:
+    """URL of the same server behind a link that waits before each line; for the last for ever."""
+
+    relaying: set[asyncio.Task[None] | None] = set()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relaying.add(asyncio.current_task())
+        replies, commands = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def back() -> None:
+            while line := await replies.readline():
+                await asyncio.sleep(told.pop(0) if told else 0)
+                writer.write(line)
+                await writer.drain()
+
+        answering = asyncio.create_task(back())
+        while sent := await reader.read(65_536):
+            commands.write(sent)
+        answering.cancel()
+        for each in (commands, writer):
+            each.close()
+            await each.wait_closed()
+
+    listener = await asyncio.start_server(relay, "127.0.0.1", 0)
+    async with listener:
+        yield f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*filter(None, relaying))
+
+
+async def test_each_reply_has_its_own_time_however_many_are_asked_for(server: Server) -> None:
+    """A slow server that answers is measured; one that falls silent half-way is not."""
+    told: list[float] = []
+    async with (
+        line_by_line(server, told) as url,
+        opened(url, command_seconds=0.5, reconnects=1, permission=READ_WRITE) as connection,
+    ):
+        told += 8 * [0.15]
+        began = time.monotonic()
+        assert await connection.execute_many(8 * [("DBSIZE",)]) == 8 * [0]
+        assert time.monotonic() - began > 1.0
+        told += [0.15, 0.15, 60.0]
+        commands = [("DBSIZE",), ("TTL", "a"), ("TTL", "b"), ("TTL", "c")]
+        began = time.monotonic()
+        with pytest.raises(CommandFailure, match=r"TTL b on .*: Timeout: no answer in 0.5 s") as at:
+            await connection.execute_many(commands)
+        assert (at.value.kind, time.monotonic() - began < 3) == ("timeout", True)
+        # Over a new link: what the old one still owes answers nobody.
+        assert await connection.execute("CONFIG", "GET", "maxmemory") == [b"maxmemory", b"0"]
 
 
 async def test_reconnects_are_bounded_and_the_reason_is_remembered(server: Server) -> None:
@@ -213,7 +266,7 @@ async def test_a_cancellation_is_never_forgotten(start_server: StartServer) -> N
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
-        with suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError):
             await task
     await connection.close()
     assert went_on == []
