@@ -248,6 +248,9 @@ class LiveConnection:
 
     async def _round_trip(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
         replies: list[Reply | CommandFailure] = []
+        # So long may each reply take. A timer for each would cost more than to read it.
+        clock, slack = asyncio.get_running_loop().time, self._command_seconds / 10
+        renewed = clock()
         try:
             async with asyncio.timeout(self._command_seconds) as silence:
                 await self._link.send_packed_command(
@@ -255,7 +258,9 @@ class LiveConnection:
                 )
                 _stop_if_cancelled()
                 for command in commands:
-                    _begin_again(silence, self._command_seconds)
+                    if clock() > renewed + slack:
+                        renewed = clock()
+                        silence.reschedule(renewed + self._command_seconds)
                     reply = await self._read()
                     replies.append(
                         failure_of(reply, self._tried(command))
@@ -296,13 +301,6 @@ def _stop_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def _begin_again(silence: asyncio.Timeout, seconds: float) -> None:
-    """So long may each reply take. A timer for each would cost more than to read it."""
-    until = asyncio.get_running_loop().time() + seconds
-    if until - (silence.when() or 0.0) > seconds / 10:
-        silence.reschedule(until)
 
 
 class UnreachableConnection:

@@ -1,5 +1,6 @@
 """clients on real servers: who is connected, who holds buffers, and that we are not among them."""
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -47,6 +48,7 @@ async def seen(connection: Any, until: Callable[[Clients], bool]) -> Clients:
         assert isinstance(reading, Clients)
         if until(reading) or time.monotonic() > deadline:
             return reading
+        await asyncio.sleep(0.05)
 
 
 async def test_kinds_of_clients_are_told_apart(

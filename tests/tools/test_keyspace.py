@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from evals.servers import Server
+from tests.pouring import pour
 from tools.bigkeys import BigKeysArguments, bigkeys
 from tools.connection import Command, CommandFailure, LiveConnection, Reply, open_for_reading
 from tools.keyspace import BigKeys, Keyspace, KeyspaceArguments, keyspace
@@ -34,10 +35,9 @@ def admin(server: Server) -> redis.Redis:
 
 
 def strings(admin: redis.Redis, pattern: str, count: int, value: str = "v" * 50, **ex: int) -> None:
-    pipe = admin.pipeline(transaction=False)
-    for i in range(count):
-        pipe.set(pattern.format(i=i), value, **ex)  # type: ignore[arg-type]
-    pipe.execute()
+    port = admin.connection_pool.connection_kwargs["port"]
+    options = [word for name, number in ex.items() for word in (name.upper(), number)]
+    assert pour(port, (("SET", pattern.format(i=i), value, *options) for i in range(count))) == 0
 
 
 async def test_a_leak_without_ttl_stands_out_by_prefix(connection: Any, admin: redis.Redis) -> None:

@@ -45,6 +45,14 @@ def ask(client: redis.Redis, *words: object) -> Any:
     return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
+def of_each(admin: redis.Redis, keys: list[bytes], *words: str) -> list[Any]:
+    """What a command says of each key, in one round trip. Raises the first error reply."""
+    pipe = admin.pipeline(transaction=False)
+    for key in keys:
+        ask(pipe, *words, key)
+    return pipe.execute()
+
+
 def fill(admin: redis.Redis) -> None:
     """Every type, small and large encodings, a stream with a group, hostile names; all idle."""
     pipe = admin.pipeline(transaction=False)
@@ -63,9 +71,11 @@ def fill(admin: redis.Redis) -> None:
     pipe.xgroup_create("events", "workers", "0")
     pipe.xreadgroup("workers", "w1", {"events": ">"}, count=20)
     pipe.execute()
-    for key in admin.scan_iter(count=1000):
-        ttl = max(admin.pttl(key), 0)
-        ask(admin, "RESTORE", key, ttl, admin.dump(key), "REPLACE", "IDLETIME", IDLE)
+    keys = list(admin.scan_iter(count=1000))
+    ttls, dumps = of_each(admin, keys, "PTTL"), of_each(admin, keys, "DUMP")
+    for key, ttl, dump in zip(keys, ttls, dumps, strict=True):
+        ask(pipe, "RESTORE", key, max(ttl, 0), dump, "REPLACE", "IDLETIME", IDLE)
+    pipe.execute()
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,11 @@ def state(admin: redis.Redis, *, after: bool) -> State:
     """Before the tool, the counters come last; after it, first: our own lookups stay outside."""
     early = admin.info("stats") if after else {}
     keys = sorted(admin.scan_iter(count=1000))
-    expiry, idle = {}, {}
-    for key in keys:
-        try:
-            expiry[key] = ask(admin, "PEXPIRETIME", key)
-        except redis.ResponseError:  # 6.2
-            expiry[key] = admin.ttl(key)
-        idle[key] = ask(admin, "OBJECT", "IDLETIME", key)
+    try:
+        expiry = of_each(admin, keys, "PEXPIRETIME")
+    except redis.ResponseError:  # 6.2
+        expiry = of_each(admin, keys, "TTL")
+    idle = of_each(admin, keys, "OBJECT", "IDLETIME")
     configuration = ask(admin, "CONFIG", "GET", "*")
     size, digest = admin.dbsize(), ask(admin, "DEBUG", "DIGEST")
     counters = early or admin.info("stats")
@@ -99,8 +107,8 @@ def state(admin: redis.Redis, *, after: bool) -> State:
         configuration,
         size,
         digest,
-        expiry,
-        idle,
+        dict(zip(keys, expiry, strict=True)),
+        dict(zip(keys, idle, strict=True)),
         counters["keyspace_hits"],
         counters["keyspace_misses"],
     )
