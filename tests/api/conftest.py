@@ -23,10 +23,18 @@ from api.store.database import Database, database_url
 from api.store.migrate import migrate
 from evals import postgresql as postgresql_server
 from evals import servers
+from tests.api.made_once import made_once
 from tests.api.paging_room import Room, targets
 from tests.api.postgresql_tables import AsGoodAsNew, created
 from tests.api.process import fill
 from tests.api.serving import TARGETS, serving, token_entries
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quickly() -> Iterator[None]:
+    """Services begin, and are asked, as if another one had been here before."""
+    with made_once():
+        yield
 
 
 @pytest.fixture(scope="session")
