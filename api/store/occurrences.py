@@ -14,6 +14,8 @@ FLAP_WINDOW = timedelta(hours=1)
 """An alert that was over and fires again within it flaps. Alertmanager tells the changes of a group
 at most every five minutes (`group_interval`), so this sees a dozen; routers, too, hold a flapping
 route down for an hour at most (RFC 2439; `max-suppress-time`)."""
+CLOCKS_APART = timedelta(minutes=5)
+"""How far ahead of ours a sender's clock is believed to be."""
 MOST_TIMES = 100
 """Of one alert, as many are looked at, back from the last."""
 
@@ -70,9 +72,16 @@ def ended_by(alert: Alert, times: Sequence[AlertRow]) -> list[AlertRow]:
 
 
 def is_over(alert: Alert, times: Sequence[AlertRow]) -> bool:
-    """Did its end come first, with another start? Told by one clock, the sender's."""
-    ends = (row.ends_at for row in times if row.incident_id is None and row.ends_at is not None)
-    return any(end >= alert.starts_at for end in ends)
+    """Did its end come first, with another start? Told by one clock, the sender's.
+
+    Of an end in the future no more is believed: whatever fires until then would start nothing.
+    """
+    return any(
+        row.incident_id is None
+        and row.ends_at is not None
+        and min(row.ends_at, row.received_at + CLOCKS_APART) >= alert.starts_at
+        for row in times
+    )
 
 
 def flaps(times: Sequence[AlertRow]) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from api.store import incidents, looks, precedents, silences
 from api.store.occurrences import FLAP_WINDOW
 from api.store.tables import AlertRow, IncidentRow
-from tests.api.paging_room import TARGETS, Room, action, alert, at
+from tests.api.paging_room import START, TARGETS, Room, action, alert, at
 
 # -- the same alert again -------------------------------------------------------------------
 
@@ -43,6 +43,13 @@ async def test_an_end_before_its_beginning_is_known_though_each_has_a_start_of_i
     assert await room.send(alert("f", "single", since=5, over=5)) == []
     assert await room.send(alert("f", "single", since=0)) == []
     assert (await room.one(alert("f", "single", since=6))).created
+
+
+async def test_an_end_that_is_said_to_be_in_the_future_swallows_nothing(room: Room) -> None:
+    """A script's clock, or time zone, is wrong: what fires meanwhile must not be lost."""
+    now = (incidents.now() - START) / timedelta(minutes=1)
+    assert await room.send(alert("f", "single", over=now + 24 * 60)) == []
+    assert (await room.one(alert("f", "single", since=now + 60))).created
 
 
 async def test_a_late_end_of_the_time_before_does_not_end_this_one(room: Room) -> None:
