@@ -122,7 +122,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers or {})
-        return Problem(error.status_code, str(error.detail), headers=headers).response()
+        nowhere = "there is no such path; GET /openapi.json has all of them"
+        detail = nowhere if error.status_code == 404 else str(error.detail)
+        return Problem(error.status_code, detail, headers=headers).response()
 
     @app.exception_handler(NoSuchIncident)
     async def no_incident(_: Request, __: NoSuchIncident) -> JSONResponse:

@@ -152,4 +152,4 @@ def _worded(error: Exception) -> str:
         return str(error)[:LONGEST_REASON]
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
-    return type(error).__name__
+    return f"{type(error).__name__}: `redis-oncall doctor` and the log say more"

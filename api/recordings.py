@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 from agent.incident import Culprit
 from api.auth import Responder
 from api.listing import IncidentId
-from api.problems import Problem, documented
+from api.problems import Problem, busy, documented
 from api.service import Service
-from api.store import audit, incidents, recordings
+from api.store import audit, incidents, leases, recordings
 
 router = APIRouter(prefix="/v1", tags=["incidents"], responses=documented(404))
 On = Annotated[Service, Depends(Service.of)]
@@ -46,12 +46,15 @@ async def get_recording(
     service: On, person: Responder, incident_id: IncidentId
 ) -> LabelledRecording:
     """The recording that the last verdict is about. 409 while nobody has given one."""
-    async with service.database.writing() as session:
+    database = service.database
+    async with database.writing() as session:
         await incidents.lock(session, incident_id)
         verdict = await recordings.verdict_on(session, incident_id)
         if verdict is None:
             raise Problem(409, "nobody has said what it really was: give a verdict first")
         kept = await recordings.judged(session, incident_id, verdict.at)
+        if kept is None and await leases.is_held(session, database, incident_id):
+            raise busy("it is being investigated, or its recording is just being kept")
         if kept is None:
             raise Problem(
                 404,

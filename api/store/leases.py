@@ -72,6 +72,13 @@ async def release(database: Database, lease: Lease) -> None:
         await session.execute(update(LeaseRow).where(*_is(lease)).values(expires=0.0))
 
 
+async def is_held(session: AsyncSession, database: Database, incident_id: str) -> bool:
+    """Does anybody work on this incident?"""
+    alive = LeaseRow.expires > await database.clock(session)
+    held = select(LeaseRow.target).where(LeaseRow.incident_id == incident_id, alive).limit(1)
+    return await session.scalar(held) is not None
+
+
 async def assert_held(session: AsyncSession, lease: Lease, alive_at: float | None = None) -> None:
     """In the transaction of a write: still ours? Raises LeaseLost.
 

@@ -311,4 +311,5 @@ async def test_what_a_sender_left_out_is_said_where_people_and_machines_look(
 async def test_a_source_that_does_not_exist_is_not_found(client: AsyncClient) -> None:
     response = await post(client, {"alerts": []}, "nagios")
     assert response.status_code == 404
+    assert "/openapi.json" in response.json()["detail"]
     assert response.headers["content-type"] == "application/problem+json"

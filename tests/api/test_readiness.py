@@ -95,7 +95,8 @@ async def test_the_queue_server_is_away(
     monkeypatch.setattr(service_of(client).queue, "ping", gone)
     body = await ready(client)
     assert body["dependencies"]["queue"] == "failing"
-    assert body["reasons"]["queue"] == "ConnectionError", "no address, no user"
+    said = body["reasons"]["queue"]
+    assert said == "ConnectionError: `redis-oncall doctor` and the log say more", "no address"
 
 
 async def test_the_tables_are_of_an_earlier_version(client: httpx2.AsyncClient) -> None:
@@ -156,7 +157,7 @@ async def test_a_postgresql_that_only_reads_is_failing(
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         body = await ready(client)
-        assert body["reasons"]["database"] == "ReadOnlySqlTransaction"
+        assert body["reasons"]["database"].startswith("ReadOnlySqlTransaction: ")
         assert body["dependencies"]["checkpointer"] == "ok", "it can still be read"
         metrics = (await client.get("/metrics")).text
         assert "redis_oncall_store_up 1.0" in metrics

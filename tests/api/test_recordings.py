@@ -15,7 +15,7 @@ from agent.incident import Incident
 from api import recorder, sweeping
 from api.app import create_app
 from api.settings import Settings
-from api.store import recordings
+from api.store import leases, recordings
 from api.store.database import Database
 from api.store.tables import AuditRow, RecordingRow, VerdictRow
 from evals import servers
@@ -161,6 +161,24 @@ async def test_what_the_run_saw_is_handed_out_with_the_verdict(
         async with service_of(client).database.reading() as session:
             done = list(await session.scalars(select(AuditRow.what)))
         assert done.count("export") == 2
+
+
+async def test_who_asks_before_it_is_kept_is_asked_to_come_again(
+    settings: Callable[..., Settings],
+) -> None:
+    """The incident says that it waits a moment before the run has ended."""
+    async with serving(create_app(settings(), worker=False), "responder") as client:
+        incident_id = (await opened(client))["id"]
+        await judge(client, incident_id)
+        database = service_of(client).database
+        lease = await leases.acquire(database, "cache-eu", incident_id, "a worker")
+        assert lease is not None
+        path = f"/v1/incidents/{incident_id}/recording"
+        early = await client.get(path)
+        assert early.status_code == 503
+        assert early.headers["retry-after"]
+        await leases.release(database, lease)
+        assert (await client.get(path)).status_code == 404
 
 
 async def test_a_run_after_an_approval_does_not_change_the_recording(
