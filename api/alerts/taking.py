@@ -1,7 +1,8 @@
 """Messages become incidents: all that wait in one transaction, each answered after its commit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,7 +21,7 @@ from api.store.database import Database
 from api.store.group_commit import GroupCommit
 from api.store.homes import Homes
 from api.store.place import Place
-from api.store.tables import IncidentRow
+from api.store.tables import AlertRow, IncidentRow
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,10 @@ class Intake:
         found, new = await self._met(session, messages)
         items = self._in_order(new)
         await self._database.exclude(session, *sorted({item.lock for item in items}))
-        seen = await occurrences.seen(session, [item.parsed.alert for item in items])
+        alerts = [item.parsed.alert for item in items]
+        seen = await occurrences.seen(session, alerts)
+        again = [alert for alert in alerts if (alert.source, alert.fingerprint) in seen]
+        known = await occurrences.exactly(session, again)
         homes = await Homes.of(session, {item.place for item in items})
         room = self._most_queued
         if not all(homes.on(item.place) for item in items):  # another may be opened
@@ -122,7 +126,7 @@ class Intake:
             seen.add(key)
             try:
                 row, opened = await self._take(
-                    session, item, silencing, homes, full=room <= 0, fresh=fresh
+                    session, item, silencing, homes, known, full=room <= 0, fresh=fresh
                 )
             except store.QueueFull:
                 taken.shed += 1
@@ -190,6 +194,7 @@ class Intake:
         item: _Item,
         silencing: Silencing,
         homes: Homes,
+        known: Mapping[tuple[str, str, datetime], AlertRow],
         *,
         full: bool,
         fresh: bool,
@@ -204,6 +209,7 @@ class Intake:
         return await store.firing(
             self._database, session, alert, item.place, problem,
             silence=silence, homes=homes, full=full, fresh=fresh,
+            known=known.get((alert.source, alert.fingerprint, alert.starts_at)),
         )  # fmt: skip
 
 

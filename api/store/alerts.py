@@ -38,6 +38,7 @@ async def firing(
     homes: Homes | None = None,
     full: bool = False,
     fresh: bool = False,
+    known: AlertRow | None = None,
 ) -> tuple[IncidentRow | None, bool]:
     """The incident of a firing alert, and whether it was opened for it.
 
@@ -45,11 +46,13 @@ async def firing(
     is for a silenced alert. None: the alert is known to be over, its end came first. `homes`: read
     by a caller that holds the place's lock. `full`: what would open an incident for a worker raises
     QueueFull, unless it is critical. `fresh`: nothing of this alert is in the store (`seen`).
+    `known`: its row, if the caller has it.
     """
     if homes is None:
         await database.exclude(session, place.lock(alert.fingerprint))
         homes = await Homes.of(session, [place])
-    known = None if fresh else await occurrences.find(session, alert)
+    if known is None and not fresh:
+        known = await occurrences.find(session, alert)
     if known is not None:
         return await _sent_again(session, known, alert, place, problem, silence, homes)
     times = [] if fresh else await occurrences.times(session, alert)
@@ -69,7 +72,7 @@ async def firing(
     homes.add(row)
     occurrences.keep(session, alert, row.id)
     if home is not None:
-        await _join(session, home, alert, silence)
+        await _join(session, home, alert, silence, homes)
     return row, home is None
 
 
@@ -138,7 +141,11 @@ async def _open(
 
 
 async def _join(
-    session: AsyncSession, row: IncidentRow, alert: Alert, silence: Silence | None
+    session: AsyncSession,
+    row: IncidentRow,
+    alert: Alert,
+    silence: Silence | None,
+    homes: Homes,
 ) -> None:
     await _say(session, row, alert, _told(alert, silence))
     if silence is not None:
@@ -147,7 +154,8 @@ async def _join(
     if _is_worse(alert, row):
         row.severity = alert.severity
     row.updated_at = incidents.now()
-    await looks.ask(session, row, alert)
+    if looks.may_be_asked(row):
+        await looks.ask(session, row, alert, await homes.last_look(session, row))
 
 
 def _told(alert: Alert, silence: Silence | None) -> dict[str, Any]:
@@ -172,7 +180,7 @@ async def _sent_again(
     """Senders repeat themselves. What was silenced is looked at once it is not any more."""
     if known.incident_id is None:
         return None, False
-    own = await incidents.lock(session, known.incident_id)
+    own = await homes.lock(session, known.incident_id)
     if known.status == "resolved":
         return own, False
     if known.silenced_until is None:
@@ -189,7 +197,7 @@ async def _sent_again(
     row = await _home(session, place, known, None, homes)
     if row is not None:
         known.incident_id = row.id
-        await _join(session, row, alert, None)
+        await _join(session, row, alert, None, homes)
         return row, False
     if not untouched:
         row = await _open(session, alert, problem, None, own.id)

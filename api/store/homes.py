@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.store import incidents, looks
 from api.store.incidents import CLOSED
 from api.store.place import Place
 from api.store.tables import IncidentRow
@@ -26,6 +28,8 @@ class Homes:
 
     def __init__(self, rows: Iterable[IncidentRow] = ()) -> None:
         self._by_target: dict[str, dict[str, IncidentRow]] = defaultdict(dict)
+        self._by_id: dict[str, IncidentRow] = {}
+        self._last_looks: dict[str, datetime] = {}
         for row in rows:
             self.add(row)
 
@@ -41,6 +45,20 @@ class Homes:
     def add(self, row: IncidentRow) -> None:
         """One that has been opened, or opened again, since."""
         self._by_target[row.target][row.id] = row
+        self._by_id[row.id] = row
+
+    async def lock(self, session: AsyncSession, incident_id: str) -> IncidentRow:
+        """Any incident's row, for writing. Raises NoSuchIncident."""
+        if incident_id not in self._by_id:
+            self._by_id[incident_id] = await incidents.lock(session, incident_id)
+        return self._by_id[incident_id]
+
+    async def last_look(self, session: AsyncSession, row: IncidentRow) -> datetime:
+        """When it ended; asked once for all that wait for people."""
+        if row.id not in self._last_looks:
+            rows = [row, *(other for other in self._by_id.values() if looks.may_be_asked(other))]
+            self._last_looks |= await looks.last_looks(session, rows)
+        return self._last_looks[row.id]
 
     def on(self, place: Place) -> IncidentRow | None:
         """The target's newest that is not over; else the newest on a related one."""

@@ -1,5 +1,6 @@
 """When an alert that joins an incident makes it be looked at again: at once, or a little later."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
@@ -22,14 +23,24 @@ WAITING = ("needs_human", "awaiting_approval")
 MOST_AT_ONCE = 100
 
 
-async def ask(session: AsyncSession, row: IncidentRow, alert: Alert) -> None:
-    """Look again because of an alert that joined, as soon as it is time. The row is locked.
+def may_be_asked(row: IncidentRow) -> bool:
+    """Could an alert that joins make it be looked at any sooner?
 
-    An incident that is looked at, or is about to be, is looked at with it.
+    An incident that is looked at, or is about to be, is looked at with it. That of a plan that
+    waits is postponed for the plan, whichever alert asks.
     """
     if row.status not in WAITING or not row.target:
-        return
-    due = await _last_look(session, row) + (FLAP_WINDOW if alert.flaps else AGAIN_AFTER)
+        return False
+    is_noted = row.look_at is not None and row.look_at > incidents.now()
+    return not (is_noted and row.status == "awaiting_approval")
+
+
+async def ask(session: AsyncSession, row: IncidentRow, alert: Alert, last: datetime) -> None:
+    """Look again because of an alert that joined, as soon as it is time. The row is locked.
+
+    `last`: when the last look ended.
+    """
+    due = last + (FLAP_WINDOW if alert.flaps else AGAIN_AFTER)
     row.look_at = due if row.look_at is None else min(row.look_at, due)
     await begin(session, row)
 
@@ -56,7 +67,7 @@ async def _postponed(session: AsyncSession, row: IncidentRow) -> datetime | None
         return row.look_at
     if not await decisions.untouched(session, row):
         return None
-    return await _last_look(session, row) + PLAN_IS_OLD_AFTER
+    return (await last_looks(session, [row]))[row.id] + PLAN_IS_OLD_AFTER
 
 
 async def begin_due(database: Database) -> list[str]:
@@ -77,10 +88,15 @@ async def begin_due(database: Database) -> list[str]:
     return begun
 
 
-async def _last_look(session: AsyncSession, row: IncidentRow) -> datetime:
-    """When it ended."""
-    ended = select(func.max(EventRow.at)).where(
-        EventRow.incident_id == row.id, EventRow.kind.in_(("plan", "end"))
+async def last_looks(session: AsyncSession, rows: Sequence[IncidentRow]) -> dict[str, datetime]:
+    """When the last look at each ended, by its id; at one that nobody looked at, when it began."""
+    ended = (
+        select(EventRow.incident_id, func.max(EventRow.at))
+        .where(
+            EventRow.incident_id.in_([row.id for row in rows]), EventRow.kind.in_(("plan", "end"))
+        )
+        .group_by(EventRow.incident_id)
     )
     with session.no_autoflush:  # what is told in this transaction ends no look
-        return await session.scalar(ended) or row.opened_at
+        found = await session.execute(ended)
+    return {row.id: row.opened_at for row in rows} | {key: at for key, at in found}

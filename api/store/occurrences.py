@@ -34,6 +34,26 @@ _SEEN = select(AlertRow.source, AlertRow.fingerprint).where(
 )
 
 
+async def exactly(
+    session: AsyncSession, alerts: Sequence[Alert]
+) -> dict[tuple[str, str, datetime], AlertRow]:
+    """Those of these very ones that are in the store, by source, fingerprint and start."""
+    wanted = {
+        "fingerprints": list({alert.fingerprint for alert in alerts}),
+        "sources": list({alert.source for alert in alerts}),
+        "starts": list({alert.starts_at for alert in alerts}),
+    }
+    rows = await session.scalars(_EXACTLY, wanted) if alerts else ()
+    return {(row.source, row.fingerprint, row.starts_at): row for row in rows}
+
+
+_EXACTLY = select(AlertRow).where(
+    AlertRow.fingerprint.in_(bindparam("fingerprints", expanding=True)),
+    AlertRow.source.in_(bindparam("sources", expanding=True)),
+    AlertRow.starts_at.in_(bindparam("starts", expanding=True)),
+)
+
+
 async def find(session: AsyncSession, alert: Alert) -> AlertRow | None:
     """This very one."""
     same_start = AlertRow.starts_at == alert.starts_at
