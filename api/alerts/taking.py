@@ -1,8 +1,7 @@
 """Messages become incidents: all that wait in one transaction, each answered after its commit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -113,7 +112,7 @@ class Intake:
         alerts = [item.parsed.alert for item in items]
         seen = await occurrences.seen(session, alerts)
         again = [alert for alert in alerts if (alert.source, alert.fingerprint) in seen]
-        known = await occurrences.exactly(session, again)
+        stored = await occurrences.all_times(session, again)
         homes = await Homes.of(session, {item.place for item in items})
         room = self._most_queued
         if not all(homes.on(item.place) for item in items):  # another may be opened
@@ -122,11 +121,12 @@ class Intake:
         for item in items:
             taken, alert = found[item.number], item.parsed.alert
             key = (alert.source, alert.fingerprint)
-            fresh = key not in seen
+            # Of one that this transaction has touched the store has to say.
+            times = stored.pop(key, None) if key in seen else ()
             seen.add(key)
             try:
                 row, opened = await self._take(
-                    session, item, silencing, homes, known, full=room <= 0, fresh=fresh
+                    session, item, silencing, homes, times, full=room <= 0
                 )
             except store.QueueFull:
                 taken.shed += 1
@@ -137,6 +137,7 @@ class Intake:
                 taken.opened.add(row.id)
                 row.traceparent = messages[item.number].traceparent
                 room -= row.status == "queued"
+        await store.end(session, homes)
         for number, message in new.items():
             taken = found[number]
             if taken.shed and message.delivery:
@@ -194,22 +195,20 @@ class Intake:
         item: _Item,
         silencing: Silencing,
         homes: Homes,
-        known: Mapping[tuple[str, str, datetime], AlertRow],
+        times: Sequence[AlertRow] | None,
         *,
         full: bool,
-        fresh: bool,
     ) -> tuple[IncidentRow | None, bool]:
         alert, said = _without_secrets(item.parsed.alert), item.parsed
-        if said.occurrence and not fresh:
+        if said.occurrence and times != ():
             alert = await deliveries.since_it_began(session, alert, said.occurrence)
         if alert.status == "resolved":
-            return await store.resolved(self._database, session, alert, item.place), False
+            return await store.resolved(session, alert, item.place, homes, times), False
         problem = said.problem or ("" if item.target else _unmatched(alert))
         silence = silencing.of(alert, item.target)
         return await store.firing(
             self._database, session, alert, item.place, problem,
-            silence=silence, homes=homes, full=full, fresh=fresh,
-            known=known.get((alert.source, alert.fingerprint, alert.starts_at)),
+            silence=silence, homes=homes, full=full, times=times,
         )  # fmt: skip
 
 

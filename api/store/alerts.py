@@ -4,6 +4,7 @@ An alert joins the incident that is open on its target, or on one that is declar
 same; else it opens one. `api/store/closing.py` says when that ends by itself.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -37,25 +38,24 @@ async def firing(
     silence: Silence | None = None,
     homes: Homes | None = None,
     full: bool = False,
-    fresh: bool = False,
-    known: AlertRow | None = None,
+    times: Sequence[AlertRow] | None = None,
 ) -> tuple[IncidentRow | None, bool]:
     """The incident of a firing alert, and whether it was opened for it.
 
     Without a target (or with a problem) it is opened for a person, and nothing is looked at; nor
     is for a silenced alert. None: the alert is known to be over, its end came first. `homes`: read
     by a caller that holds the place's lock. `full`: what would open an incident for a worker raises
-    QueueFull, unless it is critical. `fresh`: nothing of this alert is in the store (`seen`).
-    `known`: its row, if the caller has it.
+    QueueFull, unless it is critical. `times`: of this alert, as the store has them, if the caller
+    knows.
     """
     if homes is None:
         await database.exclude(session, place.lock(alert.fingerprint))
         homes = await Homes.of(session, [place])
-    if known is None and not fresh:
-        known = await occurrences.find(session, alert)
+    if times is None:
+        times = await occurrences.times(session, alert)
+    known = await occurrences.find(session, alert, times)
     if known is not None:
         return await _sent_again(session, known, alert, place, problem, silence, homes)
-    times = [] if fresh else await occurrences.times(session, alert)
     if occurrences.is_over(alert, times):
         return None, False
     before = next((row for row in times if row.incident_id is not None), None)
@@ -231,31 +231,40 @@ def _is_worse(alert: Alert, row: IncidentRow) -> bool:
 
 
 async def resolved(
-    database: Database, session: AsyncSession, alert: Alert, place: Place
+    session: AsyncSession,
+    alert: Alert,
+    place: Place,
+    homes: Homes,
+    times: Sequence[AlertRow] | None = None,
 ) -> IncidentRow | None:
-    """Note that an alert is over; close its incident if nothing is pending there.
+    """Note that an alert is over. The caller holds the place's lock.
 
+    Once all of its transaction is noted, the caller has to `end` what `homes` has as `quieter`.
     None: it was never seen to fire. That is noted as well, so that a late message about its
-    beginning starts nothing.
+    beginning starts nothing. `times`: as the store has them, if the caller knows.
     """
-    await database.exclude(session, place.lock(alert.fingerprint))
     now = incidents.now()
-    times = await occurrences.times(session, alert)
+    if times is None:
+        times = await occurrences.times(session, alert)
     over = occurrences.ended_by(alert, times)
     if not over:
-        known = await occurrences.find(session, alert)
+        known = await occurrences.find(session, alert, times)
         if known is None:
             ended = alert.model_copy(update={"target": place.target})
             occurrences.keep(session, ended, None, now)
         if known is None or known.incident_id is None:
             return None
-        return await incidents.lock(session, known.incident_id)
+        return await homes.lock(session, known.incident_id)
     for known in over:
         known.status, known.ends_at, known.over_at = "resolved", alert.ends_at or now, now
-    await session.flush()
     for incident_id in sorted({str(known.incident_id) for known in over}):
-        row = await incidents.lock(session, incident_id)
+        row = homes.quieter[incident_id] = await homes.lock(session, incident_id)
         data = {"status": row.status, "resolved": alert.name, "target": place.target}
         await publish(session, row, "status", data)
-        await closing.consider(session, row)
     return row
+
+
+async def end(session: AsyncSession, homes: Homes) -> None:
+    """Close each incident of which an alert is over, if all are and nothing is pending there."""
+    for row in homes.quieter.values():
+        await closing.consider(session, row)

@@ -30,6 +30,8 @@ class Homes:
         self._by_target: dict[str, dict[str, IncidentRow]] = defaultdict(dict)
         self._by_id: dict[str, IncidentRow] = {}
         self._last_looks: dict[str, datetime] = {}
+        self.quieter: dict[str, IncidentRow] = {}
+        """Incidents of which an alert is over, by id."""
         for row in rows:
             self.add(row)
 

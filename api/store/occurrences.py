@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, bindparam, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Alert
@@ -34,28 +34,11 @@ _SEEN = select(AlertRow.source, AlertRow.fingerprint).where(
 )
 
 
-async def exactly(
-    session: AsyncSession, alerts: Sequence[Alert]
-) -> dict[tuple[str, str, datetime], AlertRow]:
-    """Those of these very ones that are in the store, by source, fingerprint and start."""
-    wanted = {
-        "fingerprints": list({alert.fingerprint for alert in alerts}),
-        "sources": list({alert.source for alert in alerts}),
-        "starts": list({alert.starts_at for alert in alerts}),
-    }
-    rows = await session.scalars(_EXACTLY, wanted) if alerts else ()
-    return {(row.source, row.fingerprint, row.starts_at): row for row in rows}
-
-
-_EXACTLY = select(AlertRow).where(
-    AlertRow.fingerprint.in_(bindparam("fingerprints", expanding=True)),
-    AlertRow.source.in_(bindparam("sources", expanding=True)),
-    AlertRow.starts_at.in_(bindparam("starts", expanding=True)),
-)
-
-
-async def find(session: AsyncSession, alert: Alert) -> AlertRow | None:
-    """This very one."""
+async def find(session: AsyncSession, alert: Alert, times: Sequence[AlertRow]) -> AlertRow | None:
+    """This very one; `times`: those of the same rule and labels, as `times` says."""
+    known = next((row for row in times if row.starts_at == alert.starts_at), None)
+    if known is not None or len(times) < MOST_TIMES:
+        return known
     same_start = AlertRow.starts_at == alert.starts_at
     return await session.scalar(select(AlertRow).where(*_same(alert), same_start))
 
@@ -64,6 +47,37 @@ async def times(session: AsyncSession, alert: Alert) -> Sequence[AlertRow]:
     """All of the same rule and labels, the last one first."""
     query = select(AlertRow).where(*_same(alert)).order_by(AlertRow.id.desc()).limit(MOST_TIMES)
     return (await session.scalars(query)).all()
+
+
+async def all_times(
+    session: AsyncSession, alerts: Sequence[Alert]
+) -> dict[tuple[str, str], list[AlertRow]]:
+    """`times` of each, by source and fingerprint."""
+    wanted = {
+        "fingerprints": list({alert.fingerprint for alert in alerts}),
+        "sources": list({alert.source for alert in alerts}),
+    }
+    found: dict[tuple[str, str], list[AlertRow]] = {}
+    rows = (await session.scalars(_ALL_TIMES, wanted)).all() if alerts else ()
+    for row in sorted(rows, key=lambda row: row.id, reverse=True):
+        found.setdefault((row.source, row.fingerprint), []).append(row)
+    return found
+
+
+_BACK = func.row_number().over(
+    partition_by=(AlertRow.source, AlertRow.fingerprint), order_by=AlertRow.id.desc()
+)
+_NEWEST = (
+    select(AlertRow.id, _BACK.label("back"))
+    .where(
+        AlertRow.fingerprint.in_(bindparam("fingerprints", expanding=True)),
+        AlertRow.source.in_(bindparam("sources", expanding=True)),
+    )
+    .subquery()
+)
+_ALL_TIMES = select(AlertRow).where(
+    AlertRow.id.in_(select(_NEWEST.c.id).where(_NEWEST.c.back <= MOST_TIMES))
+)
 
 
 async def still_fires(session: AsyncSession, incident_id: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 
 from api.store.database import Database
-from tests.api.paging_room import TARGETS, Room, action, alert
+from tests.api.paging_room import TARGETS, Room, action, alert, at
 
 TARGET_NAMES = [target["name"] for target in TARGETS]
 
@@ -62,3 +62,14 @@ async def test_what_joins_incidents_that_wait_for_people_asks_once_for_their_las
     assert len([one for one in asked if "max(events.at)" in one]) <= 1
     writes = [one for one in asked if one.startswith(("INSERT", "UPDATE"))]
     assert len(asked) - len(writes) <= 20
+
+
+async def test_the_end_of_many_alerts_closes_their_incidents_once(room: Room) -> None:
+    opened = await room.send(*of("f", 15))
+    for one in opened:
+        await room.ends(one.id, "needs_human")
+    over = [firing | {"status": "resolved", "endsAt": at(5)} for firing in of("f", 15)]
+    with statements(room.database) as asked:
+        await room.send(*over)
+    assert len(asked) <= 80
+    assert {(await room.shown(one.id)).status for one in opened} == {"closed"}

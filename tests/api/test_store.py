@@ -14,6 +14,7 @@ from api.store import alerts, decisions, events, incidents, leases, looks
 from api.store.audit import Person
 from api.store.database import Database
 from api.store.decisions import Choice
+from api.store.homes import Homes
 from api.store.journal import ActionMoved, SqlJournal, Superseded
 from api.store.judge import judge_at
 from api.store.leases import Lease, LeaseLost
@@ -386,9 +387,10 @@ async def test_resolution_closes_what_has_nothing_pending(
         # Grafana and some others send another start with the resolution.
         over = alert(fingerprint, status="resolved", starts_at=datetime(2026, 2, 1, tzinfo=UTC))
         async with database.writing() as session:
-            row = await alerts.resolved(database, session, over, Place("cache"))
+            row = await alerts.resolved(session, over, Place("cache"), homes := Homes())
+            await alerts.end(session, homes)
             assert row is not None
             assert row.status == expected
     async with database.writing() as session:
         never_seen = alert("never seen", status="resolved")
-        assert await alerts.resolved(database, session, never_seen, Place("cache")) is None
+        assert await alerts.resolved(session, never_seen, Place("cache"), Homes()) is None
