@@ -5,7 +5,7 @@ import re
 DEEPEST_JSON = 32
 """Arrays and objects within each other; real messages have six."""
 MOST_BRACKETS = 200_000
-"""Each of them becomes an object of Python: far more than a message of 500 alerts has."""
+"""Each of them becomes an object of Python: far more than a message of 2,000 alerts has."""
 LONGEST_NUMBER = 64
 """Digits of a number. Python refuses 4300 of an integer, and is slow before."""
 

@@ -162,10 +162,14 @@ async def test_one_person_cannot_take_every_stream(
 
 
 def test_the_readme_states_the_limits_as_they_are() -> None:
-    table = Path("api/README.md").read_text().split("\n## Limits\n")[1].split("\n## ")[0]
     from api import chat, sign_ins
     from api.alerts import parsed
+    from api.store import group_commit
 
+    readme = Path("api/README.md").read_text()
+    table = readme.split("\n## Limits\n")[1].split("\n## ")[0]
+    wait = f"for {group_commit.ANSWER_SECONDS:.0f} s at most"
+    assert f"{group_commit.MOST_WAITING:,} alerts may wait for theirs, {wait}" in readme
     for value in (
         f"{limits.LARGEST_ALERTS // 1024**2} MiB", f"{limits.LARGEST_BODY // 1024} KiB",
         f"{MOST_BRACKETS // 2:,} arrays", f"{limits.LARGEST_BODIES // 1024**2} MiB",
