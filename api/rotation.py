@@ -93,7 +93,10 @@ class Rotation:
             config = await asyncio.to_thread(load_again, self.settings)
         except SettingsError as unusable:
             return self._refuse(str(unusable))
-        if self.settings.tokens and not config.tokens:
+        nobody_is_left = not config.tokens and not config.sources
+        if (self.settings.tokens and not config.tokens) or (
+            self.settings.sources and nobody_is_left
+        ):
             return self._refuse(
                 f"{self._path}: it has no tokens any more, which would open the service to "
                 "everybody on this machine; stop the service to run it so"

@@ -167,6 +167,20 @@ async def test_a_broken_file_changes_nothing_and_says_so(
     assert "s3cret" not in logged
 
 
+async def test_the_last_source_taken_out_opens_nothing_either(file: File) -> None:
+    """A service that only takes alerts: without any entry, everybody here would be its admin."""
+    source = {"name": "am", "kind": "alertmanager", "sha256": sha256("roc_am_x")}
+    file.write(sources=[source])
+    settings = file.settings()
+    looking = rotation.Rotation(settings, None)  # type: ignore[arg-type]
+    file.write()
+    await looking._read_again()
+    assert [known.name for known in settings.sources] == ["am"]
+    file.write(sources=[source | {"name": "am-2"}])
+    await looking._read_again()
+    assert [known.name for known in settings.sources] == ["am-2"]
+
+
 async def test_whatever_else_is_in_the_file_waits_for_a_restart(
     file: File, capfd: pytest.CaptureFixture[str]
 ) -> None:
