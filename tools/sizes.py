@@ -1,5 +1,6 @@
 """The catalogue of instance sizes: `instance_sizes.yaml`, or a file of the user's own."""
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -78,11 +79,7 @@ class Catalogue(BaseModel):
 def read_catalogue(path: str | None = None) -> Measured[Catalogue]:
     """The sizes on offer. What is wrong with a file is said without quoting it."""
     try:
-        if path is None:
-            text = resources.files("tools").joinpath("instance_sizes.yaml").read_text("utf-8")
-        else:
-            text = _own(Path(path))
-        return Catalogue.model_validate(read_yaml(text))
+        return _shipped() if path is None else _parsed(_own(Path(path)))
     except (OSError, ValueError, yaml.YAMLError) as error:
         wrong = "not of its shape" if isinstance(error, ValidationError) else type(error).__name__
         return NotMeasured(
@@ -91,6 +88,16 @@ def read_catalogue(path: str | None = None) -> Measured[Catalogue]:
             failure="error",
             remedy="write it like tools/instance_sizes.yaml",
         )
+
+
+@cache
+def _shipped() -> Catalogue:
+    """Ours, which nobody changes while we run."""
+    return _parsed(resources.files("tools").joinpath("instance_sizes.yaml").read_text("utf-8"))
+
+
+def _parsed(text: str) -> Catalogue:
+    return Catalogue.model_validate(read_yaml(text))
 
 
 def _own(path: Path) -> str:
