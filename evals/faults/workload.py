@@ -138,7 +138,7 @@ def write_family(
     names = list(islice(filter(owns, (f"{family.prefix}:{n}" for n in drawn)), count))
     payloads = _templates(client, random, family, names[0])
     for start in range(0, count, _PIPELINE):
-        pipe = client.pipeline(transaction=False)
+        pipe: Pipeline = client.pipeline(transaction=False)
         for name in names[start : start + _PIPELINE]:
             ttl = (
                 int(random.uniform(0.3, 1.0) * family.ttl_seconds * 1000)
@@ -147,7 +147,8 @@ def write_family(
             )
             oldest = min(_OLDEST_IDLE, family.ttl_seconds or _OLDEST_IDLE)
             age = int(oldest * random.random() ** 2) if idle else 0
-            pipe.restore(name, ttl, random.choice(payloads), idletime=age)
+            words = name, ttl, random.choice(payloads), "IDLETIME", age
+            pipe.execute_command("RESTORE", *words)
         pipe.execute()
     return names
 

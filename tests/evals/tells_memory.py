@@ -10,13 +10,18 @@ Tell = Callable[[Seen, str], object]
 
 
 def prefix_share(seen: Seen, prefix: str) -> float:
-    client = seen["client"]
-    total = share = 0
-    for key in client.scan_iter(count=1_000):
-        size = client.memory_usage(key)
-        total += size
-        share += size if key.startswith(prefix.encode()) else 0
-    return share / total
+    sizes = sizes_of_keys(seen)
+    share = sum(size for key, size in sizes.items() if key.startswith(prefix.encode()))
+    return share / sum(sizes.values())
+
+
+def sizes_of_keys(seen: Seen, samples: int | None = None) -> dict[bytes, int]:
+    """In one round trip; 0: gone since."""
+    keys = list(seen["client"].scan_iter(count=1_000))
+    pipe = seen["client"].pipeline(transaction=False)
+    for key in keys:
+        pipe.memory_usage(key, samples)
+    return {key: size or 0 for key, size in zip(keys, pipe.execute(), strict=True)}
 
 
 def output(seen: Seen, name: str) -> int:

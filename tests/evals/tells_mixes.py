@@ -1,7 +1,16 @@
 """Tells of mixes."""
 
 from tests.evals.tells_memory import TELLS as SINGLE
-from tests.evals.tells_memory import Seen, Tell, flags, output, prefix_share, query, stream_share
+from tests.evals.tells_memory import (
+    Seen,
+    Tell,
+    flags,
+    output,
+    prefix_share,
+    query,
+    sizes_of_keys,
+    stream_share,
+)
 
 BLOCKED = 10
 
@@ -42,7 +51,7 @@ def heaviest_query(seen: Seen) -> int:
 
 
 def largest_key(seen: Seen) -> int:
-    return max(int(seen["usage"](key)) for key in seen["client"].scan_iter(count=1_000))
+    return max(sizes_of_keys(seen, samples=0).values())
 
 
 TELLS: dict[str, Tell] = {
