@@ -7,10 +7,21 @@ import tempfile
 # Its metrics are loaded as those of a `serve` are that has a worker beside it.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="redis-oncall-test-")
 
+import burner_redis
+import docket
+import uvicorn.lifespan.on
+import uvicorn.loops.auto
+from langgraph.checkpoint.postgres import aio as checkpoints_postgresql
+from langgraph.checkpoint.sqlite import aio as checkpoints_sqlite
+
 from agent import graph, run, runbook_library
 from api import app, worker
 from api.cli import client, gate, oneshot, service
 from api.cli import main as commands
 
-LOADED = (app, client, commands, gate, graph, oneshot, run, runbook_library, service, worker)
+LOADED = (
+    app, client, commands, gate, graph, oneshot, run, runbook_library, service, worker,
+    # What they load when they begin.
+    burner_redis, checkpoints_postgresql, checkpoints_sqlite, docket, uvicorn,
+)  # fmt: skip
 gc.freeze()
