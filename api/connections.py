@@ -93,6 +93,7 @@ async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
 def server_options(settings: Settings) -> dict[str, Any]:
     """For `uvicorn.run`."""
     return {
+        "loop": "uvloop",
         "proxy_headers": False,
         "host": settings.host,
         "port": settings.port,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OWN_WORKER = ("-m", "api.cli", "worker", "--nudged")
 """What Python runs for the worker of a `serve`."""
-NICENESS = 5
+NICENESS = 10
 """Of a worker: where `serve` wants the last core, too, an alert is answered first."""
 
 
@@ -95,7 +95,7 @@ def work(
     open_reading: "OpenReading | None" = None, port: int | None = None, *, nudged: bool = False
 ) -> None:
     """Work the queue until told to stop. `nudged`: by the `serve` that started it."""
-    import asyncio
+    import uvloop
 
     from api.keys import KeyUnusable
     from api.store.audit import WrongKey
@@ -107,7 +107,7 @@ def work(
         settings = settings_or_exit()
         if port is not None or nudged:  # that of a `serve` is asked there
             settings = settings.model_copy(update={"worker_port": port})
-        asyncio.run(run_worker(settings, open_reading=open_reading, nudged=nudged))
+        uvloop.run(run_worker(settings, open_reading=open_reading, nudged=nudged))
     except (WrongKey, KeyUnusable, TablesRefused) as refused:
         raise failure(str(refused)) from None
     except SettingsError as error:

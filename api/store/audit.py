@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.redaction import redact_tree
@@ -72,7 +72,11 @@ async def append_noted(session: AsyncSession, keys: Keyring | None) -> None:
     if keys is None:
         raise WrongKey("the audit trail has no key in this process")
     await session.flush()  # takes every other lock before the one that all wait for
-    head = (await session.execute(_HEAD)).one_or_none()
+    await (await session.connection()).run_sync(_append, noted, keys)
+
+
+def _append(connection: Connection, noted: Sequence[dict[str, Any]], keys: Keyring) -> None:
+    head = connection.execute(_HEAD).one_or_none()
     if head is None:
         raise WrongKey("the audit trail was not begun: start the service once")
     if head.key_id != keys.current.id:
@@ -82,11 +86,11 @@ async def append_noted(session: AsyncSession, keys: Keyring | None) -> None:
         seq += 1
         mac = Entry(seq=seq, key_id=head.key_id, **fields).sealed(keys.current, mac)
         rows.append({**fields, "id": seq, "key_id": head.key_id, "mac": mac})
-    await session.execute(_APPENDED, rows)
-    await session.execute(_MOVED, {"last": seq, "sealed": mac})
+    connection.execute(_APPENDED, rows)
+    connection.execute(_MOVED, {"last": seq, "sealed": mac})
 
 
-# Tables, not rows: each transaction does this, while all others wait.
+# Tables, not rows, and no session: each transaction does this, while all others wait.
 _TRAIL, _LAST = (cast("Table", row.__table__) for row in (AuditRow, AuditHeadRow))
 _HEAD = select(_LAST).where(_LAST.c.id == 1).with_for_update()
 _APPENDED = insert(_TRAIL)

@@ -23,7 +23,7 @@ MOST_WAITING = 2_000
 """Weight in memory, before more is refused."""
 MOST_TOGETHER = 100
 """Weight in one transaction, or one piece: it holds locks for as long as that takes."""
-APART_SECONDS = 0.02
+APART_SECONDS = 0.04
 """From the beginning of a transaction to that of the next: under load more goes together, and a
 transaction costs as much as several alerts. Whoever comes alone does not wait."""
 ANSWER_SECONDS = 30.0
