@@ -24,6 +24,7 @@ from api.store import sqlite_writer
 from api.store.audit import append_noted
 from api.store.chain import Keyring
 from api.store.deeds import note_changes
+from api.store.to_its_end import to_its_end
 from api.store.turns import Turns
 
 BUSY_SECONDS = 10
@@ -104,17 +105,21 @@ class Database:
 
         `urgent`: somebody waits for it, and others can wait.
 
-        Who is cancelled in it leaves only after its beginning or end is done: one that is cut off
-        there would keep SQLite's write lock for as long as the process lives.
+        Who is cancelled in it leaves only after its beginning or end is done.
         """
+        # SQLite's needs no task for that (see `sqlite_writer`), which would let others run while
+        # all writers wait for this one.
+        whole = _as_it_is if self.is_sqlite else _to_its_end
         async with self._alone(urgent):
             session = self._writers()
             try:
-                await _to_its_end(session.connection())
+                await whole(session.connection())
                 yield session
-                await _to_its_end(self._commit(session))
+                await note_changes(session)
+                await append_noted(session, self.audit_keys)
+                await whole(session.commit())
             finally:
-                await _to_its_end(session.close())
+                await whole(session.close())
 
     @asynccontextmanager
     async def _alone(self, urgent: bool) -> AsyncIterator[None]:
@@ -134,11 +139,6 @@ class Database:
             yield
         finally:
             self._turns.end()
-
-    async def _commit(self, session: AsyncSession) -> None:
-        await note_changes(session)
-        await append_noted(session, self.audit_keys)
-        await session.commit()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
@@ -172,19 +172,12 @@ def _close_given_back(_connection: Any, record: ConnectionPoolEntry) -> None:
     record.close()
 
 
+async def _as_it_is(step: Coroutine[Any, Any, Any]) -> None:
+    await step
+
+
 async def _to_its_end(step: Coroutine[Any, Any, Any]) -> None:
-    """Do it, also while the caller is being cancelled, however often."""
-    task = asyncio.ensure_future(step)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        task.cancelled() or task.exception()  # it was looked at: asyncio need not log it
-        raise cancelled
-    task.result()
+    await to_its_end(asyncio.ensure_future(step))
 
 
 @asynccontextmanager

@@ -20,6 +20,8 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.util import await_
 
+from api.store.to_its_end import to_its_end
+
 DRIVER = "sqlite+writer"
 TRY_AGAIN_SECONDS = 0.002
 """A turn lasts some milliseconds. SQLite itself asks ever more rarely, up to every 100 ms."""
@@ -55,9 +57,12 @@ class WriterDialect(SQLiteDialect_pysqlite):
         return AsyncAdaptedQueuePool
 
     def do_commit(self, dbapi_connection: Any) -> None:
-        """Until it is on the disk; meanwhile others have the event loop."""
+        """Until it is on the disk; meanwhile others have the event loop.
+
+        It begins before they do: all other writers wait for it. Who is cancelled leaves after it.
+        """
         loop = asyncio.get_running_loop()
-        await_(loop.run_in_executor(_disk, dbapi_connection.commit))
+        await_(to_its_end(loop.run_in_executor(_disk, dbapi_connection.commit)))
 
 
 def begin(connection: Connection, most_seconds: float) -> None:
