@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from api.store import incidents, looks
 from api.store.incidents import CLOSED
@@ -20,6 +21,13 @@ _OPEN_ON = (
     )
     .order_by(IncidentRow.id)
     .with_for_update()
+    # Documents that grow as it is worked on: none of them says where an alert belongs.
+    .options(
+        defer(IncidentRow.diagnosis),
+        defer(IncidentRow.prevention),
+        defer(IncidentRow.checklist),
+        defer(IncidentRow.runbooks),
+    )
 )
 
 

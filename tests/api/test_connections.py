@@ -10,9 +10,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from api.copies.postgresql import put
+from api.store.audit import Person, note
 from api.store.database import Database, connected, database_url
 from tests.api.serving import until
 
@@ -98,6 +99,30 @@ async def test_cut_off_at_any_step(
 
 async def _await(cut: CutOff) -> None:
     await cut
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_nobody_else_runs_while_all_writers_of_sqlite_wait(database: Database) -> None:
+    turns: list[int] = [0]
+
+    async def compute() -> None:
+        while True:
+            turns[-1] += 1
+            await asyncio.sleep(0)
+
+    def next_part(_connection: Any) -> None:
+        turns.append(0)
+
+    for moment in ("begin", "commit"):
+        event.listen(database.writer.sync_engine, moment, next_part)
+    computing = asyncio.create_task(compute())
+    async with database.writing() as session:
+        await note(session, Person("somebody", "operator"), "looked")
+        await session.execute(text("SELECT 1"))
+    computing.cancel()
+    _before, between, while_it_is_kept = turns
+    assert between == 0
+    assert while_it_is_kept > 0, "for the disk nobody waits"
 
 
 async def test_one_that_is_in_use_when_all_are_closed_is_closed_when_it_is_given_back(
