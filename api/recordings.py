@@ -54,7 +54,9 @@ async def get_recording(
             raise Problem(409, "nobody has said what it really was: give a verdict first")
         kept = await recordings.judged(session, incident_id, verdict.at)
         if kept is None and await leases.is_held(session, database, incident_id):
-            raise busy("it is being investigated, or its recording is just being kept")
+            raise busy(
+                "it is being investigated, or its recording is just being kept; try again soon"
+            )
         if kept is None:
             raise Problem(
                 404,

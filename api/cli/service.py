@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OWN_WORKER = ("-m", "api.cli", "worker", "--nudged")
 """What Python runs for the worker of a `serve`."""
-NICENESS = 10
+NICENESS = 5
 """Of a worker: where `serve` wants the last core, too, an alert is answered first."""
 
 

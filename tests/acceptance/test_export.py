@@ -43,7 +43,7 @@ def wait_for_the_recording(service: Service, incident_id: str) -> None:
     """It is packed when the plan already waits at the gate."""
     path = f"{service.url}/v1/incidents/{incident_id}/recording"
     deadline = time.monotonic() + 30
-    while httpx2.get(path, headers=service.headers).status_code == 404:
+    while httpx2.get(path, headers=service.headers).status_code == 503:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
