@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,6 +96,37 @@ async def test_cut_off_at_any_step(
             break  # there was no such step any more
     assert step > 3
     assert opened
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_cut_off_at_any_step_a_writer_of_sqlite_keeps_nobody_out(
+    times: int, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    with sqlite3.connect(tmp_path / "store.db") as file:
+        file.execute("CREATE TABLE steps (number INTEGER)")
+
+    async def writes(step: int, database: Database) -> None:
+        async with database.writing() as session:
+            await session.execute(text(f"INSERT INTO steps VALUES ({step})"))
+
+    database = Database(database_url(url))
+    cancelled = set()
+    for step in range(1, MOST_STEPS):
+        cut = CutOff(writes(step, database), set(range(step, step + times)))
+        task = asyncio.ensure_future(_await(cut))
+        await asyncio.wait({task})
+        cancelled |= {step} if task.cancelled() else set()
+        with sqlite3.connect(tmp_path / "store.db", timeout=0) as another:
+            another.execute("INSERT INTO steps VALUES (0)")
+        if cut.done < step:
+            break  # there was no such step any more
+    await database.close()
+    assert cancelled
+    with sqlite3.connect(tmp_path / "store.db") as file:
+        kept = {number for (number,) in file.execute("SELECT number FROM steps")}
+    assert step in kept, "the last one was not cut off"
+    assert kept <= set(range(step + 1))
 
 
 async def _await(cut: CutOff) -> None:
