@@ -90,14 +90,15 @@ def create_app(
                 app.state.refused_to_start = str(refused)
                 raise
             await stack.enter_async_context(rotating(settings, database))
-            queue, docket = await stack.enter_async_context(
-                open_queue(settings.queue.get_secret_value(), database)
-            )
-            nudges: Nudges = queue
+            url = settings.queue.get_secret_value()
+            told_directly = bool(own_worker) and url.startswith(IN_MEMORY)
+            nudges: Nudges
+            if not told_directly:
+                queue, docket = await stack.enter_async_context(open_queue(url, database))
+                nudges = queue
             if own_worker:
                 beside = await stack.enter_async_context(worker_beside(own_worker))
-                if settings.queue.get_secret_value().startswith(IN_MEMORY):
-                    nudges = beside
+                nudges = beside if told_directly else nudges
             app.state.service = Service(
                 settings, database, nudges, library, settings.agent_targets()
             )
