@@ -1,6 +1,7 @@
 """One seed: a scene, a blow, as many executors as it takes, and what an observer makes of it."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import random
@@ -223,7 +224,8 @@ class Run:
             if asyncio.get_running_loop().time() > patience:
                 for other in self.processes:
                     if other is not process and other.is_alive():
-                        os.kill(other.pid, signal.SIGCONT)
+                        with contextlib.suppress(ProcessLookupError):  # it has just ended
+                            os.kill(other.pid, signal.SIGCONT)
             return not process.is_alive() or _is_stopped(process.pid)
 
         await self._until(over)
