@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sqlite3
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ import pytest
 from sqlalchemy import event, text
 
 from api.copies.postgresql import put
+from api.store import sqlite_writer
 from api.store.audit import Person, note
 from api.store.database import Database, connected, database_url
 from tests.api.serving import until
@@ -109,6 +112,7 @@ async def test_cut_off_at_any_step_a_writer_of_sqlite_keeps_nobody_out(
     async def writes(step: int, database: Database) -> None:
         async with database.writing() as session:
             await session.execute(text(f"INSERT INTO steps VALUES ({step})"))
+            await asyncio.sleep(0)
 
     database = Database(database_url(url))
     cancelled = set()
@@ -127,6 +131,33 @@ async def test_cut_off_at_any_step_a_writer_of_sqlite_keeps_nobody_out(
         kept = {number for (number,) in file.execute("SELECT number FROM steps")}
     assert step in kept, "the last one was not cut off"
     assert kept <= set(range(step + 1))
+
+
+async def test_who_is_cancelled_while_sqlite_commits_leaves_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def slowly(connection: sqlite_writer.WriterConnection) -> None:
+        begun.set()
+        time.sleep(0.2)
+        sqlite3.Connection.commit(connection)
+        ended.set()
+
+    monkeypatch.setattr(sqlite_writer.WriterConnection, "commit", slowly, raising=False)
+    database = Database(database_url(f"sqlite:///{tmp_path / 'store.db'}"))
+
+    async def write() -> None:
+        async with database.writing() as session:
+            await session.execute(text("CREATE TABLE steps (number INTEGER)"))
+
+    writing = asyncio.create_task(write())
+    await asyncio.to_thread(begun.wait, 10)
+    writing.cancel()
+    await asyncio.wait({writing})
+    assert ended.is_set()
+    assert writing.cancelled()
+    await database.close()
 
 
 async def _await(cut: CutOff) -> None:
