@@ -2,17 +2,19 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from api.app import create_app
 from api.own_worker import MOST_UNREAD, OwnWorker, worker_beside
 from api.readiness import NotReady
+from api.settings import Settings
 from evals import servers
 from tests.api.process import Oncall
-from tests.api.serving import until
+from tests.api.serving import serving, until
 
 READS = "import sys; [open({out!r}, 'a').write(line) for line in sys.stdin]"
 SLEEPS = "import time; time.sleep(60)"
@@ -27,6 +29,17 @@ async def test_it_is_told_of_incidents(tmp_path: Path) -> None:
         await worker.ping()
     assert out.read_text().split() == ["inc-1", "inc-2", "inc-3"]
     assert not await worker.nudge("inc-4")
+
+
+async def test_a_serve_that_tells_it_needs_no_queue(
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: object) -> None:
+        raise AssertionError("a queue in this process is one that nobody works off")
+
+    monkeypatch.setattr("api.app.open_queue", opened)
+    async with serving(create_app(settings(), worker=False, own_worker=("-c", SLEEPS))) as client:
+        assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_one_that_does_not_read_is_not_told_for_ever() -> None:
