@@ -130,7 +130,7 @@ async def test_a_change_that_slows_everything_is_undone_and_pages_if_it_stays_sl
     context = await watched(desk)
     with slowed(desk.server.port) as slower:
         applied = await executor.apply(context, action)
-        slower(150)
+        slower(400)
         judged = await verification.verify(context, applied, hold_seconds=8)
         assert judged.status == "rolling_back", judged.comment
         assert "round trip" in judged.comment
