@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.redaction import redact_tree
+from api.store import appends
 from api.store.chain import Entry, Keyring, plain
 from api.store.tables import AuditHeadRow, AuditRow
 
@@ -68,14 +69,18 @@ async def append_noted(session: AsyncSession, keys: Keyring | None) -> None:
     """Chain what the transaction noted. The caller commits next. Raises WrongKey."""
     noted: Sequence[dict[str, Any]] = session.info.pop(_NOTED, ())
     if not noted:
-        return
+        return await appends.written(session)
     if keys is None:
         raise WrongKey("the audit trail has no key in this process")
     await session.flush()  # takes every other lock before the one that all wait for
-    await (await session.connection()).run_sync(_append, noted, keys)
+    rows = appends.taken(session)
+    await (await session.connection()).run_sync(_append, noted, keys, rows)
+    return None
 
 
-def _append(connection: Connection, noted: Sequence[dict[str, Any]], keys: Keyring) -> None:
+def _append(
+    connection: Connection, noted: Sequence[dict[str, Any]], keys: Keyring, more: appends.Rows
+) -> None:
     head = connection.execute(_HEAD).one_or_none()
     if head is None:
         raise WrongKey("the audit trail was not begun: start the service once")
@@ -86,14 +91,12 @@ def _append(connection: Connection, noted: Sequence[dict[str, Any]], keys: Keyri
         seq += 1
         mac = Entry(seq=seq, key_id=head.key_id, **fields).sealed(keys.current, mac)
         rows.append({**fields, "id": seq, "key_id": head.key_id, "mac": mac})
-    connection.execute(_APPENDED, rows)
-    connection.execute(_MOVED, {"last": seq, "sealed": mac})
+    appends.write(connection, {**more, _TRAIL: rows}, _MOVED, {"last": seq, "sealed": mac})
 
 
 # Tables, not rows, and no session: each transaction does this, while all others wait.
-_TRAIL, _LAST = (cast("Table", row.__table__) for row in (AuditRow, AuditHeadRow))
+_TRAIL, _LAST = (appends.table_of(row) for row in (AuditRow, AuditHeadRow))
 _HEAD = select(_LAST).where(_LAST.c.id == 1).with_for_update()
-_APPENDED = insert(_TRAIL)
 _MOVED = update(_LAST).where(_LAST.c.id == 1).values(seq=bindparam("last"), mac=bindparam("sealed"))
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import select
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -36,6 +39,8 @@ PROGRAM = "redis-oncall"
 IDLE_SECONDS = 20
 """How long PostgreSQL waits for one of us who stopped inside of a transaction. A process that is
 frozen there holds the audit trail's lock: until it is cut off, nobody else can write anything."""
+ASK_AFTER_SECONDS = 1.0
+"""A connection to PostgreSQL that was idle for longer is asked first whether it still is one."""
 UNANSWERED_SECONDS = 30
 """How long PostgreSQL's machine may leave unacknowledged what was sent: one that died is silent."""
 _LINK = {
@@ -204,10 +209,9 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
     """An engine with our transactions; a migration of SQLite rebuilds tables without keys."""
     if url.get_backend_name() != "sqlite":
         named = {"application_name": PROGRAM}
-        engine = create_async_engine(
-            linked(url), pool_pre_ping=True, pool_size=10, connect_args=named
-        )
+        engine = create_async_engine(linked(url), pool_size=10, connect_args=named)
         event.listen(engine.sync_engine, "connect", _bound_idling)
+        _ask_the_idle(engine)
         return engine
 
     # The driver's own transactions silently lose updates: we begin them, as writers at once.
@@ -261,6 +265,34 @@ def linked(url: URL) -> URL:
     """PostgreSQL's URL, with bounds on how long its machine may be silent where it sets none."""
     told = {name: str(value) for name, value in _LINK.items() if name not in url.query}
     return url.update_query_dict(told)
+
+
+def _ask_the_idle(engine: AsyncEngine) -> None:
+    """As the pool's `pre_ping`, but not of one that was in use a moment ago and was not hung up on:
+    under load that would be one more round trip in every transaction.
+    """  # noqa: D205
+    dialect = engine.sync_engine.dialect
+
+    @event.listens_for(engine.sync_engine.pool, "checkin")
+    def given_back(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine.pool, "checkout")
+    def taken(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        idle = time.monotonic() - record.info.get("idle_since", time.monotonic())
+        if idle < ASK_AFTER_SECONDS and not _was_told_something(connection):
+            return
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error:
+            raise InvalidatePoolError from None
+
+
+def _was_told_something(connection: Any) -> bool:
+    """PostgreSQL says nothing to who asks nothing, but that it ends."""
+    heard = select.poll()
+    heard.register(connection.driver_connection.pgconn.socket, select.POLLIN)
+    return bool(heard.poll(0))
 
 
 def _bound_idling(connection: Any, _record: Any) -> None:

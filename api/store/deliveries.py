@@ -8,6 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Alert
+from api.store.appends import written
 from api.store.database import Database
 from api.store.incidents import now
 from api.store.tables import AlertRow, DeliveryRow
@@ -44,6 +45,7 @@ async def forget(session: AsyncSession, sender: str, known_by: str) -> None:
 
 async def since_it_began(session: AsyncSession, alert: Alert, occurrence: str) -> Alert:
     """With the start that the first message about this occurrence had; a label says which it is."""
+    await written(session)
     began = await session.scalar(
         select(AlertRow.starts_at)
         .where(

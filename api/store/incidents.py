@@ -24,6 +24,7 @@ from agent.incident import (
     Usage,
 )
 from api import tracing
+from api.store.appends import written
 from api.store.events import publish
 from api.store.tables import ActionRow, AlertRow, DecisionRow, EvidenceRow, IncidentRow, LeaseRow
 
@@ -146,6 +147,7 @@ async def load(session: AsyncSession, incident_id: str) -> Incident:
 
 async def reload(session: AsyncSession, row: IncidentRow) -> Incident:
     """The whole incident inside the transaction that changes it."""
+    await written(session)
     await session.flush()
     return (await assemble(session, [row]))[0]
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Alert
 from api.store import incidents
+from api.store.appends import append, written
 from api.store.tables import AlertRow
 
 FLAP_WINDOW = timedelta(hours=1)
@@ -39,12 +40,14 @@ async def find(session: AsyncSession, alert: Alert, times: Sequence[AlertRow]) -
     known = next((row for row in times if row.starts_at == alert.starts_at), None)
     if known is not None or len(times) < MOST_TIMES:
         return known
+    await written(session)
     same_start = AlertRow.starts_at == alert.starts_at
     return await session.scalar(select(AlertRow).where(*_same(alert), same_start))
 
 
 async def times(session: AsyncSession, alert: Alert) -> Sequence[AlertRow]:
     """All of the same rule and labels, the last one first."""
+    await written(session)
     query = select(AlertRow).where(*_same(alert)).order_by(AlertRow.id.desc()).limit(MOST_TIMES)
     return (await session.scalars(query)).all()
 
@@ -82,6 +85,7 @@ _ALL_TIMES = select(AlertRow).where(
 
 async def still_fires(session: AsyncSession, incident_id: str) -> bool:
     """Is any alert of an incident not over? A silenced one calls nobody, and keeps nothing open."""
+    await written(session)
     loud = AlertRow.status == "firing", AlertRow.silenced_until.is_(None)
     firing = select(AlertRow.id).where(AlertRow.incident_id == incident_id, *loud).limit(1)
     return await session.scalar(firing) is not None
@@ -139,10 +143,10 @@ def keep(
     incident_id: str | None,
     over_at: datetime | None = None,
 ) -> None:
-    """Keep one that is new, at the next flush. The caller holds its lock."""
+    """Keep one that is new. The caller holds its lock."""
     at = incidents.now()
-    row = AlertRow(incident_id=incident_id, received_at=at, over_at=over_at, **alert.model_dump())
-    session.add(row)
+    fields = alert.model_dump()
+    append(session, AlertRow, incident_id=incident_id, received_at=at, over_at=over_at, **fields)
 
 
 def _same(alert: Alert) -> tuple[ColumnElement[bool], ...]:
