@@ -16,7 +16,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Utc(TypeDecorator[datetime]):
@@ -101,11 +101,6 @@ class IncidentRow(Table):
     last_evidence: Mapped[int] = mapped_column(default=0)
 
 
-def _written_first() -> Any:
-    """The incident a row refers to: that there is one is what orders a flush. It is never read."""
-    return relationship(lazy="raise")
-
-
 class AlertRow(Table):
     """One alert. The unique key is the deduplication."""
 
@@ -117,7 +112,6 @@ class AlertRow(Table):
         String(64), ForeignKey("incidents.id"), index=True
     )
     """None: it was over before it was seen to fire."""
-    incident: Mapped["IncidentRow | None"] = _written_first()
     source: Mapped[str] = mapped_column(String(32))
     fingerprint: Mapped[str] = mapped_column(String(200))
     starts_at: Mapped[datetime]
@@ -239,7 +233,6 @@ class EventRow(Table):
     incident_id: Mapped[str] = mapped_column(
         String(64), ForeignKey("incidents.id"), primary_key=True
     )
-    incident: Mapped["IncidentRow"] = _written_first()
     number: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     data: Mapped[dict[str, Any]]

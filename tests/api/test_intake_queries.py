@@ -50,6 +50,14 @@ async def test_what_is_sent_again_is_recognised_in_few_queries(room: Room) -> No
     assert await cost(room, *many) <= await cost(room, *few) + 3
 
 
+async def test_what_joins_an_incident_that_is_looked_at_is_few_statements(room: Room) -> None:
+    """On PostgreSQL each is a round trip, and a storm is made of them."""
+    await room.send(*of("first", 1))
+    with statements(room.database) as asked:
+        await room.send(*of("then", 1))
+    assert len(asked) <= (10 if room.database.is_sqlite else 7), asked
+
+
 @pytest.mark.parametrize("status", ["needs_human", "awaiting_approval"])
 async def test_what_joins_incidents_that_wait_for_people_asks_once_for_their_last_looks(
     room: Room, status: Any
