@@ -40,7 +40,6 @@ async def find(session: AsyncSession, alert: Alert, times: Sequence[AlertRow]) -
     known = next((row for row in times if row.starts_at == alert.starts_at), None)
     if known is not None or len(times) < MOST_TIMES:
         return known
-    await written(session)
     same_start = AlertRow.starts_at == alert.starts_at
     return await session.scalar(select(AlertRow).where(*_same(alert), same_start))
 

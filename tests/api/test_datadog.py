@@ -1,5 +1,6 @@
 """Datadog's monitors, by the payload that api/README.md tells to paste."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -45,6 +46,21 @@ async def test_a_monitor_from_its_alert_over_reminders_to_its_recovery(
         late = transition("Re-Triggered", date="1769838000000")
         await opened(client, late, "datadog")
         assert (await incident(client, one["id"]))["alerts"] == [alert], "it is over"
+
+
+async def test_an_alert_and_its_reminder_that_are_stored_together_are_one(
+    settings: Callable[..., Settings], url: str
+) -> None:
+    """Both wait while another is being stored, and go into one transaction."""
+    async with serving(create_app(settings(url), worker=False)) as client:
+        together = (
+            transition("Triggered", cycle="0", date=at(0)),
+            transition("Triggered", cycle="1", date=at(1)),
+            transition("Renotify", cycle="1", date=at(2)),
+        )
+        answers = await asyncio.gather(*(opened(client, one, "datadog") for one in together))
+        alerts = (await incident(client, answers[0][0]["id"]))["alerts"]
+        assert len(alerts) == 2
 
 
 async def test_a_warning_that_becomes_an_alert_is_critical_and_stays_so(
