@@ -55,7 +55,7 @@ async def firing(
         times = await occurrences.times(session, alert)
     known = await occurrences.find(session, alert, times)
     if known is not None:
-        return await _sent_again(session, known, alert, place, problem, silence, homes)
+        return await _sent_again(session, known, alert, place, problem, silence, homes, full=full)
     if occurrences.is_over(alert, times):
         return None, False
     before = next((row for row in times if row.incident_id is not None), None)
@@ -176,15 +176,27 @@ async def _sent_again(
     problem: str,
     silence: Silence | None,
     homes: Homes,
+    *,
+    full: bool,
 ) -> tuple[IncidentRow | None, bool]:
-    """Senders repeat themselves. What was silenced is looked at once it is not any more."""
+    """Senders repeat themselves. What was silenced is looked at once it is not any more.
+
+    So is what still fires long after its incident was resolved, unless the target is looked at.
+    """
     if known.incident_id is None:
         return None, False
     own = await homes.lock(session, known.incident_id)
     if known.status == "resolved":
         return own, False
     if known.silenced_until is None:
-        await _worsened(session, own, known, alert)
+        has_room = not full or alert.severity == "critical"
+        is_free = place.target and homes.on(place) is None
+        if silence is None and has_room and is_free and looks.resolved_too_soon(own):
+            homes.add(own)
+            because = f"{alert.name} still fires, long after this was resolved"
+            await incidents.begin_attempt(session, own, because)
+        else:
+            await _worsened(session, own, known, alert)
         return own, False
     untouched = own.status == "closed" and own.attempt == 1 and own.silenced_until is not None
     if silence is not None:

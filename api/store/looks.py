@@ -18,6 +18,9 @@ belongs together comes within one `group_interval`."""
 PLAN_IS_OLD_AFTER = timedelta(hours=1)
 """The same of an incident whose plan waits, and nobody has decided upon any of it: a plan may be
 read and discussed for a while before a new alert replaces it."""
+STILL_FIRES_AFTER = timedelta(hours=1)
+"""So long after its incident was resolved, an alert that is still sent has it looked at once more:
+what was found or done was not it. Alertmanager repeats every four hours (`repeat_interval`)."""
 WAITING = ("needs_human", "awaiting_approval")
 """Statuses in which an incident waits for nobody but people."""
 MOST_AT_ONCE = 100
@@ -33,6 +36,11 @@ def may_be_asked(row: IncidentRow) -> bool:
         return False
     is_noted = row.look_at is not None and row.look_at > incidents.now()
     return not (is_noted and row.status == "awaiting_approval")
+
+
+def resolved_too_soon(row: IncidentRow) -> bool:
+    """Of an alert that is still sent, if this is its incident. A person's closing is not undone."""
+    return row.status == "resolved" and row.updated_at + STILL_FIRES_AFTER <= incidents.now()
 
 
 async def ask(session: AsyncSession, row: IncidentRow, alert: Alert, last: datetime) -> None:

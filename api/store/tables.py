@@ -16,7 +16,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class Utc(TypeDecorator[datetime]):
@@ -112,6 +112,8 @@ class AlertRow(Table):
         String(64), ForeignKey("incidents.id"), index=True
     )
     """None: it was over before it was seen to fire."""
+    incident: Mapped["IncidentRow | None"] = relationship(lazy="raise")
+    """Never read: that there is one is what orders a flush."""
     source: Mapped[str] = mapped_column(String(32))
     fingerprint: Mapped[str] = mapped_column(String(200))
     starts_at: Mapped[datetime]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from agent.incident import Status
 from api.store import incidents, looks, precedents, silences
 from api.store.occurrences import FLAP_WINDOW
 from api.store.tables import AlertRow, IncidentRow
@@ -303,6 +304,55 @@ async def test_an_alert_that_fires_after_the_end_follows_that_incident(room: Roo
     assert known.came_back.incident == one.id
     assert f"its alert fired before: {one.id} ended closed" in known.summary()
     assert (await room.shown((await room.one(alert("g", "alone"))).id)).follows == ""
+
+
+async def test_what_still_fires_long_after_it_was_resolved_is_looked_at_once_more(
+    room: Room,
+) -> None:
+    """Nothing was found, or a remedy was verified, and yet it is sent again."""
+    one = await room.one(alert("f", "single"))
+    await room.ends(one.id, "resolved")
+    await room.later(minutes=50)
+    await room.one(alert("f", "single"))
+    assert (await room.shown(one.id)).status == "resolved"
+    await room.later(minutes=15)
+    again = await room.one(alert("f", "single"))
+    assert (again.id, again.status, again.created) == (one.id, "queued", False)
+    (said,) = await room.said(one.id, "because")
+    assert "still fires" in said["because"]
+    await room.one(alert("f", "single"))
+    assert (await room.shown(one.id)).attempt == 2, "once, until that look has ended"
+    await room.ends(one.id, "resolved")
+    await room.one(alert("f", "single"))
+    assert (await room.shown(one.id)).status == "resolved", "for another hour"
+    await room.later(hours=2)
+    await room.one(alert("f", "single", over=5))
+    await room.one(alert("f", "single"))
+    assert (await room.shown(one.id)).status == "resolved", "it is over"
+
+
+@pytest.mark.parametrize("status", ["closed", "failed"])
+async def test_what_a_person_closed_or_nobody_could_look_at_is_left_alone(
+    room: Room, status: Status
+) -> None:
+    one = await room.one(alert("f", "single"))
+    await room.ends(one.id, status)
+    await room.later(hours=5)
+    await room.one(alert("f", "single"))
+    assert (await room.shown(one.id)).status == status
+
+
+async def test_what_still_fires_waits_while_its_target_is_looked_at(room: Room) -> None:
+    one = await room.one(alert("f", "single"))
+    await room.ends(one.id, "resolved")
+    other = await room.one(alert("g", "single"))
+    await room.later(hours=2)
+    await room.one(alert("f", "single"))
+    assert other.id != one.id
+    assert (await room.shown(one.id)).status == "resolved"
+    await room.ends(other.id, "resolved")
+    await room.one(alert("f", "single"))
+    assert (await room.shown(one.id)).status == "queued"
 
 
 async def test_the_key_of_an_alert_is_its_source_fingerprint_and_start(room: Room) -> None:
