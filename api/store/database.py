@@ -280,16 +280,15 @@ def _ask_the_idle(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine.pool, "checkout")
     def taken(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
         idle = time.monotonic() - record.info.get("idle_since", time.monotonic())
-        if idle < ASK_AFTER_SECONDS and not _was_told_something(connection):
-            return
         try:
-            dialect.do_ping(connection)
+            if idle >= ASK_AFTER_SECONDS or _was_told_something(connection):
+                dialect.do_ping(connection)
         except dialect.loaded_dbapi.Error:
             raise InvalidatePoolError from None
 
 
 def _was_told_something(connection: Any) -> bool:
-    """PostgreSQL says nothing to who asks nothing, but that it ends."""
+    """PostgreSQL says nothing to who asks nothing, but that it ends. Raises if we ended it."""
     heard = select.poll()
     heard.register(connection.driver_connection.pgconn.socket, select.POLLIN)
     return bool(heard.poll(0))

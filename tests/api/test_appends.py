@@ -145,6 +145,16 @@ async def test_a_connection_that_was_hung_up_on_is_not_used_again(
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_a_connection_that_was_closed_here_is_not_used_again(database: Database) -> None:
+    async with database.reading() as session:
+        link = (await (await session.connection()).get_raw_connection()).driver_connection
+    assert link is not None
+    await link.close()
+    async with database.writing() as session:
+        assert await database.clock(session) > 0
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 @pytest.mark.parametrize(("asked_after", "times"), [(0.0, 4), (1e9, 0)])
 async def test_only_the_idle_are_asked_whether_they_are_still_there(
     database: Database, asked_after: float, times: int, monkeypatch: pytest.MonkeyPatch
