@@ -84,6 +84,10 @@ class _Item(NamedTuple):
     def lock(self) -> str:
         return self.place.lock(self.parsed.alert.fingerprint)
 
+    @property
+    def locks(self) -> set[str]:
+        return self.place.locks(self.parsed.alert.fingerprint)
+
 
 class Intake:
     """Stores messages. One per process."""
@@ -108,7 +112,9 @@ class Intake:
     async def _store(self, session: AsyncSession, messages: Sequence[Message]) -> list[Taken]:
         found, new = await self._met(session, messages)
         items = self._in_order(new)
-        await self._database.exclude(session, *sorted({item.lock for item in items}))
+        await self._database.exclude(
+            session, *sorted({one for item in items for one in item.locks})
+        )
         alerts = [item.parsed.alert for item in items]
         seen = await occurrences.seen(session, alerts)
         again = [alert for alert in alerts if (alert.source, alert.fingerprint) in seen]

@@ -49,7 +49,7 @@ async def firing(
     knows.
     """
     if homes is None:
-        await database.exclude(session, place.lock(alert.fingerprint))
+        await database.exclude(session, *sorted(place.locks(alert.fingerprint)))
         homes = await Homes.of(session, [place])
     if times is None:
         times = await occurrences.times(session, alert)

@@ -51,6 +51,12 @@ def appended(session: AsyncSession, row: type[DeclarativeBase]) -> Sequence[Mapp
     return waiting.get(table_of(row), ())
 
 
+def count(session: AsyncSession) -> int:
+    """How many rows are not written yet."""
+    waiting: Rows = session.info.get(_APPENDED, {})
+    return sum(map(len, waiting.values()))
+
+
 def taken(session: AsyncSession) -> Rows:
     """All that is not written yet, for the caller to write."""
     rows: Rows = session.info.pop(_APPENDED, {})

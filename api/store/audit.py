@@ -22,6 +22,9 @@ from api.store.tables import AuditHeadRow, AuditRow
 
 LONGEST_DETAIL = 8_000
 """Characters of a row's detail as JSON; what is longer is cut and says so."""
+MOST_UNDER_THE_LOCK = 20
+"""Rows of other tables that are written while all others wait: with more, a statement of their own
+costs less than the wait for them."""
 _NOTED = "audit"
 
 
@@ -73,6 +76,8 @@ async def append_noted(session: AsyncSession, keys: Keyring | None) -> None:
     if keys is None:
         raise WrongKey("the audit trail has no key in this process")
     await session.flush()  # takes every other lock before the one that all wait for
+    if appends.count(session) > MOST_UNDER_THE_LOCK:
+        await appends.written(session)
     rows = appends.taken(session)
     await (await session.connection()).run_sync(_append, noted, keys, rows)
     return None

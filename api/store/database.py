@@ -279,7 +279,10 @@ def _ask_the_idle(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine.pool, "checkout")
     def taken(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-        idle = time.monotonic() - record.info.get("idle_since", time.monotonic())
+        idle_since = record.info.get("idle_since")
+        if idle_since is None:  # it was made just now
+            return
+        idle = time.monotonic() - idle_since
         try:
             if idle >= ASK_AFTER_SECONDS or _was_told_something(connection):
                 dialect.do_ping(connection)

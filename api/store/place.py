@@ -18,3 +18,10 @@ class Place:
         if self.part_of:
             return f"part_of:{self.part_of}"
         return f"target:{self.target}" if self.target else f"alert:{fingerprint}"
+
+    def locks(self, fingerprint: str) -> set[str]:
+        """That, and the alert: told of at two places at once, it is still stored by one alone.
+
+        Its row is written while the head of the audit trail is locked: nobody may wait there.
+        """
+        return {self.lock(fingerprint), f"alert:{fingerprint}"}

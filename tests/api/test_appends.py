@@ -167,3 +167,16 @@ async def test_only_the_idle_are_asked_whether_they_are_still_there(
         async with database.writing() as session:
             await database.clock(session)
     assert len(asked) == times
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_many_rows_are_written_before_the_end_of_the_trail_is_locked(
+    database: Database,
+) -> None:
+    with statements(database) as asked:
+        async with database.writing() as session:
+            row = await opened(session)
+            for number in range(audit.MOST_UNDER_THE_LOCK):
+                occurrences.keep(session, odd_alert("a", number), row.id)
+            await audit.note(session, audit.service(), "odd", row.id)
+    assert "INSERT INTO alerts" not in asked[-1], "the last one has the head locked"
