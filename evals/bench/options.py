@@ -20,7 +20,7 @@ class Options:
     targets: int = 200
     seconds: float = 60.0
     concurrency: int = 4
-    """Investigations at a time, in each process that works."""
+    """Investigations at a time, shared evenly by the processes that work."""
     database: Literal["sqlite", "postgresql"] = "sqlite"
 
 
