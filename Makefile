@@ -20,7 +20,7 @@ demo: $(VENV)/.demo ## the main job on an embedded real server (SCENARIO=…, AP
 	@SCENARIO="$(SCENARIO)" APPROVE="$(APPROVE)" $(BIN)/redis-oncall demo
 
 test: $(VENV)/.dev ## the tests, on real servers (more workers than cores: most of it is waiting)
-	$(BIN)/python -m pytest -n 8 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)
 
 llama: $(VENV)/.llama ## llama.cpp and a tiny real model (130 MB), for tests/llama
 
