@@ -167,6 +167,11 @@ async def test_only_the_idle_are_asked_whether_they_are_still_there(
         async with database.writing() as session:
             await database.clock(session)
     assert len(asked) == times
+    async with database.reading() as one, database.reading() as new:
+        await database.clock(one)
+        asked.clear()
+        await database.clock(new)
+    assert not asked, "it was made just now"
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)

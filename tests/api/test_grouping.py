@@ -326,6 +326,13 @@ async def test_what_still_fires_long_after_it_was_resolved_is_looked_at_once_mor
     await room.one(alert("f", "single"))
     assert (await room.shown(one.id)).status == "resolved", "for another hour"
     await room.later(hours=2)
+    async with room.database.writing() as session:
+        now = incidents.now()
+        until = now + timedelta(hours=1)
+        await silences.declare(session, "single", {}, "the rack moves", "ann", now, until)
+    await room.one(alert("f", "single"))
+    assert (await room.shown(one.id)).status == "resolved", "it is silenced"
+    await room.later(hours=2)
     await room.one(alert("f", "single", over=5))
     await room.one(alert("f", "single"))
     assert (await room.shown(one.id)).status == "resolved", "it is over"

@@ -369,18 +369,3 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     for wrong in (["--label", "nonsense"], [], ["--target", "a", "--for", "soon"]):
         assert run(app, ["silence", "--reason", "because", *wrong]).exit_code == 2
-
-
-async def test_what_still_fires_after_it_was_resolved_rests_while_it_is_silenced(
-    room: Room,
-) -> None:
-    one = await room.one(alert("f", "single"))
-    await room.ends(one.id, "resolved")
-    await room.later(hours=2)
-    await hush(room, alertname="RedisDown")
-    fires = alert("f", "single", labels={"alertname": "RedisDown"})
-    await room.one(fires)
-    assert (await room.shown(one.id)).status == "resolved"
-    await room.later(hours=3)
-    await room.one(fires)
-    assert (await room.shown(one.id)).status == "queued"
