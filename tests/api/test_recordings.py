@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from httpx2 import AsyncClient
+from httpx2 import AsyncClient, Response
 from sqlalchemy import select
 
 from agent.context import Context
@@ -106,12 +106,18 @@ def on_a_server(
     return lambda **config: settings(targets=[target], **config)
 
 
-async def exported(client: AsyncClient, incident_id: str, path: Path) -> RecordedConnection:
-    async with asyncio.timeout(60):  # it is written when the run has ended
+async def asked(client: AsyncClient, incident_id: str) -> Response:
+    """It is written when the run has ended; until then whoever asks is told to come again."""
+    async with asyncio.timeout(60):
         while (
             response := await client.get(f"/v1/incidents/{incident_id}/recording")
-        ).status_code == 404:
+        ).status_code == 503:
             await asyncio.sleep(0.02)
+    return response
+
+
+async def exported(client: AsyncClient, incident_id: str, path: Path) -> RecordedConnection:
+    response = await asked(client, incident_id)
     assert response.status_code == 200, response.text
     path.write_bytes(base64.b64decode(response.json()["recording"]))
     return RecordedConnection(path)
@@ -210,7 +216,7 @@ async def test_an_investigation_that_was_cut_in_two_has_none(
         incident_id = (await opened(client))["id"]
         await reaches(client, incident_id, "awaiting_approval")
         await judge(client, incident_id)
-        missing = await client.get(f"/v1/incidents/{incident_id}/recording")
+        missing = await asked(client, incident_id)
         assert missing.status_code == 404
         assert "reinvestigate" in missing.json()["detail"]
 

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
@@ -12,11 +14,12 @@ from agent.incident import Incident
 from api import sweeping
 from api.app import create_app
 from api.settings import Settings
-from api.store import incidents
+from api.store import incidents, looks
 from api.store.database import Database
 from api.store.tables import IncidentRow
 from tests.api.serving import serving, until
 from tests.api.test_backpressure import alert, send
+from tests.api.test_incidents_api import service_of
 
 SEVERITIES = {
     "a": "info", "b": "warning", "c": "critical", "d": "info", "e": "critical", "f": "warning",
@@ -105,3 +108,27 @@ async def test_what_is_under_way_on_a_server_comes_before_a_look_at_another(
         found = await incidents.unfinished(session, await database.clock(session))
         titles = [(await incidents.load(session, one)).title for one in found]
     assert titles == ["half-applied", "look"]
+
+
+async def test_what_still_fires_after_it_was_resolved_waits_until_there_is_room(
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "STILL_FIRES_AFTER", timedelta(0))
+    names = ("cache-eu", "cache-us", "queue-eu")
+    targets = [{"name": n, "url": "redis://127.0.0.1:1", "match": {"instance": n}} for n in names]
+    told = settings(targets=targets, intake={"queue": 1})
+    async with serving(create_app(told, worker=False)) as client:
+        database = service_of(client).database
+        for name in ("cache-eu", "queue-eu"):
+            await send(client, alert(name))
+            async with database.writing() as session:
+                for row in await session.scalars(select(IncidentRow)):
+                    await incidents.move(session, row, "resolved")
+        await send(client, alert("cache-us"))
+
+        async def status(*sent: dict[str, Any]) -> str:
+            (one,) = (await send(client, *sent)).json()["incidents"]
+            return str(one["status"])
+
+        assert await status(alert("cache-eu")) == "resolved", "the queue is full"
+        assert await status(alert("queue-eu", "critical", "f-queue-eu")) == "queued"
