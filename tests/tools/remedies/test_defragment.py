@@ -1,6 +1,7 @@
 """Defragmentation with a ceiling: on for as long as it helps, and everything as before after it."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -19,6 +20,8 @@ from tools.remedies.vitals import MIB
 
 DEFRAGMENT = Defragment()
 ARGS = DefragmentArguments(max_cpu_percent=25, min_gain_bytes=4 * MIB)
+STALE_SECONDS = 0.5
+"""The server looks at its allocator ten times a second, and tells what it saw last."""
 PARAMETERS = ("activedefrag", "active-defrag-cycle-max", "active-defrag-ignore-bytes")
 
 
@@ -35,6 +38,7 @@ def fragmented(client: "redis.Redis", keys: int = 150_000) -> None:
     for first in range(0, keys, 10_000):
         gone = [str(number) for number in range(first, first + 10_000) if number % 5]
         client.unlink(*gone)
+    time.sleep(STALE_SECONDS)
 
 
 @pytest.fixture
@@ -45,64 +49,62 @@ def able(start_server: Callable[..., Server]) -> Iterator[tuple[Server, "redis.R
         yield server, client
 
 
-async def connected(server: Server) -> LiveConnection:
-    connection = LiveConnection(server.url, READ_WRITE, reconnects=0)
+@pytest.fixture
+async def writer(able: tuple[Server, "redis.Redis"]) -> AsyncIterator[LiveConnection]:
+    connection = LiveConnection(able[0].url, READ_WRITE, reconnects=0)
     await connection.open()
-    return connection
+    yield connection
+    await connection.close()
 
 
 async def test_it_gives_memory_back_and_leaves_its_parameters_as_they_were(
-    able: tuple[Server, "redis.Redis"], monkeypatch: pytest.MonkeyPatch
+    able: tuple[Server, "redis.Redis"], writer: LiveConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server, client = able
+    _, client = able
     monkeypatch.setattr(defragment, "LOOK_SECONDS", 0.2)
     fragmented(client)
     before = settings(client)
-    connection = await connected(server)
-    assert failing(await DEFRAGMENT.preconditions(connection, ARGS)) == []
+    assert failing(await DEFRAGMENT.preconditions(writer, ARGS)) == []
     assert settings(client) == before, "asking changed something"
-    captured = await DEFRAGMENT.capture(connection, ARGS)
+    captured = await DEFRAGMENT.capture(writer, ARGS)
     seen: list[dict[str, Any]] = []
 
     async def note(done: dict[str, Any]) -> str:
         seen.append(settings(client) | done)
         return ""
 
-    done = await DEFRAGMENT.apply(connection, ARGS, captured, Operation("a", note))
+    done = await DEFRAGMENT.apply(writer, ARGS, captured, Operation("a", note))
     assert settings(client) == before
     assert seen[0]["activedefrag"] == "yes"
     assert seen[0]["active-defrag-cycle-max"] == "25"
-    verification = await DEFRAGMENT.verify(connection, ARGS, captured | {"done": done})
+    verification = await DEFRAGMENT.verify(writer, ARGS, captured | {"done": done})
     assert verification.helped is True, verification.because
-    assert await DEFRAGMENT.settle(connection, ARGS, captured) == "not_applied"
-    await connection.close()
+    assert await DEFRAGMENT.settle(writer, ARGS, captured) == "not_applied"
 
 
 async def test_stopped_or_cut_off_it_is_switched_off(
-    able: tuple[Server, "redis.Redis"], monkeypatch: pytest.MonkeyPatch
+    able: tuple[Server, "redis.Redis"], writer: LiveConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server, client = able
+    _, client = able
     monkeypatch.setattr(defragment, "LOOK_SECONDS", 0.05)
     fragmented(client)
     before = settings(client)
-    connection = await connected(server)
-    captured = await DEFRAGMENT.capture(connection, ARGS)
+    captured = await DEFRAGMENT.capture(writer, ARGS)
 
     async def stop(done: dict[str, Any]) -> str:
         return "somebody said stop"
 
-    done = await DEFRAGMENT.apply(connection, ARGS, captured, Operation("a", stop))
+    done = await DEFRAGMENT.apply(writer, ARGS, captured, Operation("a", stop))
     assert done["stopped_because"] == "somebody said stop"
     assert settings(client) == before
     for name, value in captured["wanted"].items():  # as a process leaves it that was killed
         client.config_set(name, value)
-    assert await DEFRAGMENT.settle(connection, ARGS, captured) == "applied"
-    verification = await DEFRAGMENT.verify(connection, ARGS, captured)
+    assert await DEFRAGMENT.settle(writer, ARGS, captured) == "applied"
+    verification = await DEFRAGMENT.verify(writer, ARGS, captured)
     assert verification.helped is False
     client.config_set("active-defrag-cycle-max", 20)  # by somebody who knows better
-    await DEFRAGMENT.undo(connection, ARGS, captured)
+    await DEFRAGMENT.undo(writer, ARGS, captured)
     assert settings(client) == before | {"active-defrag-cycle-max": "20"}
-    await connection.close()
 
 
 async def test_a_build_that_cannot_is_asked_before_anything_is_set(
