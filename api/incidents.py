@@ -177,7 +177,11 @@ async def reinvestigate(
     async with service.database.writing() as session:
         row = await incidents.lock(session, incident_id)
         if row.target not in {target.name for target in service.targets}:
-            raise Problem(409, "the incident has no configured target to look at")
+            raise Problem(
+                409,
+                "the incident has no configured target to look at: `POST /v1/investigations` "
+                "names one",
+            )
         if row.status in _RUNNING and row.status != "awaiting_approval":
             raise Problem(409, f"it is {row.status}: wait until that has ended")
         await _must_not_be_at_work(session, row)

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from api.alerts.placing import place_of
 from api.alerts.silencing import wake
 from api.backups import backup_folder
 from api.queue import Nudges
 from api.settings import Settings
 from api.store import audit, closing, decisions, incidents, looks, processes
 from api.store.database import Database
+from api.store.place import Place
 from api.unqueued import Unqueued
 
 SWEEP_SECONDS = 2.0
@@ -80,7 +82,11 @@ class Sweeper:
 
     async def _look_again(self) -> None:
         """At incidents that another alert joined."""
-        await self._queue.nudge(*await looks.begin_due(self._database))
+        await self._queue.nudge(*await looks.begin_due(self._database, self._place))
+
+    def _place(self, target: str) -> Place:
+        named = next((known for known in self._targets if known.name == target), None)
+        return place_of(named, self._targets) if named else Place(target)
 
     async def _wake(self) -> None:
         """What was silenced, and is not any more; after a start perhaps by no window any more."""

@@ -102,7 +102,7 @@ async def wake(
                 longer[kept.id] = silence.until
     if longer:  # by another one: not to be examined again before that ends
         async with database.writing() as session:
-            for number, until in longer.items():
+            for number, until in sorted(longer.items()):
                 still = update(AlertRow).where(AlertRow.id == number, silenced)
                 await session.execute(still.values(silenced_until=until))
     started = []

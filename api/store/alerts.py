@@ -55,7 +55,9 @@ async def firing(
         times = await occurrences.times(session, alert)
     known = await occurrences.find(session, alert, times)
     if known is not None:
-        return await _sent_again(session, known, alert, place, problem, silence, homes, full=full)
+        return await _sent_again(
+            session, known, alert, place, problem, silence, homes, times, full=full
+        )
     if occurrences.is_over(alert, times):
         return None, False
     before = next((row for row in times if row.incident_id is not None), None)
@@ -151,11 +153,14 @@ async def _join(
     if silence is not None:
         return
     row.closes_at = None
-    if _is_worse(alert, row):
+    is_worse = _is_worse(alert, row)
+    if is_worse:
         row.severity = alert.severity
     row.updated_at = incidents.now()
     if looks.may_be_asked(row):
         await looks.ask(session, row, alert, await homes.last_look(session, row))
+    else:
+        await looks.ask_after_this(session, row, alert, is_worse=is_worse)
 
 
 def _told(alert: Alert, silence: Silence | None) -> dict[str, Any]:
@@ -176,27 +181,32 @@ async def _sent_again(
     problem: str,
     silence: Silence | None,
     homes: Homes,
+    times: Sequence[AlertRow],
     *,
     full: bool,
 ) -> tuple[IncidentRow | None, bool]:
     """Senders repeat themselves. What was silenced is looked at once it is not any more.
 
-    So is what still fires long after its incident was resolved, unless the target is looked at.
+    So is what still fires long after its incident was resolved, or is worse than it was then,
+    unless the target is looked at; what fits a target that is configured only now; and what fires
+    on though it was told to be over.
     """
-    if known.incident_id is None:
-        return None, False
-    own = await homes.lock(session, known.incident_id)
-    if known.status == "resolved":
+    own = await homes.lock(session, known.incident_id) if known.incident_id else None
+    if known.status == "resolved" and occurrences.may_be_late(known):
         return own, False
+    fits_now = own is not None and not own.target and bool(place.target) and not problem
+    if own is None or known.status == "resolved" or (fits_now and silence is None):
+        return await _moved(session, known, alert, place, problem, silence, homes, times, full=full)
     if known.silenced_until is None:
         has_room = not full or alert.severity == "critical"
-        is_free = place.target and homes.on(place) is None
-        if silence is None and has_room and is_free and looks.resolved_too_soon(own):
+        is_free = bool(place.target) and homes.on(place) is None
+        if silence is None and has_room and is_free and (because := _because(own, known, alert)):
             homes.add(own)
-            because = f"{alert.name} still fires, long after this was resolved"
+            known.severity = alert.severity
+            own.severity = max(own.severity, alert.severity, key=_SEVERITIES.index)
             await incidents.begin_attempt(session, own, because)
         else:
-            await _worsened(session, own, known, alert)
+            await _worsened(session, own, known, alert, homes)
         return own, False
     untouched = own.status == "closed" and own.attempt == 1 and own.silenced_until is not None
     if silence is not None:
@@ -205,6 +215,7 @@ async def _sent_again(
             own.silenced_by, own.silenced_until = silence.by, silence.until
         return own, False
     known.silenced_until = None
+    known.flaps = occurrences.flaps(times)  # as it is now, not as it was before the silence
     alert = alert.model_copy(update={"target": place.target, "flaps": known.flaps})
     row = await _home(session, place, known, None, homes)
     if row is not None:
@@ -228,17 +239,75 @@ async def _sent_again(
     return own, False
 
 
-async def _worsened(session: AsyncSession, row: IncidentRow, known: AlertRow, alert: Alert) -> None:
+def _because(own: IncidentRow, known: AlertRow, alert: Alert) -> str:
+    """Why an incident that was resolved is looked at once more; empty if it is not."""
+    if looks.resolved_too_soon(own):
+        return f"{alert.name} still fires, long after this was resolved"
+    if own.status == "resolved" and _is_worse(alert, known):
+        return f"{alert.name} still fires, and is {alert.severity} now"
+    return ""
+
+
+async def _moved(
+    session: AsyncSession,
+    known: AlertRow,
+    alert: Alert,
+    place: Place,
+    problem: str,
+    silence: Silence | None,
+    homes: Homes,
+    times: Sequence[AlertRow],
+    *,
+    full: bool,
+) -> tuple[IncidentRow, bool]:
+    """One that is known fires, and not where it was: its incident is another one now."""
+    now = incidents.now()
+    flaps = occurrences.flaps(times)
+    if known.status == "resolved" and known.received_at > now - occurrences.FLAP_WINDOW:
+        flaps = max(flaps, known.flaps + 1)
+    alert = alert.model_copy(
+        update={
+            "target": place.target,
+            "flaps": flaps,
+            "silenced_until": silence.until if silence else None,
+        }
+    )
+    before = known.incident_id or ""
+    home = await _home(session, place, known if before else None, silence, homes)
+    row = home or await _open(session, alert, problem, silence, before, full=full)
+    homes.add(row)
+    known.incident_id, known.target, known.severity = row.id, alert.target, alert.severity
+    known.flaps, known.silenced_until = alert.flaps, alert.silenced_until
+    if known.status == "resolved":
+        known.status, known.ends_at, known.received_at = "firing", None, now
+    if home is not None:
+        await _join(session, home, alert, silence, homes)
+    if before and before != row.id:  # nothing may be left there
+        left = homes.quieter[before] = await homes.lock(session, before)
+        data = {"status": left.status, "alert": alert.name, "moved_to": row.id}
+        await publish(session, left, "status", data)
+    return row, home is None
+
+
+async def _worsened(
+    session: AsyncSession, row: IncidentRow, known: AlertRow, alert: Alert, homes: Homes
+) -> None:
     """What fires already may be worse than it was: Datadog's Warn became Triggered."""
-    if row.status in incidents.CLOSED or not _is_worse(alert, row):
+    if row.status in incidents.CLOSED or not _is_worse(alert, known):
         return
-    known.severity = row.severity = alert.severity
+    known.severity = alert.severity
+    if _is_worse(alert, row):
+        row.severity = alert.severity
     row.updated_at = incidents.now()
     data = {"status": row.status, "alert": alert.name, "severity": alert.severity}
     await publish(session, row, "status", data)
+    if looks.may_be_asked(row):
+        await looks.ask(session, row, alert, await homes.last_look(session, row))
+    else:
+        await looks.ask_after_this(session, row, alert, is_worse=True)
 
 
-def _is_worse(alert: Alert, row: IncidentRow) -> bool:
+def _is_worse(alert: Alert, row: IncidentRow | AlertRow) -> bool:
     return _SEVERITIES.index(alert.severity) > _SEVERITIES.index(row.severity)
 
 

@@ -1,6 +1,6 @@
 """When an alert that joins an incident makes it be looked at again: at once, or a little later."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
@@ -10,6 +10,7 @@ from agent.incident import Alert
 from api.store import decisions, incidents, occurrences
 from api.store.database import Database
 from api.store.occurrences import FLAP_WINDOW
+from api.store.place import Place
 from api.store.tables import EventRow, IncidentRow
 
 AGAIN_AFTER = timedelta(minutes=5)
@@ -23,6 +24,8 @@ STILL_FIRES_AFTER = timedelta(hours=1)
 what was found or done was not it. Alertmanager repeats every four hours (`repeat_interval`)."""
 WAITING = ("needs_human", "awaiting_approval")
 """Statuses in which an incident waits for nobody but people."""
+UNDER_WAY = ("investigating", "remediating", "verifying")
+"""Statuses in which a look is under way, or something is done because of one."""
 MOST_AT_ONCE = 100
 
 
@@ -53,10 +56,27 @@ async def ask(session: AsyncSession, row: IncidentRow, alert: Alert, last: datet
     await begin(session, row)
 
 
+async def ask_after_this(
+    session: AsyncSession, row: IncidentRow, alert: Alert, *, is_worse: bool
+) -> None:
+    """An alert joined while it is looked at or worked on: what is new about it may be missed.
+
+    So it is looked at again afterwards if the alert still fires then. The row is locked.
+    """
+    if row.status in UNDER_WAY and (
+        is_worse or await occurrences.is_new_here(session, row.id, alert)
+    ):
+        due = incidents.now() + (FLAP_WINDOW if alert.flaps else AGAIN_AFTER)
+        row.look_at = due if row.look_at is None else min(row.look_at, due)
+
+
 async def begin(session: AsyncSession, row: IncidentRow) -> bool:
-    """Begin it if its time has come, and say whether it began. The row is locked."""
+    """Begin it if its time has come, and say whether it began. The row is locked.
+
+    One that was resolved meanwhile may begin again: its place is locked, and nothing is open there.
+    """
     now = incidents.now()
-    if row.look_at is None or row.look_at > now or row.status not in WAITING:
+    if row.look_at is None or row.look_at > now or row.status not in (*WAITING, "resolved"):
         return False
     row.look_at = await _postponed(session, row)
     if row.look_at is None or row.look_at > now:
@@ -68,32 +88,48 @@ async def begin(session: AsyncSession, row: IncidentRow) -> bool:
 
 
 async def _postponed(session: AsyncSession, row: IncidentRow) -> datetime | None:
-    """When it is really to begin. None: its alerts are over, or people are deciding."""
+    """When it is really to begin. None: its alerts are over."""
     if not await occurrences.still_fires(session, row.id):
         return None
+    if row.status == "resolved":  # that its alerts are over is told only after a while
+        return row.updated_at + AGAIN_AFTER
     if row.status != "awaiting_approval":
         return row.look_at
-    if not await decisions.untouched(session, row):
-        return None
+    if not await decisions.untouched(session, row):  # people are deciding
+        return incidents.now() + AGAIN_AFTER
     return (await last_looks(session, [row]))[row.id] + PLAN_IS_OLD_AFTER
 
 
-async def begin_due(database: Database) -> list[str]:
-    """Those whose time has come; which wait for a worker now."""
+async def begin_due(database: Database, place_of: Callable[[str], Place]) -> list[str]:
+    """Those whose time has come; which wait for a worker now. `place_of`: of a target's name."""
     async with database.reading() as session:
-        due = await session.scalars(
-            select(IncidentRow.id)
-            .where(IncidentRow.look_at <= incidents.now(), IncidentRow.status.in_(WAITING))
+        due = await session.execute(
+            select(IncidentRow.id, IncidentRow.target)
+            .where(
+                IncidentRow.look_at <= incidents.now(),
+                IncidentRow.status.in_((*WAITING, "resolved")),
+            )
             .order_by(IncidentRow.look_at)
             .limit(MOST_AT_ONCE)
         )
-        ids = due.all()
+        found = due.all()
     begun = []
-    for incident_id in ids:
+    for incident_id, target in found:
         async with database.writing() as session:
-            if await begin(session, await incidents.lock(session, incident_id)):
+            place = place_of(target)
+            await database.exclude(session, place.lock())
+            row = await incidents.lock(session, incident_id)
+            if row.status == "resolved" and await _is_open_on(session, place):
+                row.look_at = None  # what is open there is looked at
+            elif await begin(session, row):
                 begun.append(incident_id)
     return begun
+
+
+async def _is_open_on(session: AsyncSession, place: Place) -> bool:
+    still = IncidentRow.status.not_in(incidents.CLOSED)
+    there = IncidentRow.target.in_((place.target, *place.related))
+    return await session.scalar(select(IncidentRow.id).where(there, still).limit(1)) is not None
 
 
 async def last_looks(session: AsyncSession, rows: Sequence[IncidentRow]) -> dict[str, datetime]:

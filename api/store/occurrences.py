@@ -17,6 +17,9 @@ at most every five minutes (`group_interval`), so this sees a dozen; routers, to
 route down for an hour at most (RFC 2439; `max-suppress-time`)."""
 CLOCKS_APART = timedelta(minutes=5)
 """How far ahead of ours a sender's clock is believed to be."""
+LATE = timedelta(minutes=5)
+"""So long after an alert was told to be over, what says that it fires was sent before: Alertmanager
+tries each message for `group_interval`. Later it fires again, whatever start is given."""
 MOST_TIMES = 100
 """Of one alert, as many are looked at, back from the last."""
 
@@ -101,9 +104,7 @@ def ended_by(alert: Alert, times: Sequence[AlertRow]) -> list[AlertRow]:
         for row in times
         if row.status == "firing"
         and (
-            alert.ends_at is None
-            or row.starts_at == alert.starts_at
-            or row.starts_at <= alert.ends_at
+            row.starts_at == alert.starts_at or row.starts_at <= (alert.ends_at or alert.starts_at)
         )
     ]
 
@@ -116,9 +117,22 @@ def is_over(alert: Alert, times: Sequence[AlertRow]) -> bool:
     return any(
         row.incident_id is None
         and row.ends_at is not None
+        and may_be_late(row)
         and min(row.ends_at, row.received_at + CLOCKS_APART) >= alert.starts_at
         for row in times
     )
+
+
+def may_be_late(row: AlertRow) -> bool:
+    """Of one that is over: may a message that it fires be from before that?"""
+    return row.over_at is None or row.over_at + LATE > incidents.now()
+
+
+async def is_new_here(session: AsyncSession, incident_id: str, alert: Alert) -> bool:
+    """Has no other alert of the incident its name?"""
+    another = (AlertRow.source != alert.source) | (AlertRow.fingerprint != alert.fingerprint)
+    same_name = AlertRow.incident_id == incident_id, AlertRow.name == alert.name
+    return await session.scalar(select(AlertRow.id).where(*same_name, another).limit(1)) is None
 
 
 def flaps(times: Sequence[AlertRow]) -> int:

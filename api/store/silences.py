@@ -80,6 +80,8 @@ async def lift(session: AsyncSession, number: int, by: str, at: datetime) -> Sil
         raise NoSuchSilence(number)
     row.until, row.lifted_by = at, by
     # Whichever another silence covers is found silenced again when it is looked at.
-    quiet = update(AlertRow).where(AlertRow.silenced_until > at, AlertRow.status == "firing")
-    await session.execute(quiet.values(silenced_until=at))
+    quiet = AlertRow.silenced_until > at, AlertRow.status == "firing"
+    # In the order in which others lock them.
+    await session.scalars(select(AlertRow.id).where(*quiet).order_by(AlertRow.id).with_for_update())
+    await session.execute(update(AlertRow).where(*quiet).values(silenced_until=at))
     return row

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from agent.incident import Action, Incident, Plan, Status
 from api.alerts.alertmanager import parse
 from api.alerts.intake import OpenedIncident, accept
+from api.alerts.placing import place_of
 from api.alerts.silencing import wake
 from api.service import Service
 from api.store import closing, events, incidents, leases, looks
@@ -128,6 +129,8 @@ class Room:
     async def sweep(self) -> list[str]:
         """What a worker does every few seconds; which incidents it nudges."""
         await closing.close_due(self.database)
-        await looks.begin_due(self.database)
+        targets = self.service.targets
+        by_name = {target.name: target for target in targets}
+        await looks.begin_due(self.database, lambda name: place_of(by_name[name], targets))
         windows = self.service.settings.config.silencing()
         return await wake(self.database, self.service.targets, windows)

@@ -331,6 +331,14 @@ async def test_a_password_in_a_label_is_neither_kept_nor_missed(client: AsyncCli
     assert one["status"] == "closed"
 
 
+async def test_a_label_that_is_not_kept_tells_nobody_apart(client: AsyncClient) -> None:
+    refused = await post(client, reason="because", labels={"owner": "ann@example.com"})
+    assert refused.status_code == 422
+    (error,) = refused.json()["errors"]
+    assert "name another label" in error["message"]
+    assert "ann@" not in refused.text
+
+
 def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
     answer = {
