@@ -89,7 +89,7 @@ def create_app(
             except (WrongKey, KeyUnusable, TablesRefused) as refused:
                 app.state.refused_to_start = str(refused)
                 raise
-            await stack.enter_async_context(rotating(settings, database))
+            rotation = await stack.enter_async_context(rotating(settings, database))
             url = settings.queue.get_secret_value()
             told_directly = bool(own_worker) and url.startswith(IN_MEMORY)
             nudges: Nudges
@@ -98,6 +98,7 @@ def create_app(
                 nudges = queue
             if own_worker:
                 beside = await stack.enter_async_context(worker_beside(own_worker))
+                rotation.hand_on = beside.hang_up
                 nudges = beside if told_directly else nudges
             app.state.service = Service(
                 settings, database, nudges, library, settings.agent_targets()

@@ -7,6 +7,7 @@ investigations compute; so, and on one core more, it does not.
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -27,6 +28,8 @@ STOP_SECONDS = WRITES_SECONDS + CUT_SECONDS + 2.0
 """What the worker takes itself to let go of its runs, and a little."""
 MOST_UNREAD = 65_536
 """Bytes of nudges it may leave unread before more are dropped."""
+_HANG_UP = "SIGHUP"
+"""Told in place of an incident. As a signal it would end one that has only begun to start."""
 _ROOT = Path(__file__).resolve().parents[1]
 log = structlog.get_logger(__name__)
 
@@ -40,12 +43,19 @@ class OwnWorker:
 
     async def nudge(self, *incident_ids: str, jobs: Mapping[str, int] | None = None) -> bool:
         """Ask it to get on with each. Never raises, never waits: the sweeper finds the rest."""
+        return self._tell(*incident_ids)
+
+    def hang_up(self) -> None:
+        """Ask it to read the tokens again; should it not hear, it looks at the file itself."""
+        self._tell(_HANG_UP)
+
+    def _tell(self, *lines: str) -> bool:
         pipe = self.process.stdin if self.process is not None else None
         if pipe is None or pipe.transport.is_closing():
             return False
         if pipe.transport.get_write_buffer_size() > MOST_UNREAD:
             return False
-        pipe.write("".join(f"{incident_id}\n" for incident_id in incident_ids).encode())
+        pipe.write("".join(f"{line}\n" for line in lines).encode())
         return True
 
     async def ping(self) -> None:
@@ -131,7 +141,10 @@ async def _hear(queue: Nudges, orphaned: Callable[[], None]) -> None:
     pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
     try:
         while line := await told.readline():
-            await queue.nudge(line.decode().strip())
+            if (what := line.decode().strip()) == _HANG_UP:
+                signal.raise_signal(signal.SIGHUP)
+            else:
+                await queue.nudge(what)
     finally:
         pipe.close()
         orphaned()

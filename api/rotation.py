@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,25 +32,23 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def rotating(settings: Settings, database: Database) -> AsyncIterator[None]:
-    """Until the block ends; without a file there is nothing to read."""
-    if not settings.config_path:
-        yield
-        return
+async def rotating(settings: Settings, database: Database) -> AsyncIterator["Rotation"]:
+    """Until the block ends; without a file there is nothing to read, and SIGHUP ends nothing."""
     rotation = Rotation(settings, database)
     loop = asyncio.get_running_loop()
     handled = False
     with contextlib.suppress(ValueError, RuntimeError):  # not the main thread: the file is watched
-        loop.add_signal_handler(signal.SIGHUP, rotation.asked.set)
+        loop.add_signal_handler(signal.SIGHUP, rotation.hang_up)
         handled = True
-    watching = asyncio.create_task(rotation.forever())
+    watching = [asyncio.create_task(rotation.forever())] if settings.config_path else []
     try:
-        yield
+        yield rotation
     finally:
         if handled:
             loop.remove_signal_handler(signal.SIGHUP)
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
 
 
 @dataclass
@@ -61,12 +59,20 @@ class Rotation:
     database: Database
     every: float = field(default_factory=lambda: LOOK_SECONDS)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    hand_on: Callable[[], None] | None = None
+    """To the worker beside this process, which nobody sends a signal."""
 
     def __post_init__(self) -> None:
         self._path = Path(self.settings.config_path).expanduser()
         self._unwritten: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MOST_UNWRITTEN)
         self._read: Version = None  # what was read before us may have changed since: once more
         self._last: Version = None
+
+    def hang_up(self) -> None:
+        """Somebody has changed the file and says so."""
+        self.asked.set()
+        if self.hand_on is not None:
+            self.hand_on()
 
     async def forever(self) -> None:
         """Look, until cancelled; whatever fails is tried again."""

@@ -339,7 +339,7 @@ async def run_worker(
         url = settings.queue.get_secret_value()
         async with (
             audited(settings, database, "worker", migrated, sign_ins),
-            contextlib.nullcontext() if nudged else rotating(settings, database),
+            rotating(settings, database),
             open_queue(url, database) as (queue, docket),
             answering(settings, database, queue, sign_ins),
             working_on(settings, database, queue, docket, run_graph, open_reading),

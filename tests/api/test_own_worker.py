@@ -7,13 +7,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from api.app import create_app
 from api.own_worker import MOST_UNREAD, OwnWorker, worker_beside
 from api.readiness import NotReady
 from api.settings import Settings
 from evals import servers
-from tests.api.process import Oncall
+from tests.api.process import Oncall, setting_of, settings_written
 from tests.api.serving import serving, until
 
 READS = "import sys; [open({out!r}, 'a').write(line) for line in sys.stdin]"
@@ -148,3 +149,41 @@ def test_it_does_not_outlive_serve(oncall: Oncall) -> None:
     worker = beside(oncall)
     assert oncall.ask_to_stop() == -signal.SIGTERM
     assert not worker.is_running(), "serve ends after it"
+
+
+def test_whoever_lost_the_token_has_approved_nothing_that_is_not_yet_begun(
+    oncall: Oncall, ill: servers.Server, tmp_path: Path
+) -> None:
+    """The worker beside `serve` carries out what is approved: it has to know of it, too."""
+    oncall.start()
+    incident = oncall.alert()
+    action = setting_of(oncall.reaches(incident, "awaiting_approval"))
+    freeze = oncall.post("/v1/freezes", {"reason": "wait", "target": "cache"})
+    oncall.approve(incident, action, "bob")
+    file = tmp_path / "oncall.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["tokens"] = [token for token in config["tokens"] if token["name"] != "bob"]
+    file.write_text(yaml.safe_dump(config))
+    oncall.hang_up()
+    both = "both processes have read the file"
+    oncall.wait(lambda: oncall.log.read_text().count('"tokens_read"') == 2, both)
+    oncall.post(f"/v1/freezes/{freeze['id']}/thaw", {})
+    oncall.wait(lambda: oncall.action(incident, action.id).status == "lapsed", "it lapses")
+    assert settings_written(ill) == 0
+
+
+@pytest.mark.parametrize("file", ["oncall.yaml", ""])
+def test_sighup_ends_neither_of_them(tmp_path: Path, file: str) -> None:
+    oncall = Oncall(tmp_path, 1, REDIS_ONCALL_CONFIG=str(tmp_path / file) if file else "")
+    oncall.forks_worker = False
+    try:
+        oncall.start()
+        oncall.wait(lambda: oncall.client.get("/readyz").is_success, "the worker works")
+        worker = beside(oncall)
+        oncall.hang_up()
+        worker.send_signal(signal.SIGHUP)
+        with pytest.raises(psutil.TimeoutExpired):
+            worker.wait(1)
+        assert oncall.client.get("/healthz").is_success
+    finally:
+        oncall.stop()
