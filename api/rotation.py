@@ -1,7 +1,7 @@
 """Tokens and sources are read again while the service runs: on SIGHUP, or when the file changes.
 
-A file that cannot be used changes nothing, and says so loudly. Whatever else the file says waits
-for a restart.
+So they are when a file changes that it refers to (`${file:…}`). A file that cannot be used changes
+nothing, and says so loudly. Whatever else the file says waits for a restart.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from typing import Any
 import structlog
 
 from api.config import Config, TokenEntry
-from api.settings import Settings, SettingsError, load_again
+from api.secret_files import FileVersion, version_of
+from api.settings import Settings, SettingsError, load_config, secrets_again
 from api.source_config import SourceEntry
 from api.store import audit
 from api.store.database import Database
@@ -27,7 +28,6 @@ LOOK_SECONDS = 5.0
 that a file which is being written is not taken for a short one."""
 MOST_UNWRITTEN = 100
 """Rows of the audit trail that wait for the database; of more, the oldest are in the log only."""
-Version = tuple[int, int, int] | None
 log = structlog.get_logger(__name__)
 
 
@@ -65,8 +65,9 @@ class Rotation:
     def __post_init__(self) -> None:
         self._path = Path(self.settings.config_path).expanduser()
         self._unwritten: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MOST_UNWRITTEN)
-        self._read: Version = None  # what was read before us may have changed since: once more
-        self._last: Version = None
+        # What was read before us may have changed since: once more.
+        self._read: dict[Path, FileVersion] = {self._path: None}
+        self._last: dict[Path, FileVersion] = {}
 
     def hang_up(self) -> None:
         """Somebody has changed the file and says so."""
@@ -86,7 +87,7 @@ class Rotation:
 
     async def look(self) -> None:
         """Read the file if somebody asked, or if it has changed and settled."""
-        version = await asyncio.to_thread(_version, self._path)
+        version = await asyncio.to_thread(_versions, list(self._read))
         settled, self._last = version == self._last, version
         if self.asked.is_set() or (settled and version != self._read):
             self.asked.clear()
@@ -95,10 +96,13 @@ class Rotation:
         await self._write_down()
 
     async def _read_again(self) -> None:
+        secrets = secrets_again(self.settings)
         try:
-            config = await asyncio.to_thread(load_again, self.settings)
+            config = await asyncio.to_thread(load_config, secrets)
         except SettingsError as unusable:
             return self._refuse(str(unusable))
+        finally:
+            self._read = {self._path: self._read[self._path]} | secrets.read
         nobody_is_left = not config.tokens and not config.sources
         if (self.settings.tokens and not config.tokens) or (
             self.settings.sources and nobody_is_left
@@ -131,13 +135,8 @@ class Rotation:
             self._unwritten.popleft()
 
 
-def _version(path: Path) -> Version:
-    """Another one for another content, also behind a link that was moved; None: not there."""
-    try:
-        told = path.stat()
-    except OSError:
-        return None
-    return told.st_ino, told.st_mtime_ns, told.st_size
+def _versions(files: Sequence[Path]) -> dict[Path, FileVersion]:
+    return {path: version_of(path) for path in files}
 
 
 def _changes(

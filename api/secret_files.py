@@ -15,6 +15,9 @@ LARGEST = 64 * 1024
 """Bytes of a file; a secret is short, so more is another file."""
 _REFERENCE = re.compile(r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
 
+FileVersion = tuple[int, int, int] | None
+"""Another one for another content; None: it is not there."""
+
 
 class SecretMissing(Exception):
     """It is not where it was said to be; the text names the place, never what is there."""
@@ -25,6 +28,8 @@ class Secrets:
     """The environment, and the files it or the configuration points at."""
 
     env: Mapping[str, str]
+    read: dict[Path, FileVersion] = field(default_factory=dict)
+    """What was read, or should have been, as it was just before that."""
     exposed: list[str] = field(default_factory=list)
     """Files that were read and that every user of this machine may read, too."""
 
@@ -63,6 +68,7 @@ class Secrets:
 
     def _read(self, name: str) -> str:
         path = Path(name).expanduser()
+        self.read[path] = version_of(path)
         try:
             told = path.stat()
             if not stat.S_ISREG(told.st_mode) or told.st_size > LARGEST:
@@ -77,3 +83,12 @@ class Secrets:
         if told.st_mode & stat.S_IROTH and str(path) not in self.exposed:
             self.exposed.append(str(path))
         return text
+
+
+def version_of(path: Path) -> FileVersion:
+    """Of what is there now, also behind a link that was moved."""
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_ino, told.st_mtime_ns, told.st_size

@@ -305,9 +305,9 @@ def load_config(secrets: Secrets) -> Config:
         raise SettingsError(f"{path}: {_worded(error, {})}") from None
 
 
-def load_again(settings: Settings) -> Config:
-    """The file as it is now. Blocks on the disk. Raises SettingsError."""
-    return load_config(Secrets({**os.environ, "REDIS_ONCALL_CONFIG": settings.config_path}))
+def secrets_again(settings: Settings) -> Secrets:
+    """To load the configuration once more."""
+    return Secrets({**os.environ, "REDIS_ONCALL_CONFIG": settings.config_path})
 
 
 def _resolve_folders(content: dict[str, Any], path: Path) -> None:

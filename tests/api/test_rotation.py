@@ -167,6 +167,26 @@ async def test_a_broken_file_changes_nothing_and_says_so(
     assert "s3cret" not in logged
 
 
+async def test_a_secret_that_the_file_refers_to_is_changed_in_its_own_file(
+    file: File, tmp_path: Path
+) -> None:
+    """As Kubernetes mounts it: the file itself stays as it was."""
+    mounted = tmp_path / "ada"
+    mounted.write_text(sha256("roc_ada_x"))
+    file.write(entry("ada") | {"sha256": f"${{file:{mounted}}}"}, entry("bob"))
+    async with running(file) as client:
+        await answers(client, "ada", 200)
+        mounted.unlink()
+
+        async def refused() -> Any:
+            return await noted(client, "tokens_refused")
+
+        assert str(mounted) in (await until(refused))[0]["because"]
+        mounted.write_text(sha256("another"))
+        await answers(client, "ada", 401)
+        assert len(await refused()) == 1
+
+
 async def test_the_last_source_taken_out_opens_nothing_either(file: File) -> None:
     """A service that only takes alerts: without any entry, everybody here would be its admin."""
     source = {"name": "am", "kind": "alertmanager", "sha256": sha256("roc_am_x")}
