@@ -45,6 +45,7 @@ from api.sign_ins import SignIns
 from api.store.audit import WrongKey
 from api.store.database import Database, database_url
 from api.store.migrate import TablesRefused, migrate
+from api.unusable import told_plainly
 
 if TYPE_CHECKING:
     from api.worker import OpenReading, RunGraph
@@ -82,10 +83,11 @@ def create_app(
             database = Database(database_url(settings.database_url.get_secret_value()))
             stack.push_async_callback(database.close)
             try:
-                migrated = await migrate(database, checkpoints=worker)
-                await stack.enter_async_context(
-                    audited(settings, database, "serve", migrated, app.state.sign_ins)
-                )
+                with told_plainly(settings):
+                    migrated = await migrate(database, checkpoints=worker)
+                    await stack.enter_async_context(
+                        audited(settings, database, "serve", migrated, app.state.sign_ins)
+                    )
             except (WrongKey, KeyUnusable, TablesRefused) as refused:
                 app.state.refused_to_start = str(refused)
                 raise

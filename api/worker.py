@@ -43,6 +43,7 @@ from api.store.migrate import migrate, open_checkpoints
 from api.store.tables import IncidentRow
 from api.sweeping import Sweeper
 from api.thresholds import Thresholds
+from api.unusable import told_plainly
 from api.watch import Watch
 from api.worker_http import answering
 from tools.connection import (
@@ -310,6 +311,20 @@ async def working_on(
                 await sweeper.unqueued.close()
 
 
+@asynccontextmanager
+async def _auditing(
+    settings: Settings, database: Database, sign_ins: SignIns
+) -> AsyncIterator[None]:
+    """On tables of this version, until the block ends. Raises TablesRefused, WrongKey."""
+    async with contextlib.AsyncExitStack() as stack:
+        with told_plainly(settings):
+            migrated = await migrate(database)
+            await stack.enter_async_context(
+                audited(settings, database, "worker", migrated, sign_ins)
+            )
+        yield
+
+
 async def run_worker(
     settings: Settings,
     run_graph: RunGraph | None = None,
@@ -335,10 +350,9 @@ async def run_worker(
         loop.add_signal_handler(number, stop)
     sign_ins = SignIns()
     try:
-        migrated = await migrate(database)
         url = settings.queue.get_secret_value()
         async with (
-            audited(settings, database, "worker", migrated, sign_ins),
+            _auditing(settings, database, sign_ins),
             rotating(settings, database),
             open_queue(url, database) as (queue, docket),
             answering(settings, database, queue, sign_ins),

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from api.cli.oneshot import failure, settings_or_exit
 from api.settings import SettingsError
 
 if TYPE_CHECKING:
-    from socket import socket
+    from starlette.types import Message, Receive, Scope, Send
 
     from api.worker import OpenReading
 
@@ -60,6 +61,7 @@ def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> Non
     except SettingsError as error:
         raise failure(str(error), code=2) from None
     who = f"{len(settings.tokens)} tokens" if settings.tokens else "no tokens: local admin"
+    _must_be_free(settings.host, settings.port)
     typer.echo(
         f"redis-oncall: http://{settings.host}:{settings.port} "
         f"({len(settings.agent_targets())} targets, {who})"
@@ -76,11 +78,21 @@ def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> Non
             exit_in_time()
             super().handle_exit(sig, frame)
 
-        async def startup(self, sockets: "list[socket] | None" = None) -> None:
+        async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
             await super().startup(sockets)
             settle()  # here, not where an application is made: that may be done many times
 
-    answering = Peers(app, settings.forwarding_proxies)
+    async def plainly(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """What refuses to start is told in a sentence at the end, without a traceback before it."""
+
+        async def told(message: "Message") -> None:
+            if app.state.refused_to_start:
+                message.pop("message", None)
+            await send(message)
+
+        await app(scope, receive, told if scope["type"] == "lifespan" else send)
+
+    answering = Peers(plainly, settings.forwarding_proxies)
     server = Server(uvicorn.Config(answering, **server_options(settings)))
     # What it ends with when it cannot start differs by its version.
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
@@ -89,6 +101,20 @@ def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> Non
         if because := app.state.refused_to_start:
             raise failure(because)
         raise typer.Exit(3)
+
+
+def _must_be_free(host: str, port: int) -> None:
+    """Asked before a worker is started, which would be for nothing."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), port), family=family).close()
+    except socket.gaierror:
+        pass  # a name of another family, perhaps: the server itself tries them all
+    except OSError as error:
+        raise failure(
+            f"cannot listen at {host}, port {port} ({error.strerror}); choose another with --port "
+            "or REDIS_ONCALL_PORT"
+        ) from None
 
 
 def work(
