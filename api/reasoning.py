@@ -8,6 +8,7 @@ from api.run_telemetry import TELEMETRY
 from api.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from agent.budget import ModelSettings
     from agent.model import Model
     from agent.veil import Veil
 
@@ -25,15 +26,20 @@ def language_model(settings: Settings) -> "Model | None":
         return None
     from agent.model import Model
 
-    key = settings.openai_api_key
     return Model(
-        settings.config.model.settings(
-            settings.openai_model,
-            api_key=key.get_secret_value() if key else "",
-            **settings.openai_address(),
-        ),
+        model_settings(settings),
         _veil(settings) if settings.config.model.hash_names else None,
         TELEMETRY,
+    )
+
+
+def model_settings(settings: Settings) -> "ModelSettings":
+    """Which model, where, and what it may cost."""
+    key = settings.openai_api_key
+    return settings.config.model.settings(
+        settings.openai_model,
+        api_key=key.get_secret_value() if key else "",
+        **settings.openai_address(),
     )
 
 

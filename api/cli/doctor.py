@@ -3,9 +3,8 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import typer
@@ -15,6 +14,7 @@ from rich.text import Text
 from agent.budget import money
 from agent.context import Target
 from api.cli import render
+from api.cli.finding import Finding
 from api.cli.oneshot import settings_or_exit
 from api.config import TokenEntry
 from api.settings import Settings, SettingsError
@@ -29,15 +29,6 @@ T = TypeVar("T")
 SOON = timedelta(days=14)
 """A token that expires within this time is worth a warning."""
 _STYLE = {"ok": "green", "warning": "yellow", "missing": "red"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the examination."""
-
-    what: str
-    state: Literal["ok", "warning", "missing"]
-    says: str
 
 
 def run(*, as_json: bool) -> None:
@@ -56,7 +47,13 @@ def run(*, as_json: bool) -> None:
 
 
 async def _examine(settings: Settings) -> list[Finding]:
-    findings = _configuration(settings) + sources_of(settings) + _runbooks(settings)
+    from api.cli import reached
+
+    database = await reached.database_of(settings)
+    answers = database.state == "ok"
+    tried = [database, await reached.queue_of(settings)]
+    tried.append(await reached.key_of(settings, database_answers=answers))
+    findings = _configuration(settings) + tried + sources_of(settings) + _runbooks(settings)
     targets = settings.agent_targets()
     if not targets:
         findings.append(
@@ -66,14 +63,13 @@ async def _examine(settings: Settings) -> list[Finding]:
         findings += answer
     findings += await _trends(settings)
     findings.append(await _model(settings))
-    findings.append(await _pages(settings))
-    findings += await _durability(settings)
+    findings.append(await _pages(settings, database_answers=answers))
+    findings += await _durability(settings, database_answers=answers)
     return findings
 
 
 def _configuration(settings: Settings) -> list[Finding]:
     tokens, frozen = len(settings.tokens), len(settings.config.freezes)
-    key = "REDIS_ONCALL_KEY" if settings.key else str(settings.data_folder / "key")
     return [
         *_expiries(settings, datetime.now(UTC)),
         *(
@@ -81,9 +77,6 @@ def _configuration(settings: Settings) -> list[Finding]:
             for path in settings.exposed
         ),
         Finding("configuration", "ok", settings.config_path or "none (REDIS_ONCALL_CONFIG unset)"),
-        Finding("database", "ok", settings.shown_database),
-        Finding("queue", "ok", settings.shown_queue),
-        Finding("key", "ok", key),
         Finding("tokens", "ok", f"{tokens} configured")
         if tokens
         else Finding("tokens", "warning", "none: the service listens on loopback only"),
@@ -204,6 +197,8 @@ def _thresholds(settings: Settings) -> Finding:
 
 
 async def _model(settings: Settings) -> Finding:
+    from api.cli.reached import model_answers
+
     if not settings.openai_model:
         return Finding("model", "ok", "none (OPENAI_MODEL unset): the rules do the whole job")
     url = settings.openai_base_url.partition("?")[0]
@@ -214,17 +209,19 @@ async def _model(settings: Settings) -> Finding:
     day = told.per_day
     dollars = f", {money(day.dollars)}" if day.dollars is not None else ""
     caps = f"a day may cost {day.calls:,} calls, {day.tokens:,} tokens{dollars}"
-    return Finding("model", "ok", f"{settings.openai_model} at {where}; {cost}; {caps}")
+    works, says = await model_answers(settings)
+    state: Literal["ok", "missing"] = "ok" if works else "missing"
+    return Finding("model", state, f"{settings.openai_model} at {where} {says}; {cost}; {caps}")
 
 
-async def _pages(settings: Settings) -> Finding:
+async def _pages(settings: Settings, *, database_answers: bool) -> Finding:
     from api.paging import Pager
 
     try:
         services = Pager(settings).services
     except SettingsError as error:
         return Finding("pages", "missing", str(error))
-    kept = await _kept_pages(settings)
+    kept = await _kept_pages(settings) if database_answers else ""
     left = f"; {kept}" if kept else ""
     if not services:
         says = "nobody is called: they are lines in the log only; set pages.to"
@@ -232,11 +229,11 @@ async def _pages(settings: Settings) -> Finding:
     return Finding("pages", "warning" if kept else "ok", f"to {', '.join(services)}{left}")
 
 
-async def _durability(settings: Settings) -> list[Finding]:
+async def _durability(settings: Settings, *, database_answers: bool) -> list[Finding]:
     """Whether the database keeps what it commits, and how long what is over is kept."""
     from api.store.durability import weaknesses
 
-    found = await _ask_database(settings, weaknesses)
+    found = await _ask_database(settings, weaknesses) if database_answers else None
     kept = settings.config.retention
     judged = "for ever" if kept.judged is None else f"{kept.judged.days} days"
     ages = f"what is over is kept {kept.incidents.days} days, with a verdict {judged}"
@@ -246,27 +243,15 @@ async def _durability(settings: Settings) -> list[Finding]:
     ]
 
 
-def _exists(path: str) -> bool:
-    return Path(path).exists()
-
-
 async def _ask_database(settings: Settings, what: "Callable[[Database], Awaitable[T]]") -> T | None:
-    """None where the database is not there yet, or does not answer."""
-    from sqlalchemy.exc import SQLAlchemyError
+    """None where the tables are not there yet, or it does not answer any more."""
+    from api.cli.reached import ask
+    from api.unusable import FAILURES
 
-    from api.store.database import Database, database_url
-
-    url = database_url(settings.database_url.get_secret_value())
-    if url.get_backend_name() == "sqlite" and not _exists(url.database or ""):
-        return None
-    database = Database(url)
     try:
-        async with asyncio.timeout(5):
-            return await what(database)
-    except (SQLAlchemyError, OSError, TimeoutError):
+        return await ask(settings, what)
+    except (TimeoutError, *FAILURES):
         return None
-    finally:
-        await database.close()
 
 
 async def _kept_pages(settings: Settings) -> str:
