@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import Connection, event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
@@ -212,6 +213,7 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
         engine = create_async_engine(linked(url), pool_size=10, connect_args=named)
         event.listen(engine.sync_engine, "connect", _bound_idling)
         _ask_the_idle(engine)
+        event.listen(engine.sync_engine, "handle_error", _give_up_if_it_only_reads)
         return engine
 
     # The driver's own transactions silently lose updates: we begin them, as writers at once.
@@ -302,6 +304,15 @@ def _bound_idling(connection: Any, _record: Any) -> None:
     cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
     cursor.close()
     connection.commit()
+
+
+def _give_up_if_it_only_reads(context: ExceptionContext) -> None:
+    """A session keeps reading only after its server takes writes again: the next is a new one.
+
+    As for one that was cut, whoever wrote is told to come again.
+    """
+    if isinstance(context.original_exception, ReadOnlySqlTransaction):
+        context.is_disconnect = True
 
 
 class _SqliteFile(sqlite3.Connection):

@@ -29,6 +29,7 @@ transaction costs as much as several alerts. Whoever comes alone does not wait."
 ANSWER_SECONDS = 30.0
 """How long a caller waits; senders of alerts give up after 5 to 30 s."""
 _DEADLOCK = "40P01"
+_ONLY_READS = "25006"
 Work = TypeVar("Work")
 Done = TypeVar("Done")
 Write = Callable[[AsyncSession, Sequence[Work]], Awaitable[Sequence[Done]]]
@@ -119,6 +120,7 @@ class GroupCommit(Generic[Work, Done]):
 
 
 def _of_the_database(error: Exception) -> bool:
-    """It is away, busy or full: the next transaction would wait for nothing."""
-    deadlock = getattr(getattr(error, "orig", None), "sqlstate", None) == _DEADLOCK
-    return isinstance(error, OperationalError | PoolTimeout) and not deadlock
+    """It is away, busy, full or only read: the next transaction would wait for nothing."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    away = isinstance(error, OperationalError | PoolTimeout) and state != _DEADLOCK
+    return away or state == _ONLY_READS

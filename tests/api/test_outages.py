@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
@@ -20,6 +21,7 @@ from api.store.database import Database, database_url
 from api.store.migrate import migrate
 from api.store.trail import begin
 from evals import servers
+from tests.api.postgresql_tables import AsGoodAsNew
 from tests.api.process import Oncall, setting_of, settings_written
 from tests.api.serving import serving
 from tests.api.test_alerts import firing, message, post
@@ -139,6 +141,38 @@ async def test_a_commit_whose_answer_is_lost_is_no_202_and_no_second_incident(
             shown = (await client.get("/v1/incidents?target=cache-us")).json()["items"]
             assert [one["id"] for one in shown] == [incident["id"]]
             assert [alert["fingerprint"] for alert in shown[0]["alerts"]] == ["f1"]
+
+
+async def test_a_database_that_only_reads_is_no_fault_and_is_written_once_it_may_be(
+    settings: Callable[..., Settings], as_good_as_new: AsGoodAsNew
+) -> None:
+    """As a managed server does whose disk is full; its sessions do not hear that it is over."""
+    url = as_good_as_new.url()
+    name = url.rpartition("/")[2]
+
+    def only_reads(*, on: bool) -> None:
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute("SET default_transaction_read_only = off")
+            state = "on" if on else "off"
+            admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {state}")
+            if on:
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+
+    async with serving(create_app(settings(database=url), worker=False)) as client:
+        assert (await post(client, message(firing("f0")))).status_code == 202
+        only_reads(on=True)
+        for number in range(3):
+            refused = await post(client, message(firing(f"f{number}"), firing(f"g{number}")))
+            assert (refused.status_code, refused.headers.get("retry-after")) == (503, "5")
+        both = await asyncio.gather(*(post(client, message(firing(f"h{n}"))) for n in range(2)))
+        assert [one.status_code for one in both] == [503, 503]
+        freeze = await client.post("/v1/freezes", json={"reason": "wait"})
+        assert freeze.status_code == 503
+        only_reads(on=False)
+        assert (await post(client, message(firing("f1")))).status_code == 202
 
 
 @pytest.fixture
