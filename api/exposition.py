@@ -10,16 +10,24 @@ from prometheus_client.registry import Collector
 
 from api import shared_metrics
 from api.metrics import REGISTRY
+from api.one_try import OneTry
 from api.store.database import Database
 from api.store.standing import standing
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+STORE_SECONDS = 3.0
+"""How long the store is waited for: Prometheus gives up after 10 s, and would learn nothing."""
 log = structlog.get_logger(__name__)
 _PROCESS = CollectorRegistry()
 ProcessCollector(registry=_PROCESS)
 
 
-async def exposition(database: Database) -> bytes:
+def asking(database: Database) -> OneTry[CollectorRegistry]:
+    """How the store stands."""
+    return OneTry(lambda: standing(database), STORE_SECONDS)
+
+
+async def exposition(store: OneTry[CollectorRegistry]) -> bytes:
     """The metrics in Prometheus' text format.
 
     While the store cannot be read, its gauges are absent, not zero, and
@@ -28,7 +36,7 @@ async def exposition(database: Database) -> bytes:
     up = CollectorRegistry()
     readable = Gauge("redis_oncall_store_up", "1: the store could be read.", registry=up)
     try:
-        stored = await standing(database)
+        stored = await store()
         readable.set(1)
     except Exception as error:  # noqa: BLE001 - what the process counted is worth showing
         log.warning("store_unreadable", error=type(error).__name__)

@@ -66,5 +66,5 @@ async def readyz(service: On, response: Response) -> Ready:
 )
 async def prometheus(service: On, _: Viewer) -> PlainTextResponse:
     """Prometheus metrics."""
-    content = await exposition.exposition(service.database)
+    content = await exposition.exposition(service.standing)
     return PlainTextResponse(content, media_type=exposition.MEDIA_TYPE)

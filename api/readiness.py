@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from api.auditing import keyring
+from api.one_try import OneTry
 from api.queue import Nudges
 from api.settings import Settings
 from api.store import processes
@@ -49,13 +50,16 @@ class Readiness:
     _at: float = -KEPT_SECONDS
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def __post_init__(self) -> None:
+        self._tries = {name: OneTry(one, PROBE_SECONDS) for name, one in self._probes().items()}
+
     async def reasons(self) -> dict[str, str]:
         """Each dependency, and why it fails; empty: it works."""
         async with self._asking:
             if time.monotonic() - self._at >= KEPT_SECONDS:
-                probes = self._probes()
-                tried = await asyncio.gather(*(_why(name, p) for name, p in probes.items()))
-                self._last, self._at = dict(zip(probes, tried, strict=True)), time.monotonic()
+                tried = await asyncio.gather(*map(_why, self._tries, self._tries.values()))
+                self._last = dict(zip(self._tries, tried, strict=True))
+                self._at = time.monotonic()
             return self._last
 
     def _probes(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -129,10 +133,9 @@ def _try_to_write(folder: Path) -> None:
         file.flush()
 
 
-async def _why(name: str, probe: Callable[[], Awaitable[None]]) -> str:
+async def _why(name: str, probe: OneTry[None]) -> str:
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            await probe()
+        await probe()
     except Exception as error:  # noqa: BLE001 - whatever it is, the dependency does not work
         because = _worded(error)
         log.warning("dependency_failing", dependency=name, because=because)

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fastapi import Request
+from prometheus_client import CollectorRegistry
 
 from agent.context import Target
 from agent.runbook import Library
 from api.alerts.rates import Rates
 from api.alerts.taking import Intake
+from api.exposition import asking
+from api.one_try import OneTry
 from api.problems import Problem
 from api.queue import Announcements, Nudges
 from api.readiness import Readiness
@@ -32,6 +35,7 @@ class Service:
     intake: Intake = field(init=False)
     rates: Rates = field(init=False)
     readiness: Readiness = field(init=False)
+    standing: OneTry[CollectorRegistry] = field(init=False)
     announcements: Announcements = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,6 +47,7 @@ class Service:
         object.__setattr__(self, "rates", Rates(bounds.per_second, bounds.burst))
         readiness = Readiness(self.settings, self.database, self.queue, self.name)
         object.__setattr__(self, "readiness", readiness)
+        object.__setattr__(self, "standing", asking(self.database))
         object.__setattr__(self, "announcements", Announcements(self.queue))
 
     @staticmethod

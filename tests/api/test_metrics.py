@@ -43,7 +43,7 @@ async def scraped(client: httpx2.AsyncClient) -> Values:
 
 
 async def standing(database: Database) -> Values:
-    return values_of((await exposition.exposition(database)).decode())
+    return values_of((await exposition.exposition(exposition.asking(database))).decode())
 
 
 async def test_requests_are_counted_by_route_never_by_path(client: httpx2.AsyncClient) -> None:

@@ -6,12 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
 
-from api import problems
+from api import exposition, problems, readiness
 from api.app import create_app
 from api.settings import Settings
 from api.store import audit
@@ -23,7 +24,7 @@ from api.store.trail import begin
 from evals import servers
 from tests.api.postgresql_tables import AsGoodAsNew
 from tests.api.process import Oncall, setting_of, settings_written
-from tests.api.serving import serving
+from tests.api.serving import serving, until
 from tests.api.test_alerts import firing, message, post
 from tests.chaos.processes import Postgres
 
@@ -173,6 +174,43 @@ async def test_a_database_that_only_reads_is_no_fault_and_is_written_once_it_may
         assert freeze.status_code == 503
         only_reads(on=False)
         assert (await post(client, message(firing("f1")))).status_code == 202
+
+
+async def test_a_database_that_hangs_keeps_neither_metrics_nor_readiness(
+    settings: Callable[..., Settings], postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prometheus gives up after 10 s: it could not say then that the store is unreadable."""
+    monkeypatch.setattr(readiness, "KEPT_SECONDS", 0.0)
+    for module, name in ((readiness, "PROBE_SECONDS"), (exposition, "STORE_SECONDS")):
+        monkeypatch.setattr(module, name, 1.0)
+    async with serving(create_app(settings(database=postgres.url), worker=False)) as client:
+        for path in ("/metrics", "/readyz"):  # each has its connections
+            await client.get(path)
+        assert (await client.get("/readyz")).json()["dependencies"]["database"] == "ok"
+        frozen = [psutil.Process(pid) for pid in postgres.pids()]
+        for process in frozen:
+            process.suspend()
+        try:
+            tasks = len(asyncio.all_tasks())
+            for _ in range(3):
+                async with asyncio.timeout(9):
+                    metrics, ready = await asyncio.gather(
+                        client.get("/metrics"), client.get("/readyz")
+                    )
+                assert "redis_oncall_store_up 0.0" in metrics.text
+                assert "no answer within" in ready.json()["reasons"]["database"]
+            hanging = len(asyncio.all_tasks()) - tasks
+            assert hanging <= len(ready.json()["dependencies"]) + 1, "no more for the next time"
+        finally:
+            for process in frozen:
+                process.resume()
+
+        async def works() -> bool:
+            body = (await client.get("/readyz")).json()
+            return bool(body["dependencies"]["database"] == "ok")
+
+        await until(works, 60, "the database is back")
+        assert "redis_oncall_store_up 1.0" in (await client.get("/metrics")).text
 
 
 @pytest.fixture
