@@ -52,11 +52,14 @@ ALERTS = Counter(
 )
 REFUSED = Counter(
     "redis_oncall_alerts_refused_total",
-    "Alerts that a sender was asked to send again later.",
+    "Alerts that were not taken. A message that nobody read counts as one.",
     ["source", "because"],
     registry=REGISTRY,
 )
-"""because: rate | intake (too much waits to be stored) | queue (no room for another incident)."""
+"""because: intake (too much waits to be stored) | queue (no room for another incident) | database.
+
+Of messages that nobody read: rate (what is over it must cost little) | busy | size.
+"""
 TRUNCATED = Counter(
     "redis_oncall_alerts_truncated_total",
     "Alerts that senders left out of their messages.",

@@ -4,6 +4,7 @@ import asyncio
 import re
 import secrets
 import time
+from typing import get_args
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,11 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent.telemetry import Span
 from api import metrics, tracing
 from api.problems import busy, fault
+from api.source_config import SourceKind
 
 SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 """A request's id that is taken over from its sender: it goes into every log line."""
 UNTRACED = ("/healthz", "/readyz", "/metrics")
 """Asked again and again, by machines, about the process and not about its work."""
+_ALERTS = {f"/v1/alerts/{kind}": kind for kind in get_args(SourceKind)}
+_UNREAD = {413: "size", 503: "busy"}
+"""Why a message of alerts was refused before a route was chosen for it."""
 log = structlog.get_logger(__name__)
 
 
@@ -74,7 +79,10 @@ def _tell(scope: Scope, status: int, seconds: float, span: Span) -> None:
     span.set({"http.route": route, "http.response.status_code": status})
     if status >= 500:
         span.fail(str(status))
-    log.debug("request", method=method, route=route, code=status, seconds=round(seconds, 4))
+    if not route and status in _UNREAD and (source := _ALERTS.get(scope["path"])):
+        metrics.REFUSED.labels(source=source, because=_UNREAD[status]).inc()
+    say = log.warning if status >= 500 else log.debug
+    say("request", method=method, route=route, code=status, seconds=round(seconds, 4))
 
 
 def request_id(sent: bytes) -> str:

@@ -2,6 +2,8 @@
 
 import structlog
 from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from agent.incident import Status
 from api import metrics, tracing
@@ -55,6 +57,9 @@ async def accept(
         except Overloaded as overloaded:
             metrics.REFUSED.labels(source=source, because="intake").inc(len(ordered) - first)
             raise busy(str(overloaded)) from None
+        except (DBAPIError, PoolTimeout):
+            metrics.REFUSED.labels(source=source, because="database").inc(len(ordered) - first)
+            raise
         service.announcements.announce(found.to_start)
         taken.add(found)
     if taken.seen_before:

@@ -1,5 +1,6 @@
 """What /metrics says: of requests by route, of the store as it stands, within bounds."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families as families
 from sqlalchemy import update
 
 from agent.incident import Action, Plan
-from api import exposition
+from api import exposition, limits
 from api.app import create_app
 from api.settings import Settings
+from api.store import database as databases
 from api.store import incidents, leases, pages
 from api.store.database import Database
 from api.store.events import publish
@@ -127,6 +129,37 @@ async def test_what_was_left_out_and_what_came_again_is_counted(client: httpx2.A
         ("deliveries_repeated_total", "pagerduty", 1),
     ):
         assert after[name, source] - before.get((name, source), 0) == more
+
+
+async def test_alerts_that_are_not_taken_are_counted_and_named_in_the_log(
+    settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(databases, "BUSY_SECONDS", 0.2)
+    told = settings(intake={"per_second": 0.01, "burst": 3})
+
+    async def refused(because: str, code: int, more: int, content: bytes | None = None) -> None:
+        key = ("alerts_refused_total", because, "alertmanager")
+        before = (await scraped(client)).get(key, 0)
+        body = {"content": content} if content else {"json": message(firing("f1"), firing("f2"))}
+        path = "/v1/alerts/alertmanager"
+        sent = await client.post(path, headers={"X-Request-Id": f"id-{because}"}, **body)
+        assert sent.status_code == code
+        assert (await scraped(client))[key] == before + more
+
+    async with serving(create_app(told, worker=False)) as client:
+        async with service_of(client).database.engine.begin():  # nobody else may write
+            await refused("database", 503, 2)
+        await refused("size", 413, 1, b"x" * 3_000_000)
+        with monkeypatch.context() as full:
+            full.setattr(limits, "MOST_REQUESTS", 0)
+            await refused("busy", 503, 1)
+        await client.post("/v1/alerts/alertmanager", json=message(firing("f1"), firing("f2")))
+        await refused("rate", 503, 1)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    named = {line["request"]: line["code"] for line in lines if line["event"] == "request"}
+    assert named == {"id-database": 503, "id-busy": 503, "id-rate": 503}
 
 
 async def test_failed_sign_ins_are_counted(client: httpx2.AsyncClient) -> None:
