@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from api import shared_metrics
 from api.queue import Nudges
 from api.readiness import NotReady
 from api.stopping import CUT_SECONDS, WRITES_SECONDS
@@ -84,6 +85,7 @@ class OwnWorker:
                 code = await self.process.wait()
                 # 0: it was told to, perhaps as all of us are (systemd).
                 (log.error if code else log.info)("worker_ended", code=code)
+                self._count(self.process.pid)
             if time.monotonic() - began > LONGEST_RESTART_SECONDS:
                 pause = RESTART_SECONDS
             await asyncio.sleep(pause)
@@ -93,6 +95,12 @@ class OwnWorker:
             except OSError:
                 log.exception("worker_not_started")
                 self.process = None
+
+    def _count(self, pid: int) -> None:
+        try:
+            shared_metrics.add_up(pid)
+        except Exception:  # it is started again whatever its files are like
+            log.exception("metrics_not_added_up")
 
     async def stop(self) -> None:
         """In order, else by force."""

@@ -128,13 +128,26 @@ def test_what_it_counted_is_told_by_serve_and_outlives_it(oncall: Oncall) -> Non
     oncall.wait(lambda: oncall.incident(incident).diagnosis, "it is diagnosed")
     counted = looks(oncall)
     assert counted > 0
-    first = beside(oncall)
-    first.kill()
-    oncall.wait(lambda: beside(oncall).pid != first.pid, "another worker runs")
-    assert looks(oncall) >= counted
+    folder = Path(beside(oncall).environ()["PROMETHEUS_MULTIPROC_DIR"])
+    files = []
+    for _ in range(3):
+        another_works(oncall, folder)
+        assert looks(oncall) >= counted
+        files.append(len(list(folder.iterdir())))
+    assert files[0] == files[1] == files[2], "the files of those that ended are not kept"
     again = oncall.post("/v1/investigations", {"target": "cache"})["id"]
     oncall.wait(lambda: oncall.incident(again).diagnosis, "the other one works")
     assert "worker_ended" in oncall.log.read_text()
+
+
+def another_works(oncall: Oncall, folder: Path) -> None:
+    """The worker is killed; the next one has all the files that it counts in."""
+    former = beside(oncall)
+    former.kill()
+    oncall.wait(lambda: beside(oncall).pid != former.pid, "another worker runs")
+    assert not list(folder.glob(f"*_{former.pid}.db"))
+    last = folder / f"histogram_{beside(oncall).pid}.db"
+    oncall.wait(last.exists, "it has begun to count")
 
 
 def test_it_does_not_outlive_serve(oncall: Oncall) -> None:
