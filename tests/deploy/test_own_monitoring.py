@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 
 from evals import servers
-from tests.api.process import Oncall
+from tests.api.process import PEOPLE, Oncall
+from tests.deploy.monitoring import PROMETHEUS, Program
 
 DEPLOY = Path(__file__).parents[2] / "api" / "deploy"
 RULES = DEPLOY / "oncall-alerts.yml"
@@ -91,6 +93,44 @@ def test_the_dashboard_is_one_that_grafana_loads() -> None:
         assert len(set(references)) == len(references) > 0
     used = set(re.findall(r"\$\{?(\w+)", DASHBOARD.read_text())) - {"__rate_interval"}
     assert used == variables
+
+
+def test_prometheus_scrapes_the_service_as_the_page_says(tmp_path: Path, start_server: Any) -> None:
+    if shutil.which(PROMETHEUS) is None:
+        pytest.skip("prometheus is not installed here")
+    page = (DEPLOY.parent / "README.md").read_text()
+    printed = re.search(r"```yaml\n(rule_files: .*?)```", page, re.DOTALL)
+    assert printed is not None
+    config = yaml.safe_load(printed[1])
+    commented = (DEPLOY / "prometheus.yml").read_text().split("\n#  - ")[1].replace("\n#", "\n")
+    assert config["scrape_configs"] == yaml.safe_load(f"  - {commented}"), "the same in both"
+    (job,) = config["scrape_configs"]
+    oncall = Oncall(tmp_path, start_server(servers.BUILDS[-1]).port)
+    oncall.start()
+    (tmp_path / "token").write_text(PEOPLE["alice"])
+    job["authorization"]["credentials_file"] = str(tmp_path / "token")
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{oncall.client.base_url.port}"]}]
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    shutil.copy(RULES, tmp_path)
+    url = f"http://127.0.0.1:{(port := servers.free_port())}"
+    prometheus = Program(
+        tmp_path, PROMETHEUS, f"{url}/-/ready", "--config.file=prometheus.yml",
+        "--storage.tsdb.path=tsdb", f"--web.listen-address=127.0.0.1:{port}",
+    )  # fmt: skip
+    (down,) = [rule["expr"] for rule in rules() if rule["alert"] == "OncallDown"]
+
+    def is_up() -> Any:
+        asked = {"query": down.replace("== 0", "== 1")}
+        answer = httpx2.get(f"{url}/api/v1/query", params=asked, trust_env=False)
+        return answer.json()["data"]["result"]
+
+    try:
+        prometheus.start()
+        oncall.wait(is_up, "it is scraped, under the name that the rules have")
+    finally:
+        prometheus.end()
+        oncall.stop()
 
 
 @pytest.fixture
