@@ -49,6 +49,7 @@ def test_no_secret_has_a_default() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     assert "POSTGRES_PASSWORD:?" in text
     assert "ADMIN_TOKEN_SHA256:?" in text
+    assert "REDIS_ONCALL_KEY:?" in text
     assert "change" not in text.lower()
 
 
