@@ -17,6 +17,8 @@ MOST_LABELS = 100
 LONGEST_TEXT = 2_000
 LONGEST_FINGERPRINT = 200
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TOO_LATE = datetime(9999, 1, 1, tzinfo=UTC)
+"""So near the end of the calendar that an hour, or another zone, may pass it."""
 _SEVERITIES: dict[str, Severity] = {
     "critical": "critical", "page": "critical", "error": "critical", "high": "critical",
     "warning": "warning", "warn": "warning", "info": "info", "none": "info", "low": "info",
@@ -162,6 +164,8 @@ def instant(raw: Mapping[str, Any], field: str) -> datetime | None:
         raise Malformed(f"{field} must be a time such as 2026-01-31T03:00:00Z") from None
     if with_zone is None:
         raise Malformed(f"{field} has no time zone")
+    if not EPOCH <= with_zone < TOO_LATE:
+        raise Malformed(f"{field} must be a time from 1970 on, before the year {TOO_LATE.year}")
     return with_zone
 
 

@@ -211,7 +211,7 @@ def make_engine(url: URL, *, foreign_keys: bool = True) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         named = {"application_name": PROGRAM}
         engine = create_async_engine(linked(url), pool_size=10, connect_args=named)
-        event.listen(engine.sync_engine, "connect", _bound_idling)
+        event.listen(engine.sync_engine, "connect", _set_session)
         _ask_the_idle(engine)
         event.listen(engine.sync_engine, "handle_error", _give_up_if_it_only_reads)
         return engine
@@ -299,9 +299,11 @@ def _was_told_something(connection: Any) -> bool:
     return bool(heard.poll(0))
 
 
-def _bound_idling(connection: Any, _record: Any) -> None:
+def _set_session(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
+    # In a zone east of it, the last hours of the calendar come back as a year that Python has not.
+    cursor.execute("SET TIME ZONE 'UTC'")
     cursor.close()
     connection.commit()
 

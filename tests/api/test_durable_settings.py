@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -20,6 +21,7 @@ from api.store import incidents
 from api.store.database import Database, database_url
 from api.store.durability import weaknesses
 from api.store.migrate import migrate, open_checkpoints
+from tests.api.postgresql_tables import AsGoodAsNew
 from tests.api.serving import serving
 
 
@@ -130,4 +132,20 @@ async def test_postgresql_as_it_comes_commits_synchronously(postgresql: str) -> 
         "PostgreSQL's fsync is off",
         "PostgreSQL's full_page_writes is off",
     ]
+    await database.close()
+
+
+async def test_the_end_of_the_calendar_can_be_read_again_whatever_zone_the_database_is_in(
+    as_good_as_new: AsGoodAsNew,
+) -> None:
+    """A window without an end ends there: in Berlin in the year 10000, which Python has not."""
+    east = "?options=-c%20timezone%3DEurope/Berlin"
+    database = Database(database_url(as_good_as_new.url() + east))
+    last = datetime.max.replace(tzinfo=UTC)
+    async with database.writing() as session:
+        row = await incidents.open_incident(session, title="t", target="cache")
+        row.silenced_until = last
+    async with database.reading() as session:
+        (found,) = await incidents.page(session)
+        assert found.silenced_until == last
     await database.close()
