@@ -12,7 +12,7 @@ from api.json_shape import json_too_much
 from tools.reading import printable
 
 MOST_ALERTS = 2_000
-"""Alerts of one message, which may be of 2 MiB: one of Alertmanager's takes about 1 KiB."""
+"""Alerts of one message, which may be of 2 MiB: one of Alertmanager's takes 1 KiB or more."""
 MOST_LABELS = 100
 LONGEST_TEXT = 2_000
 LONGEST_FINGERPRINT = 200
