@@ -1,4 +1,4 @@
-"""What a request may be, before anybody looks at who sent it: size, shape, time and number.
+"""What a request may be, mostly before anybody looks at who sent it: size, shape, time and number.
 
 Whoever exceeds one of these gets a problem with its 4xx, or 503 where waiting helps. The connection
 itself is bounded in `api/connections.py`. All of them stand in a table of api/README.md.
@@ -11,17 +11,23 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.json_shape import json_too_much
 from api.problems import Problem, busy
+from api.source_auth import known_by_head
 
 LARGEST_BODY = 256 * 1024
 ALERTS = "/v1/alerts/"
 LARGEST_ALERTS = 2 * 1024 * 1024
-"""Of these nothing is read before it is known who sent them."""
+"""Of these nothing is parsed before it is known who sent them."""
+LARGEST_OF_ANYBODY = 64 * 1024
+"""Of a body, before it is asked who sends it: 500 of these leave room for others."""
 LARGEST_BODIES = 64 * 1024 * 1024
 """Bytes of all bodies that are held at a time."""
+LARGEST_UNKNOWN = 16 * 1024 * 1024
+"""Bytes of those whose sender only a signature over the whole can tell."""
 BODY_SECONDS = 30
 LONGEST_TARGET = 4 * 1024
 """Bytes of path and query."""
@@ -76,7 +82,7 @@ class Limits:
         largest = LARGEST_ALERTS if alerts else LARGEST_BODY
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _read(announced, receive, share, largest)
+                body = await _read(scope, announced, receive, share, largest)
         except TimeoutError:
             raise Problem(408, f"the body did not arrive within {BODY_SECONDS} s") from None
         if not alerts and (because := json_too_much(body)) is not None:
@@ -91,9 +97,10 @@ class Limits:
 
 @dataclass
 class _Held:
-    """Bytes of all bodies."""
+    """Bytes of all bodies, and of those from nobody knows whom."""
 
     bytes: int = 0
+    unknown: int = 0
 
     @contextlib.contextmanager
     def share(self) -> "Iterator[_Share]":
@@ -102,6 +109,7 @@ class _Held:
             yield share
         finally:
             self.bytes -= share.bytes
+            self.unknown -= share.unknown
 
 
 @dataclass
@@ -110,12 +118,16 @@ class _Share:
 
     of: _Held
     bytes: int = 0
+    unknown: int = 0
 
-    def take(self, more: int) -> None:
-        if self.of.bytes + more > LARGEST_BODIES:
+    def take(self, more: int, *, known: bool) -> None:
+        unknown = 0 if known else self.bytes + more - self.unknown
+        if self.of.bytes + more > LARGEST_BODIES or self.of.unknown + unknown > LARGEST_UNKNOWN:
             raise busy("too many large requests at a time")
         self.bytes += more
         self.of.bytes += more
+        self.unknown += unknown
+        self.of.unknown += unknown
 
 
 def _check_head(scope: Scope) -> None:
@@ -133,11 +145,13 @@ class _HungUp(Exception):
     """Whoever sends a part of a body has asked for nothing."""
 
 
-async def _read(announced: bytes, receive: Receive, share: _Share, largest: int) -> bytes:
+async def _read(
+    scope: Scope, announced: bytes, receive: Receive, share: _Share, largest: int
+) -> bytes:
     if announced.isdigit() and int(announced[:20]) > largest:
         raise _too_large(largest)
     body = bytearray()
-    more = True
+    known = more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -145,7 +159,9 @@ async def _read(announced: bytes, receive: Receive, share: _Share, largest: int)
         part = message.get("body", b"")
         if len(body) + len(part) > largest:
             raise _too_large(largest)
-        share.take(len(part))
+        if len(body) <= LARGEST_OF_ANYBODY < len(body) + len(part):
+            known = known_by_head(Request(scope), scope["path"].removeprefix(ALERTS))
+        share.take(len(part), known=known)
         body += part
         more = message.get("more_body", False)
     return bytes(body)

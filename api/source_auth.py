@@ -62,25 +62,45 @@ class Message:
 
 async def sender_of(request: Request, kind: Kind) -> Sender:
     """Who sent this, and may they post alerts of that kind? Raises Problem."""
-    tokens: Tokens = request.app.state.tokens
-    if not tokens:
-        must_be_local(request)
-        return Sender(LOCAL_ADMIN)
-    message = Message(request.headers, await request.body(), peer_of(request.scope), time.time())
-    because = "valid credentials of a configured source are needed"
-    try:
-        sender = identify(tokens, kind, message)
-    except OutOfTime as out_of_time:
-        sender, because = None, str(out_of_time)
+    sender = _sender(request, kind, await request.body())
     if sender is None:
-        raise refused(request, because)
+        raise refused(request, _NOBODY)
     if not may_post(sender.person, kind):
         count_failure(request)
         raise Problem(403, f"these credentials may not post {kind} alerts")
     return sender
 
 
-def identify(tokens: Tokens, kind: Kind, message: Message) -> Sender | None:
+def known_by_head(request: Request, kind: str) -> bool:
+    """Is it known who sends a body, before it is read? False: its signature may tell.
+
+    Raises Problem: it will never be known.
+    """
+    if _sender(request, kind, b"") is not None:
+        return True
+    sources = request.app.state.tokens.sources
+    if any(source.hmac is not None and source.kind == kind for source in sources):
+        return False
+    raise refused(request, _NOBODY)
+
+
+_NOBODY = "valid credentials of a configured source are needed"
+
+
+def _sender(request: Request, kind: str, body: bytes) -> Sender | None:
+    """None: nobody known. Raises Problem: out of time; or without any tokens, from elsewhere."""
+    tokens: Tokens = request.app.state.tokens
+    if not tokens:
+        must_be_local(request)
+        return Sender(LOCAL_ADMIN)
+    message = Message(request.headers, body, peer_of(request.scope), time.time())
+    try:
+        return identify(tokens, kind, message)
+    except OutOfTime as out_of_time:
+        raise refused(request, str(out_of_time)) from None
+
+
+def identify(tokens: Tokens, kind: str, message: Message) -> Sender | None:
     """The configured source, or person, that the message is proven to be from.
 
     Whoever sends several kinds with one proof is the source of this kind.

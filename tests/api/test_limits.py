@@ -172,6 +172,7 @@ def test_the_readme_states_the_limits_as_they_are() -> None:
     assert f"{group_commit.MOST_WAITING:,} alerts may wait for theirs, {wait}" in readme
     for value in (
         f"{limits.LARGEST_ALERTS // 1024**2} MiB", f"{limits.LARGEST_BODY // 1024} KiB",
+        f"{limits.LARGEST_OF_ANYBODY // 1024} KiB", f"{limits.LARGEST_UNKNOWN // 1024**2} MiB",
         f"{MOST_BRACKETS // 2:,} arrays", f"{limits.LARGEST_BODIES // 1024**2} MiB",
         f"{limits.BODY_SECONDS} s", f"{LONGEST_TARGET // 1024} KiB", f"{MOST_HEADERS} headers",
         f"{DEEPEST_JSON} levels", f"{LONGEST_NUMBER} digits", f"{limits.MOST_REQUESTS} at a time",
