@@ -346,6 +346,9 @@ class Incident(Words):
     target: str
     question: str = ""
     alerts: list[Alert] = Field(default_factory=list)
+    """The one that opened it, and the newest."""
+    more_alerts: int = 0
+    """How many there are between these."""
     opened_at: datetime
     updated_at: datetime
     attempt: int = 1

@@ -89,6 +89,9 @@ def _head(incident: Incident) -> Iterator[str]:
         yield f"- Asked: {escape(incident.question)}"
     if incident.follows:
         yield f"- Follows: {escape(incident.follows)}, whose alert fired again"
+    if incident.more_alerts:
+        shown = len(incident.alerts)
+        yield f"- Alerts: {shown + incident.more_alerts:,}; below are the first and the newest"
     yield from (f"- {escape(line)}" for line in quieted(incident))
     if incident.runbooks:
         books = (f"{escape(book.id)} ({escape(book.why)})" for book in incident.runbooks)

@@ -35,6 +35,12 @@ AT_WORK = ("approved", "applying", "applied", "rolling_back")
 """Statuses of an action that a run has to work on."""
 
 
+MOST_ALERTS = 200
+"""Of an incident that are read: one target may have any number of them."""
+MOST_LISTED = 20
+"""Of each incident in a list."""
+
+
 class NoSuchIncident(LookupError):
     """There is no incident with that id."""
 
@@ -168,7 +174,7 @@ async def page(
         query = query.where(IncidentRow.target == target)
     if before is not None:
         query = query.where(IncidentRow.id < before)
-    return await assemble(session, (await session.scalars(query)).all())
+    return await assemble(session, (await session.scalars(query)).all(), MOST_LISTED)
 
 
 async def unfinished(session: AsyncSession, clock: float, limit: int = 200) -> list[str]:
@@ -259,16 +265,14 @@ async def forget_proposed(session: AsyncSession, row: IncidentRow) -> None:
     )
 
 
-async def assemble(session: AsyncSession, rows: Sequence[IncidentRow]) -> list[Incident]:
+async def assemble(
+    session: AsyncSession, rows: Sequence[IncidentRow], most_alerts: int = MOST_ALERTS
+) -> list[Incident]:
     """The incidents of these rows, with all their parts, in few queries."""
     ids = [row.id for row in rows]
     if not ids:
         return []
-    alerts: dict[str, list[Alert]] = defaultdict(list)
-    for alert in await session.scalars(
-        select(AlertRow).where(AlertRow.incident_id.in_(ids)).order_by(AlertRow.id)
-    ):
-        alerts[str(alert.incident_id)].append(to_alert(alert))
+    alerts, counted = await _load_alerts(session, ids, most_alerts)
     evidence: dict[str, list[EvidenceSummary]] = defaultdict(list)
     columns = ("incident_id", "number", "tool", "args", "node", "summary", "taken_at")
     for part in await session.execute(
@@ -292,6 +296,7 @@ async def assemble(session: AsyncSession, rows: Sequence[IncidentRow]) -> list[I
             target=row.target,
             question=row.question,
             alerts=alerts[row.id],
+            more_alerts=counted.get(row.id, 0) - len(alerts[row.id]),
             opened_at=row.opened_at,
             updated_at=row.updated_at,
             attempt=row.attempt,
@@ -311,6 +316,32 @@ async def assemble(session: AsyncSession, rows: Sequence[IncidentRow]) -> list[I
         )
         for row in rows
     ]
+
+
+async def _load_alerts(
+    session: AsyncSession, ids: Sequence[str], most: int
+) -> tuple[dict[str, list[Alert]], dict[str, int]]:
+    """The first of each incident and the newest, as many as that; and how many there are."""
+    backwards = func.row_number().over(
+        partition_by=AlertRow.incident_id, order_by=AlertRow.id.desc()
+    )
+    all_of_it = func.count().over(partition_by=AlertRow.incident_id)
+    numbered = (
+        select(AlertRow.id, backwards.label("place"), all_of_it.label("number"))
+        .where(AlertRow.incident_id.in_(ids))
+        .subquery()
+    )
+    place, number = numbered.c.place, numbered.c.number
+    alerts, counted = defaultdict[str, list[Alert]](list), dict[str, int]()
+    for row, total in await session.execute(
+        select(AlertRow, number)
+        .join(numbered, AlertRow.id == numbered.c.id)
+        .where(or_(place < most, place == number))
+        .order_by(AlertRow.id)
+    ):
+        alerts[str(row.incident_id)].append(to_alert(row))
+        counted[str(row.incident_id)] = total
+    return alerts, counted
 
 
 async def load_actions(
