@@ -6,7 +6,9 @@ for the trend is INFO memory and keyspace on a connection of its own, and nothin
 """
 
 import asyncio
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -24,6 +26,8 @@ from tools.remedies.vitals import Vitals
 
 LOOK_SECONDS = 10.0
 AT_A_TIME = 8
+AGAIN_AT_A_TIME = 32
+"""Of those that failed last time, which have their own places: most of them only wait."""
 FORGET_EVERY = 60
 """Rounds between two deletions of what is too old."""
 log = structlog.get_logger(__name__)
@@ -38,13 +42,16 @@ class Watch:
     holder: str
     thresholds: Thresholds | None = None
     """None: they raise no alerts."""
+    _failed: dict[str, None] = field(default_factory=dict)
+    """Targets whose last look failed; the one that was not tried for longest is first."""
 
     async def forever(self) -> None:
         """Round after round; whatever fails in one is tried again in the next."""
         every = self.settings.config.watch.every.total_seconds()
-        rounds = 0
+        rounds, began = 0, time.monotonic()
         while True:
-            await asyncio.sleep(every)
+            await asyncio.sleep(began + every - time.monotonic())
+            began = time.monotonic()
             try:
                 await self.round()
                 if rounds % FORGET_EVERY == 0:
@@ -54,15 +61,28 @@ class Watch:
             rounds += 1
 
     async def round(self) -> None:
-        """Look at every target that no other process looked at within the interval."""
-        free = asyncio.Semaphore(AT_A_TIME)
+        """Look at every target that no other process looked at within the interval.
+
+        Those that failed last time keep nobody waiting: whichever of them has no turn within the
+        seconds of a look is among the first of the next round.
+        """
+        targets = {target.name: target for target in self.settings.agent_targets()}
+        again = [targets.pop(name) for name in self._failed if name in targets]
+        await asyncio.gather(
+            self._all_of(list(targets.values()), AT_A_TIME, float("inf")),
+            self._all_of(again, AGAIN_AT_A_TIME, LOOK_SECONDS),
+        )
+        metrics.WATCH_ROUNDS.inc()
+
+    async def _all_of(self, targets: Sequence[Target], at_a_time: int, seconds: float) -> None:
+        free, until = asyncio.Semaphore(at_a_time), time.monotonic() + seconds
 
         async def one(target: Target) -> None:
             async with free:
-                await self._look(target)
+                if time.monotonic() < until:
+                    await self._look(target)
 
-        await asyncio.gather(*(one(target) for target in self.settings.agent_targets()))
-        metrics.WATCH_ROUNDS.inc()
+        await asyncio.gather(*map(one, targets))
 
     async def forget(self) -> None:
         """Delete what is older than `watch.keep`."""
@@ -76,7 +96,11 @@ class Watch:
         name = f"watch/{target.name}"
         if await acquire(self.database, name, "", self.holder, seconds) is None:
             return
-        metrics.WATCH_LOOKS.labels(await self._looked(target)).inc()
+        outcome = await self._looked(target)
+        metrics.WATCH_LOOKS.labels(outcome).inc()
+        self._failed.pop(target.name, None)
+        if outcome == "failed":
+            self._failed[target.name] = None
 
     async def _looked(self, target: Target) -> str:
         """Look, and say how that ended. What fails on one target is nothing to the others."""

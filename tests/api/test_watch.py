@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 import redis
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from agent.context import Target
 from api.metrics import REGISTRY
@@ -19,9 +20,11 @@ from api.past import Past
 from api.settings import Settings
 from api.store.database import Database
 from api.store.leases import acquire
+from api.store.tables import LeaseRow
 from api.store.target_tables import SampleRow
-from api.watch import Watch, sample
+from api.watch import AGAIN_AT_A_TIME, Watch, sample
 from evals.servers import Server
+from tests.api.serving import until
 from tools.connection import CommandFailure, open_for_reading
 from tools.growth import Trend, fit
 from tools.reads import READS
@@ -115,6 +118,53 @@ async def test_a_server_that_says_nothing_holds_up_no_round(
     finally:
         os.kill(server.pid, signal.SIGCONT)
     assert looks("failed") - before == 1
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The URL of a server that lets everybody in and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1_024) as listening:
+        yield f"redis://127.0.0.1:{listening.getsockname()[1]}"
+
+
+async def test_those_that_said_nothing_last_time_keep_nobody_waiting(
+    database: Database,
+    settings: Callable[..., Settings],
+    start_server: Callable[..., Server],
+    monkeypatch: pytest.MonkeyPatch,
+    silent: str,
+) -> None:
+    dead = [{"name": f"dead-{number}", "url": silent} for number in range(AGAIN_AT_A_TIME + 8)]
+    told = settings(targets=[*dead, target(start_server("valkey-9.1"))])
+    watch = Watch(told, database, "worker-0")
+
+    async def round_again() -> int:
+        """How many looks failed in it."""
+        async with database.writing() as session:
+            await session.execute(update(LeaseRow).values(expires=0.0))
+        before = looks("failed")
+        await watch.round()
+        return int(looks("failed") - before)
+
+    monkeypatch.setattr("api.watch.LOOK_SECONDS", 0.5)
+    assert await round_again() >= len(dead)
+    kept = await rows(database)
+    watch._failed.pop("cache-1", None)  # on a busy machine half a second may be too short for it
+    monkeypatch.setattr("api.watch.LOOK_SECONDS", 60.0)  # only the dead ones take so long
+    waiting = asyncio.create_task(round_again())
+
+    async def sampled() -> bool:
+        return await rows(database) > kept
+
+    await until(sampled, what="the server that answers is looked at beside them")
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    monkeypatch.setattr("api.watch.LOOK_SECONDS", 0.5)
+    first = list(watch._failed)
+    await round_again()
+    left = len(dead) - AGAIN_AT_A_TIME
+    assert list(watch._failed)[:left] == first[-left:], "who had no turn is first in the next round"
 
 
 def looks(outcome: str) -> float:
