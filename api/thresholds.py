@@ -5,6 +5,7 @@ which takes the way of every alert. Since when it is crossed, and what was told 
 database: a restart, or another worker's turn, loses nothing.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -151,6 +152,33 @@ class Thresholds:
         known = rules(self.service.library, self._entry) if config.watches_thresholds else []
         self._rules = {rule.key: rule for rule in known if not rule.because}
 
+    async def end_unwatched(self) -> None:
+        """End the alerts of targets that are not watched any more: no look may ever do so.
+
+        Tried until it is done: the database may be away, or not take alerts at this moment.
+        """
+        while True:
+            try:
+                if await self._ended_unwatched():
+                    return
+            except Exception:
+                log.exception("watch_failed")
+            await asyncio.sleep(self._entry.every.total_seconds())
+
+    async def _ended_unwatched(self) -> bool:
+        known = {target.name for target in self.service.targets if self._rules}
+        targets = known.difference(self._entry.skip_targets)
+        now = incidents.now()
+        async with self.service.database.reading() as session:
+            told = await crossings.told_of_others(session, targets)
+        for alert in map(incidents.to_alert, told):
+            over = alert.model_copy(update={"status": "resolved", "ends_at": now})
+            if not await self._tell(alert.target, [over]):
+                return False
+        async with self.service.database.writing() as session:
+            await crossings.forget_others(session, targets)
+        return True
+
     async def judge(self, target: Target) -> None:
         """Look, note what is crossed, and tell what is for long or over. Raises CommandFailure."""
         watched = {} if target.name in self._entry.skip_targets else self._rules
@@ -166,18 +194,18 @@ class Thresholds:
                 await crossings.begin(session, target.name, found.begun, now)
         alerts = [_firing(target, due) for due in found.due]
         alerts += [_resolved(target, over, now) for over in found.over if over.told]
-        if alerts and not await self._tell(target, alerts):
+        if alerts and not await self._tell(target.name, alerts):
             return  # the next look tells them
         if found.over:
             async with self.service.database.writing() as session:
                 await crossings.end(session, target.name, [over.threshold for over in found.over])
 
-    async def _tell(self, target: Target, alerts: Sequence[Alert]) -> bool:
-        parsed = [Parsed(alert, target=target.name) for alert in alerts]
+    async def _tell(self, target: str, alerts: Sequence[Alert]) -> bool:
+        parsed = [Parsed(alert, target=target) for alert in alerts]
         try:
             await accept(self.service, audit.service(SOURCE), SOURCE, parsed)
         except Problem as refused:
-            log.warning("watch_not_accepted", target=target.name, because=str(refused))
+            log.warning("watch_not_accepted", target=target, because=str(refused))
             return False
         return True
 

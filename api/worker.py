@@ -295,9 +295,11 @@ async def working_on(
                     Retention(settings, database, checkpointer, worker.holder).forever()
                 ),
             ]
+            service = Service(settings, database, queue, library, settings.agent_targets())
+            thresholds = Thresholds(service)
+            beside.append(asyncio.create_task(thresholds.end_unwatched()))
             if settings.config.watch.enabled:
-                service = Service(settings, database, queue, library, settings.agent_targets())
-                watch = Watch(settings, database, worker.holder, Thresholds(service))
+                watch = Watch(settings, database, worker.holder, thresholds)
                 beside.append(asyncio.create_task(watch.forever()))
             try:
                 yield worker

@@ -3,7 +3,7 @@
 What was told of them is in the alerts themselves: a process may die between the two.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -61,3 +61,14 @@ async def end(session: AsyncSession, target: str, thresholds: Iterable[str]) -> 
     """They are not crossed any more."""
     some = CrossingRow.threshold.in_(list(thresholds))
     await session.execute(delete(CrossingRow).where(CrossingRow.target == target, some))
+
+
+async def told_of_others(session: AsyncSession, targets: Collection[str]) -> Sequence[AlertRow]:
+    """What was told of other targets than these, and fires."""
+    told = select(AlertRow).where(AlertRow.source == SOURCE, AlertRow.status == "firing")
+    return (await session.scalars(told.where(AlertRow.target.not_in(targets)))).all()
+
+
+async def forget_others(session: AsyncSession, targets: Collection[str]) -> None:
+    """Others than these cross nothing."""
+    await session.execute(delete(CrossingRow).where(CrossingRow.target.not_in(targets)))
