@@ -63,7 +63,7 @@ def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> Non
     who = f"{len(settings.tokens)} tokens" if settings.tokens else "no tokens: local admin"
     _must_be_free(settings.host, settings.port)
     typer.echo(
-        f"redis-oncall: http://{settings.host}:{settings.port} "
+        f"redis-oncall: http://{settings.host}:{settings.port or '…'} "
         f"({len(settings.agent_targets())} targets, {who})"
         + (" DRY RUN: nothing is written" if settings.policy.dry_run else ""),
         err=True,
@@ -80,6 +80,9 @@ def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> Non
 
         async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
             await super().startup(sockets)
+            if self.started and settings.port == 0:
+                port = self.servers[0].sockets[0].getsockname()[1]
+                typer.echo(f"redis-oncall: http://{settings.host}:{port}", err=True)
             settle()  # here, not where an application is made: that may be done many times
 
     async def plainly(scope: "Scope", receive: "Receive", send: "Send") -> None:
