@@ -64,17 +64,19 @@ async def list_freezes(service: On, _: Viewer) -> Page[Freeze]:
     return Page(items=[*frozen, *(freeze for freeze in windows if freeze is not None)])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=documented(409))
 async def freeze(service: On, person: Approver, body: NewFreeze) -> Freeze:
     """From now on nothing is changed there; a remedy under way stops after its present batch."""
     if body.target is not None:
         service.target(body.target)  # or 422
     async with service.database.writing() as session:
         now = incidents.now()
-        row = await freezes.declare(
-            session, body.target, body.reason, person.name, now,
-            now + timedelta(minutes=body.minutes),
-        )  # fmt: skip
+        until = now + timedelta(minutes=body.minutes)
+        try:
+            row = await freezes.declare(session, body.target, body.reason, person.name, now, until)
+        except freezes.TooMany:
+            many = f"{freezes.MOST} freezes are in force already: thaw one of them first"
+            raise Problem(409, many) from None
         await audit.note(session, person, "freeze", None, freeze=row.id, target=body.target,
                          until=row.until.isoformat(), reason=body.reason)  # fmt: skip
         return _shown(row)

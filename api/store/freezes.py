@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.windows import Window
@@ -10,17 +10,24 @@ from api.store.tables import ActionRow, IncidentRow
 from api.store.target_tables import FreezeRow
 
 MOST = 200
-"""Freezes that are read at a time."""
+"""Freezes in force at a time."""
 
 
 class NoSuchFreeze(LookupError):
     """There is no freeze with that number, or it is over."""
 
 
+class TooMany(Exception):
+    """So many are in force that nobody would read another."""
+
+
 async def declare(
     session: AsyncSession, target: str | None, reason: str, by: str, at: datetime, until: datetime
 ) -> FreezeRow:
-    """From now on nothing is changed there."""
+    """From now on nothing is changed there. Raises TooMany."""
+    count = select(func.count()).select_from(FreezeRow).where(FreezeRow.until > at)
+    if (await session.scalar(count) or 0) >= MOST:
+        raise TooMany(MOST)
     row = FreezeRow(target=target, reason=reason, by=by, at=at, until=until, thawed_by="")
     session.add(row)
     await session.flush()
@@ -29,11 +36,8 @@ async def declare(
 
 async def in_force(session: AsyncSession, at: datetime) -> list[FreezeRow]:
     """Those that are not over, oldest first."""
-    return list(
-        await session.scalars(
-            select(FreezeRow).where(FreezeRow.until > at).order_by(FreezeRow.id).limit(MOST)
-        )
-    )
+    found = select(FreezeRow).where(FreezeRow.until > at).order_by(FreezeRow.id)
+    return list(await session.scalars(found))
 
 
 async def about(session: AsyncSession, target: str, at: datetime) -> list[Window]:

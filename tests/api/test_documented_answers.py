@@ -19,7 +19,7 @@ from agent.incident import Plan
 from api import limits, readiness, sign_ins
 from api.app import create_app
 from api.settings import Settings
-from api.store import processes, silences
+from api.store import freezes, processes, silences
 from tests.api.senders import PING, transition
 from tests.api.serving import as_role, serving
 from tests.api.test_actions import GOOD, OTHER, action
@@ -188,6 +188,8 @@ async def what_else_there_is(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> N
         await asked.ask(("GET", "/v1/chat/threads/{thread_id}" + part), names=names)
     lost = {"message": "and then?", "thread_id": "t-none"}
     await asked.ask(("POST", "/v1/chat"), json=lost)
+    with _patched(monkeypatch, freezes, {"MOST": 0}):
+        await asked.ask(("POST", "/v1/freezes"))
     frozen = await asked.ask(("POST", "/v1/freezes"))
     names = {"freeze_id": str(frozen.json()["id"])}
     await asked.ask(("POST", "/v1/freezes/{freeze_id}/thaw"), names=names)
