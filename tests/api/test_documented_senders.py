@@ -1,4 +1,4 @@
-"""What api/README.md tells senders to do, done with curl and openssl to a real service."""
+"""What api/README.md tells senders to do, done with curl and python3 to a real service."""
 
 import json
 import re
@@ -19,7 +19,8 @@ from tests.api.serving import sha256
 from tests.api.test_alerts import firing, message
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("curl") and shutil.which("openssl")), reason="curl and openssl are needed"
+    not (shutil.which("curl") and Path("/usr/bin/python3").exists()),
+    reason="curl and a python3 of the system are needed",
 )
 README = Path("api/README.md").read_text()
 TOKEN = "roc_sender_0123456789abcdef"
@@ -121,12 +122,31 @@ def test_datadog_sends_the_payload_and_the_header(oncall: Oncall) -> None:
     assert len(curl(oncall, "datadog", raw(transition()), "-H", said)) == 1
 
 
-def test_the_script_of_the_readme_signs_what_it_sends(oncall: Oncall) -> None:
+@pytest.fixture
+def watched_programs(tmp_path: Path) -> Iterator[Path]:
+    """A folder of programs that write down what they are given, as `ps` shows it."""
+    log = tmp_path / "arguments"
+    log.touch()
+    for name in ("curl", "cut", "date", "openssl", "python3"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\nexec /usr/bin/{name} "$@"\n')
+        program.chmod(0o755)
+    yield tmp_path
+    given = log.read_text()
+    assert "curl -H X-Signature: " in given
+    assert NEW not in given
+    assert OLD not in given
+
+
+def test_the_script_of_the_readme_signs_what_it_sends(
+    oncall: Oncall, watched_programs: Path
+) -> None:
     script = example("sh", "X-Signature-Time")
     script = script.replace("https://oncall.example", str(oncall.client.base_url))
     own = {"name": "slow", "starts_at": "2026-01-31T03:00:00Z", "labels": {"at": "é"}}
     body = json.dumps({"alerts": [own]}, ensure_ascii=False)
-    answer = json.loads(ran(script, SECRET=NEW, body=body))
+    path = f"{watched_programs}:/usr/bin:/bin"
+    answer = json.loads(ran(script, PATH=path, SECRET=NEW, body=body))
     assert len(answer["incidents"]) == 1
-    refused = json.loads(ran(script, SECRET=OLD, body=body))
+    refused = json.loads(ran(script, PATH=path, SECRET=OLD, body=body))
     assert refused["status"] == 401
