@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import QueuePool
 from typer.testing import CliRunner
 
 from api.app import create_app
@@ -149,3 +150,16 @@ async def test_the_end_of_the_calendar_can_be_read_again_whatever_zone_the_datab
         (found,) = await incidents.page(session)
         assert found.silenced_until == last
     await database.close()
+
+
+async def test_the_readme_tells_how_many_connections_a_process_may_hold(postgresql: str) -> None:
+    database = Database(database_url(postgresql))
+    pool = database.engine.pool
+    assert isinstance(pool, QueuePool)
+    serve = pool.size() + pool._max_overflow
+    async with open_checkpoints(database) as saver:
+        worker = serve + saver.conn.max_size
+    await database.close()
+    readme = Path("api/README.md").read_text()
+    assert f"at most {serve} connections to PostgreSQL" in readme
+    assert f"also that of a `serve`, {worker}." in readme
