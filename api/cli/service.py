@@ -11,7 +11,7 @@ import typer
 
 from api import shared_metrics
 from api.cli.oneshot import failure, settings_or_exit
-from api.settings import SettingsError
+from api.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -52,22 +52,7 @@ def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> Non
     from api.peer import Peers
     from api.stopping import exit_in_time
 
-    settings = settings_or_exit()
-    settings = settings.model_copy(
-        update={"host": host or settings.host, "port": settings.port if port is None else port}
-    )
-    try:
-        settings.check_exposure()
-    except SettingsError as error:
-        raise failure(str(error), code=2) from None
-    who = f"{len(settings.tokens)} tokens" if settings.tokens else "no tokens: local admin"
-    _must_be_free(settings.host, settings.port)
-    typer.echo(
-        f"redis-oncall: http://{settings.host}:{settings.port or '…'} "
-        f"({len(settings.agent_targets())} targets, {who})"
-        + (" DRY RUN: nothing is written" if settings.policy.dry_run else ""),
-        err=True,
-    )
+    settings = _settings_to_serve(host, port)
     try:
         app = create_app(settings, worker=False, own_worker=own_worker)
     except SettingsError as error:
@@ -104,6 +89,27 @@ def _serve(host: str | None, port: int | None, own_worker: Sequence[str]) -> Non
         if because := app.state.refused_to_start:
             raise failure(because)
         raise typer.Exit(3)
+
+
+def _settings_to_serve(host: str | None, port: int | None) -> Settings:
+    """Those of the environment at this address, which is free; it is told."""
+    settings = settings_or_exit()
+    settings = settings.model_copy(
+        update={"host": host or settings.host, "port": settings.port if port is None else port}
+    )
+    try:
+        settings.check_exposure()
+    except SettingsError as error:
+        raise failure(str(error), code=2) from None
+    who = f"{len(settings.tokens)} tokens" if settings.tokens else "no tokens: local admin"
+    _must_be_free(settings.host, settings.port)
+    typer.echo(
+        f"redis-oncall: http://{settings.host}:{settings.port or '…'} "
+        f"({len(settings.agent_targets())} targets, {who})"
+        + (" DRY RUN: nothing is written" if settings.policy.dry_run else ""),
+        err=True,
+    )
+    return settings
 
 
 def _must_be_free(host: str, port: int) -> None:
