@@ -3,9 +3,11 @@
 import heapq
 import math
 import statistics
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from pydantic import Field
 
 from tools.connection import Command, CommandFailure, Connection, read_info
 from tools.key_rows import GONE, Look, look_closer, mean_length, unlooked
@@ -18,7 +20,16 @@ from tools.keyspace import (
 )
 from tools.prefixes import Prefixes, Tally
 from tools.reading import Measured, NotMeasured, printable
-from tools.scanner import STOPPERS, Answer, Answers, ScanArguments, Walk, leaves_idle_time
+from tools.scanner import (
+    STOPPERS,
+    Answer,
+    Pace,
+    Page,
+    ScanArguments,
+    Walk,
+    in_round_trips,
+    leaves_idle_time,
+)
 
 TOP = 100
 CANDIDATES = 200
@@ -28,12 +39,19 @@ SAMPLE = 2_000
 STRINGS = 500
 """Strings whose length is read."""
 PREFIXES = 100
+_QUESTIONS = (("OBJECT", "IDLETIME"), ("TYPE",), ("PTTL",))
+"""The rest: three keyspace hits a key. Idle times first."""
 ENOUGH = 10
 """Looked-up keys that tell a prefix's TTL share: rare prefixes get theirs too."""
 
 
 class BigKeysArguments(ScanArguments):
     """Budget of the walk."""
+
+    pace: Pace = Field(
+        default="gentle",
+        description="`fast` works a server's core to capacity: replicas and idle servers only.",
+    )
 
 
 async def bigkeys(connection: Connection, args: BigKeysArguments) -> BigKeys | NotMeasured:
@@ -46,11 +64,13 @@ async def bigkeys(connection: Connection, args: BigKeysArguments) -> BigKeys | N
     info = await read_info(connection, "memory", "keyspace", "server")
     total = await _dbsize(connection)
     census = Census(min(total if isinstance(total, int) else args.keys, args.keys))
-    walk = Walk(connection, args)
+    walk = Walk(connection, args, pace=args.pace)
     async for page in walk.pages(census.ask):
         if (stopper := census.take(page)) is not None:
             walk.stopped_because = str(stopper)
             break
+    else:
+        await _ask_the_last(connection, census, walk)
     if census.failure is not None and not census.keys:
         return census.failure.as_not_measured()
     strings = census.strings()
@@ -66,6 +86,14 @@ async def bigkeys(connection: Connection, args: BigKeysArguments) -> BigKeys | N
         mean_value = failure.as_not_measured()
         walk.stopped_because += f"; the largest keys were not looked at: {failure}"
     return _reading(census, walk, looks, total, mean_value, info)
+
+
+async def _ask_the_last(connection: Connection, census: "Census", walk: Walk) -> None:
+    """What was to be asked with the next page, when there was none any more."""
+    try:
+        census.take(([], await in_round_trips(connection, census.ask(()))))
+    except CommandFailure as failure:
+        walk.stopped_because += f"; the last keys were not looked at: {failure}"
 
 
 def _reading(
@@ -165,7 +193,7 @@ class Drawn:
 class Census:
     """What the walk adds up, in bounded memory: the largest keys, prefixes, a sample."""
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, expected: int, *, sizes_only: bool = False) -> None:
         self.keys = 0
         self.bytes = 0
         self.looked_up = 0
@@ -178,45 +206,58 @@ class Census:
         self.sample: dict[bytes, Drawn] = {}
         """One key in `stride`: a random sample, since SCAN's order is random."""
         self._drawn: set[bytes] = set()
+        self._few: list[tuple[bytes, int]] = []
+        """Keys of prefixes of which few were looked at, with their bytes: asked with the next."""
+        self._looks: deque[tuple[Sequence[bytes], list[tuple[bytes, int]]]] = deque()
+        """Of each page that is under way: the keys of which more than the size is asked."""
         self._heap: list[tuple[int, bytes]] = []
         self._floor = -1
         self._stride = max(1, math.ceil(expected / SAMPLE))
         self._asked = 0
+        self._sizes_only = sizes_only
 
-    def ask(self, key: bytes) -> Sequence[Command]:
-        """MEMORY USAGE of every key; the rest of one in `stride`, and of some of each prefix."""
-        self._asked += 1
-        usage = ("MEMORY", "USAGE", key)
-        drawn = self._asked % self._stride == 0
-        if drawn:
-            self._drawn.add(key)
-        elif self.looked_up >= 2 * SAMPLE or len(self.prefixes.of(key).ttls) >= ENOUGH:
-            return (usage,)
-        return (usage, ("OBJECT", "IDLETIME", key), ("TYPE", key), ("PTTL", key))
+    def ask(self, names: Sequence[bytes]) -> Sequence[Command]:
+        """MEMORY USAGE of every key; the rest of one in `stride`, and of some of each prefix.
 
-    def take(self, page: Answers) -> CommandFailure | None:
+        The latter are asked with the next page: once more with no names, then, at the end.
+        """
+        sizes: list[Command] = [("MEMORY", "USAGE", name) for name in names]
+        if self._sizes_only:
+            return sizes
+        drawn = names[self._stride - 1 - self._asked % self._stride :: self._stride]
+        self._asked += len(names)
+        self._drawn.update(drawn)
+        few, self._few = self._few, []
+        self._looks.append((drawn, few))
+        looks = [*drawn, *(name for name, _ in few)]
+        return sizes + [(*question, name) for name in looks for question in _QUESTIONS]
+
+    def take(self, page: Page) -> CommandFailure | None:
         """Count a page. A failure that every further key would meet is returned."""
-        for key, answers in page:
-            size = answers[0]
+        names, answers = page
+        of, floor = self.prefixes.of, self._floor
+        seldom = not self._sizes_only and self.looked_up < 2 * SAMPLE
+        for name, size in zip(names, answers, strict=False):
             if isinstance(size, int):
-                self._count(key, size, answers)
+                tally = of(name)
+                tally.keys += 1
+                tally.bytes += size
+                if seldom and tally.asked < ENOUGH and name not in self._drawn:
+                    tally.asked += 1
+                    self._few.append((name, size))
+                if size > floor:
+                    self._keep(name, size)
+                    floor = self._floor
+                self.keys += 1
+                self.bytes += size
             elif isinstance(size, CommandFailure):
                 self.failure = size
                 self.unsized += 1
                 if size.kind in STOPPERS:
                     return size
+        if not self._sizes_only:
+            self._look(names, answers)
         return None
-
-    def _count(self, key: bytes, size: int, answers: list[Answer]) -> None:
-        self.keys += 1
-        self.bytes += size
-        tally = self.prefixes.of(key)
-        tally.keys += 1
-        tally.bytes += size
-        if size > self._floor:
-            self._keep(key, size)
-        if len(answers) > 1:
-            self._look(key, size, tally, answers)
 
     def _keep(self, key: bytes, size: int) -> None:
         heapq.heappush(self._heap, (size, key))
@@ -224,12 +265,21 @@ class Census:
             heapq.heappop(self._heap)
             self._floor = self._heap[0][0]
 
-    def _look(self, key: bytes, size: int, tally: Tally, answers: list[Answer]) -> None:
-        _, idle, kind, ttl = answers
+    def _look(self, names: Sequence[bytes], answers: Sequence[Answer]) -> None:
+        drawn, few = self._looks.popleft()
+        sizes = dict(zip(names, answers, strict=False)) if drawn else {}
+        at = len(names)
+        for name, size in [*((name, sizes[name]) for name in drawn), *few]:
+            if isinstance(size, int):
+                self._see(name, size, *answers[at : at + len(_QUESTIONS)])
+            at += len(_QUESTIONS)
+
+    def _see(self, key: bytes, size: int, idle: Answer, kind: Answer, ttl: Answer) -> None:
         self.lookups += 3
         if kind == b"none" or ttl == GONE:
             return
         self.looked_up += 1
+        tally = self.prefixes.of(key)
         if isinstance(idle, int):
             tally.idles.append(idle)
         if isinstance(kind, bytes):

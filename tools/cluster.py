@@ -12,7 +12,7 @@ from tools.catalogue import Arguments
 from tools.connection import Command, CommandFailure, Connection, Reply, parse_info, read_info
 from tools.reading import Measured, NotMeasured, Reading, printable
 from tools.replies import integer, items, mapping
-from tools.scanner import ScanArguments, Walk
+from tools.scanner import ScanArguments, Walk, each
 
 SLOTS = 16_384
 MOST_SLOTS = 10
@@ -129,8 +129,8 @@ async def _sampled(connection: Connection) -> list[bytes]:
     walk = Walk(connection, SAMPLE)
     found: list[bytes] = []
     try:
-        async for page in walk.pages(lambda _: ()):
-            found += [key for key, _ in page]
+        async for names, _ in walk.pages(each()):
+            found += names
     except CommandFailure:
         return []
     return found

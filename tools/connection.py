@@ -1,4 +1,4 @@
-"""The only place where a Redis client is opened.
+"""Connections to targets: the only place where one is opened (by `tools/link.py`).
 
 Everything above speaks to the `Connection` protocol, so that the same tools run on a live
 server, on a server being recorded, and on a recording (`tools/recording.py`). Replies are the
@@ -6,20 +6,17 @@ raw RESP2 shapes: bytes, int, None, list.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol, cast
 
 import redis.exceptions as errors
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from tools.failures import ERROR_REPLIES, CommandFailure, failure_of
+from tools.link import Argument, Command, Link, LinkLost
 from tools.permissions import READ_ONLY, READ_WRITE, Permission
 from tools.reading import printable
-from tools.target_url import display_url, host_port, user_of, with_known_options
+from tools.target_url import display_url, host_port
 
 __all__ = [
     "Argument",
@@ -38,16 +35,15 @@ __all__ = [
     "worded",
 ]
 
-Argument = str | bytes | int | float
-Command = Sequence[Argument]
 Reply = bytes | int | None | list["Reply"]
 
-CONNECT_SECONDS = 3.0
 COMMAND_SECONDS = 5.0
 RECONNECTS = 3
 """How often one investigation may reconnect after a dropped connection."""
 LONGEST_PIPELINE = 2_000
 CLIENT_NAME = "redis-oncall"
+_PLAIN = frozenset({bytes, int, list, type(None)})
+"""Types of replies that are no errors."""
 
 
 class Connection(Protocol):
@@ -80,20 +76,10 @@ def worded(command: Command) -> str:
     return " ".join(shown[:8]) + (" …" if len(shown) > 8 else "")
 
 
-def _link(url: str, command_seconds: float) -> tuple[AbstractConnection, str]:
-    """An unopened link to what the URL names, and its user. Raises CommandFailure."""
+def _link(url: str, seconds: float) -> Link:
+    """An unopened link to what the URL names. Raises CommandFailure."""
     try:
-        pool = ConnectionPool.from_url(
-            with_known_options(url),
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=command_seconds,
-            socket_connect_timeout=CONNECT_SECONDS,
-            driver_info=None,
-            maint_notifications_config=None,
-        )
-        make = cast(Callable[[], AbstractConnection], pool.make_connection)
-        return make(), user_of(pool.connection_kwargs)
+        return Link(url, seconds)
     except (ValueError, TypeError):  # the text may hold a piece of the password
         raise CommandFailure(
             "error",
@@ -124,15 +110,17 @@ class LiveConnection:
         self.client_id: int | None = None
         self.commands = 0
         """Commands sent so far."""
-        self.seconds = 0.0
-        """Time spent waiting for the server, in seconds."""
         self._permission = permission
         self._reconnects = reconnects
         self._lock = asyncio.Lock()
         self._opened = False
         self._gone: CommandFailure | None = None
-        self._command_seconds = command_seconds
-        self._link, self._user = _link(url, command_seconds)
+        self._link = _link(url, command_seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent waiting for the server, in seconds."""
+        return self._link.waited
 
     async def open(self) -> None:
         """Connect, authenticate and introduce ourselves. Raises CommandFailure."""
@@ -140,18 +128,17 @@ class LiveConnection:
             await self._connect()
 
     async def _connect(self) -> None:
-        tried = f"connect to {self.address} as '{self._user}'"
-        self._link.socket_timeout = self._command_seconds
+        tried = f"connect to {self.address} as '{self._link.user}'"
         try:
-            await self._link.connect()  # type: ignore[no-untyped-call]
+            await self._link.connect()
             await self._introduce()
         except (errors.RedisError, OSError) as error:
-            await self._drop()
+            await self._link.drop()
             raise failure_of(error, tried) from None
         except BaseException:  # cancelled: a reply may still be under way
-            await self._drop()
+            await self._link.drop()
             raise
-        self._link.socket_timeout = None  # from here on `_round_trip` keeps the time
+        self._link.begin()
         self._opened = True
 
     async def _introduce(self) -> None:
@@ -168,24 +155,10 @@ class LiveConnection:
             self.node = host_port(self.address)
 
     async def _ask(self, *command: Argument) -> Reply:
-        await self._link.send_command(*command)
-        reply = await self._read()
+        reply = await self._link.ask(*command)
         if isinstance(reply, errors.AuthenticationError):
             raise reply
-        return None if isinstance(reply, Exception) else reply
-
-    async def _read(self) -> Reply | Exception:
-        """A reply, or the error the server replied; raises when the link fails.
-
-        redis-py takes some error replies for link failures and would close a good connection.
-        """
-        try:
-            return cast(Reply, await self._link.read_response(disconnect_on_error=False))
-        except ERROR_REPLIES as error:
-            return error
-
-    async def _drop(self) -> None:
-        await self._link.disconnect(nowait=True)
+        return None if isinstance(reply, Exception) else cast(Reply, reply)
 
     async def execute(self, *command: Argument) -> Reply:
         """Run one command. Raises CommandFailure."""
@@ -202,31 +175,16 @@ class LiveConnection:
             raise ValueError(
                 f"{len(commands)} commands in one pipeline; page by {LONGEST_PIPELINE}"
             )
-        for command in commands:
-            if (refusal := self._permission.refusal(command)) is not None:
-                raise CommandFailure("not_allowed", worded(command), refusal)
-        async with self._lock:
-            started = time.perf_counter()
-            try:
-                return await self._send_and_read(commands)
-            finally:
-                self.commands += len(commands)
-                self.seconds += time.perf_counter() - started
-
-    async def _send_and_read(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
-        await self._ensure_connected(commands)
+        if (refused := self._permission.refused(commands)) is not None:
+            place, refusal = refused
+            raise CommandFailure("not_allowed", worded(commands[place]), refusal)
+        self.commands += len(commands)
         try:
             return await self._round_trip(commands)
         except CommandFailure as failure:
-            self._gone = failure
             if failure.kind != "connection_lost" or self._permission is not READ_ONLY:
                 raise
-        await self._ensure_connected(commands)
-        try:
-            return await self._round_trip(commands)
-        except CommandFailure as failure:
-            self._gone = failure
-            raise
+        return await self._round_trip(commands)
 
     async def _ensure_connected(self, commands: Sequence[Command]) -> None:
         if self._link.is_connected:
@@ -247,40 +205,35 @@ class LiveConnection:
         )
 
     async def _round_trip(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
-        replies: list[Reply | CommandFailure] = []
-        # So long may each reply take. A timer for each would cost more than to read it.
-        clock, slack = asyncio.get_running_loop().time, self._command_seconds / 10
-        renewed = clock()
+        async with self._lock:
+            await self._ensure_connected(commands)
+            answered = await self._link.send(commands)
+            _stop_if_cancelled()
         try:
-            async with asyncio.timeout(self._command_seconds) as silence:
-                await self._link.send_packed_command(
-                    self._link.pack_commands(commands), check_health=False
-                )
-                _stop_if_cancelled()
-                for command in commands:
-                    if clock() > renewed + slack:
-                        renewed = clock()
-                        silence.reschedule(renewed + self._command_seconds)
-                    reply = await self._read()
-                    replies.append(
-                        failure_of(reply, self._tried(command))
-                        if isinstance(reply, Exception)
-                        else reply
-                    )
-        except TimeoutError:
-            await self._drop()
-            silent = errors.TimeoutError(f"Timeout: no answer in {self._command_seconds:g} s")
-            raise failure_of(silent, self._tried(commands[len(replies)])) from None
-        except (errors.RedisError, OSError) as error:
-            await self._drop()
-            raise failure_of(error, self._tried(commands[len(replies)])) from None
-        except BaseException:  # cancelled: the replies still under way must not answer others
-            await self._drop()
-            raise
-        return replies
+            replies = await answered
+        except LinkLost as lost:
+            self._gone = failure_of(lost.error, self._tried(commands[lost.place]))
+            raise self._gone from None
+        if _PLAIN.issuperset(map(type, replies)):
+            return cast("list[Reply | CommandFailure]", replies)
+        return [
+            await self._failure(reply, command)
+            if isinstance(reply, Exception)
+            else cast(Reply, reply)
+            for command, reply in zip(commands, replies, strict=True)
+        ]
+
+    async def _failure(self, reply: Exception, command: Command) -> CommandFailure:
+        """The error that the server replied. Raises it if the server hangs up with it."""
+        failure = failure_of(reply, self._tried(command))
+        if isinstance(reply, errors.ConnectionError) and not isinstance(reply, ERROR_REPLIES):
+            await self._link.drop()
+            self._gone = failure
+            raise failure
+        return failure
 
     def _tried(self, command: Command) -> str:
-        return f"{worded(command)} on {host_port(self.address)} as '{self._user}'"
+        return f"{worded(command)} on {host_port(self.address)} as '{self._link.user}'"
 
     async def wait(self, seconds: float) -> None:
         """Sleep."""
@@ -293,7 +246,7 @@ class LiveConnection:
     async def close(self) -> None:
         """Close the link: it is not opened again. Repeatable."""
         self._reconnects = 0
-        await self._drop()
+        await self._link.drop()
 
 
 def _stop_if_cancelled() -> None:

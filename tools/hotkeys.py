@@ -5,7 +5,7 @@ import heapq
 from tools.connection import CommandFailure, Connection, parse_info
 from tools.reading import NotMeasured, Reading
 from tools.replies import text
-from tools.scanner import STOPPERS, ScanArguments, Walk
+from tools.scanner import STOPPERS, ScanArguments, Walk, by_key, each
 
 HOTTEST = 10
 MOST_KEYS = 20_000
@@ -51,8 +51,8 @@ async def hot_keys(connection: Connection, args: HotKeysArguments) -> HotKeys | 
             failure="disabled",
         )
     walk, heap, lookups = Walk(connection, args), list[tuple[int, bytes]](), 0
-    async for page in walk.pages(lambda key: [("OBJECT", "FREQ", key)]):
-        for key, (frequency, *_) in page:
+    async for page in walk.pages(each(("OBJECT", "FREQ"))):
+        for key, (frequency, *_) in by_key(page):
             if isinstance(frequency, CommandFailure) and frequency.kind in (*STOPPERS, "refused"):
                 return frequency.as_not_measured()
             if isinstance(frequency, int):

@@ -7,7 +7,7 @@ from pydantic import Field
 from tools.connection import CommandFailure, Connection, read_info
 from tools.prefixes import Prefixes, Tally
 from tools.reading import Measured, NotMeasured, Reading, printable
-from tools.scanner import ScanArguments, Walk
+from tools.scanner import ScanArguments, Walk, by_key, each
 
 SAMPLE_PREFIXES = 100
 
@@ -151,8 +151,8 @@ async def keyspace(connection: Connection, args: KeyspaceArguments) -> Keyspace 
     sampled = lookups = 0
     refused: CommandFailure | None = None
     try:
-        async for page in walk.pages(lambda key: [("PTTL", key)]):
-            for key, (ttl,) in page:
+        async for page in walk.pages(each(("PTTL",))):
+            for key, (ttl,) in by_key(page):
                 lookups += 1
                 if isinstance(ttl, CommandFailure):
                     lookups -= 1

@@ -4,7 +4,7 @@ One table for both, so that `redis-oncall acl` grants what the tools use and not
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tools.bounded_commands import BOUNDED, form_refused
@@ -114,6 +114,24 @@ class Permission:
 
     name: str
     commands: frozenset[str]
+    _unguarded: frozenset[object] = field(init=False, repr=False, compare=False)
+    """As tools write them: `TYPE`, (`MEMORY`, `USAGE`). Any form of them may be sent."""
+
+    def __post_init__(self) -> None:
+        plain = [tuple(name.upper().split("|")) for name in self.commands - _GUARDS.keys()]
+        names: list[object] = [words if len(words) > 1 else words[0] for words in plain]
+        object.__setattr__(self, "_unguarded", frozenset(names))
+
+    def refused(self, commands: Sequence[Sequence[object]]) -> tuple[int, str] | None:
+        """Which of them may not be sent, and why: the first; None: all may."""
+        # A look at a million keys asks this as often.
+        plain = self._unguarded
+        for place, command in enumerate(commands):
+            if command[0] in plain or tuple(command[:2]) in plain:
+                continue
+            if (refusal := self.refusal(command)) is not None:
+                return place, refusal
+        return None
 
     def refusal(self, command: Sequence[object]) -> str | None:
         """Why this command may not be sent, or None."""

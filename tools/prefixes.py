@@ -21,6 +21,8 @@ HEAVY_SHARE = 0.1
 FEW_KEYS = 4
 """Several siblings with fewer keys each than this are ids, not namespaces."""
 
+MOST_KNOWN = 4_096
+_CUT = re.compile(rb".*[:./|#_\-]", re.DOTALL)
 _PART = re.compile(rb"[^:./|#_\-]{0,64}[:./|#_\-]{1,8}")
 _ID = re.compile(rb"\{?(?:\d+|[0-9a-fA-F]{8,}|(?=(?:[^\d]*\d){4})[0-9A-Za-z]{8,})\}?[:./|#_\-]+\Z")
 
@@ -31,6 +33,8 @@ class Tally:
 
     keys: int = 0
     bytes: int = 0
+    asked: int = 0
+    """Keys of which more than the size was asked because few of this prefix had been."""
     types: set[str] = field(default_factory=set)
     ttls: list[float] = field(default_factory=list)
     """Seconds; -1: never expires."""
@@ -41,6 +45,7 @@ class Tally:
         """Add what another prefix saw."""
         self.keys += other.keys
         self.bytes += other.bytes
+        self.asked += other.asked
         self.types |= other.types
         self.ttls += other.ttls
         self.idles += other.idles
@@ -75,9 +80,23 @@ class Prefixes:
         self._other = Tally()
         self.nodes = 0
         """Kept at the moment, at most MOST_NODES."""
+        self._known: dict[bytes, Tally] = {}
+        """Found before, by what keys have up to their last separator; good until a fold."""
 
     def of(self, key: bytes) -> Tally:
         """The tally of this key's prefix."""
+        # What follows the last separator is never looked at: the same before it, the same tally.
+        cut = _CUT.match(key)
+        named = cut[0] if cut else b""
+        tally = self._known.get(named)
+        if tally is None:
+            tally = self._found(named)
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[named] = tally
+        return tally
+
+    def _found(self, key: bytes) -> Tally:
         node, at = self._root, 0
         for _ in range(DEEPEST):
             part = _PART.match(key, at)
@@ -126,6 +145,7 @@ class Prefixes:
             del self._root.children[part]
 
     def _fold(self, node: _Node, into: Tally) -> None:
+        self._known.clear()
         for each in node.nodes():
             into.merge(each.tally)
             self.nodes -= 1

@@ -19,6 +19,8 @@ from tools.scanner import (
     Answer,
     ScanArguments,
     Walk,
+    by_key,
+    each,
     in_round_trips,
     leaves_idle_time,
     would_touch,
@@ -165,8 +167,8 @@ async def _by_type(connection: Connection, args: StreamInfoArguments) -> _Found:
     budget = ScanArguments(seconds=args.scan_seconds, keys=MOST_FOUND)
     walk = Walk(connection, budget, only_type="stream")
     found: list[_Stream] = []
-    async for page in walk.pages(lambda key: [("MEMORY", "USAGE", key)]):
-        for key, (size,) in page:
+    async for page in walk.pages(each(("MEMORY", "USAGE"))):
+        for key, (size,) in by_key(page):
             if isinstance(size, CommandFailure):
                 found.append(_Stream(key, size.as_not_measured()))
             elif isinstance(size, int):
@@ -177,9 +179,9 @@ async def _by_type(connection: Connection, args: StreamInfoArguments) -> _Found:
 
 async def _among_largest(connection: Connection, args: StreamInfoArguments) -> _Found:
     """Where SCAN TYPE counts a keyspace hit for every key (before 7.2): ask the largest only."""
-    census = Census(expected=0)
+    census = Census(expected=0, sizes_only=True)
     walk = Walk(connection, ScanArguments(seconds=args.scan_seconds))
-    async for page in walk.pages(lambda key: [("MEMORY", "USAGE", key)]):
+    async for page in walk.pages(census.ask):
         if (stopper := census.take(page)) is not None:
             walk.stopped_because = str(stopper)
             break
