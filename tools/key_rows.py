@@ -128,7 +128,9 @@ async def _first(connection: Connection, keys: Sequence[tuple[bytes, int]]) -> l
                 ttl=ttl,
                 idle=whole(idle, "OBJECT IDLETIME"),
                 encoding=word(encoding, "OBJECT ENCODING"),
-                elements=NotMeasured(
+                elements=kind.as_not_measured()
+                if isinstance(kind, CommandFailure)
+                else NotMeasured(
                     not_measured="length", because="no command tells the length of this type"
                 ),
             )

@@ -90,6 +90,77 @@ class TypeRow(Reading):
     share_of_bytes: float
 
 
+class Bin(Reading):
+    """Keys whose TTL or idle time is within bounds."""
+
+    below_seconds: float | None
+    """None: no bound, or they never expire."""
+    keys: int
+    never: bool = False
+
+
+class Share(Reading):
+    """Of the body's bytes, and the bounds that it is within."""
+
+    share: float
+    least_share: float
+    most_share: float
+
+
+class PrefixShare(Share):
+    """Of the keys of a prefix."""
+
+    prefix: str
+
+
+class TypeShare(Share):
+    """Of the keys of a type."""
+
+    type: str
+
+
+class SampledShares(Reading):
+    """What a random sample says of all keys; the bounds hold in 95 of 100 samples, all together.
+
+    Only the body is extrapolated: keys of at most `threshold_bytes`. Larger keys that were met are
+    counted as they are, and what the dataset has beyond both is what the sample has not seen.
+    """
+
+    keys: int
+    threshold_bytes: int
+    body_bytes: float
+    least_body_bytes: float
+    most_body_bytes: float
+    known_bytes: int
+    """Of larger keys that were met."""
+    unseen_bytes: float
+    """used_memory_dataset less both: what larger keys that were not met may hold, and errors."""
+    hides_large_keys: bool
+    """More is unseen than errors explain: there are large keys that were not met."""
+    prefixes: list[PrefixShare]
+    types_threshold_bytes: int
+    """The same of the shares of types, which are told by fewer keys."""
+    types: list[TypeShare]
+
+
+class TypeElements(Reading):
+    """All keys of one type."""
+
+    type: str
+    keys: int
+    bytes: int
+    elements: Measured[int]
+    """Characters, of strings."""
+
+
+class EveryKeyCounts(Reading):
+    """What was asked of every key that was seen."""
+
+    types: list[TypeElements]
+    ttl: list[Bin]
+    idle: Measured[list[Bin]]
+
+
 NO_STRINGS = NotMeasured(not_measured="MEMORY USAGE of strings", because="no string was sampled")
 
 
@@ -129,6 +200,16 @@ class BigKeys(Reading):
     """Keys whose type, TTL and idle time were read; shares by those rest on them."""
     lookups: int = 0
     """Commands the server counts as keyspace hits (TYPE, PTTL, OBJECT, lengths), whoever asks."""
+    pace: str = "gentle"
+    """`fast`, if that was asked for and this server can spare it."""
+    server_seconds: float = 0.0
+    """The server worked on the walk for no longer than that."""
+    resume: str = ""
+    """`resume` of a call that goes on where this one stopped; empty if there is nothing left."""
+    sampled: Measured[SampledShares] | None = None
+    """None: it was no sample."""
+    every_key: EveryKeyCounts | None = None
+    """None: it was asked of a sample."""
 
 
 class KeyspaceArguments(ScanArguments):

@@ -9,7 +9,6 @@ within the threshold.
 """
 
 import math
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,20 +77,27 @@ def _at(
     known: int,
     groups: int,
 ) -> Estimate:
-    sizes = [size if size <= threshold else 0 for _, size in sample]
+    number = len(sample)
     # Each group's share and the body itself, each from both sides, at each threshold.
     doubt = math.log(2 * (groups + 1) * len(THRESHOLDS) / WRONG)
-    mean = statistics.fmean(sizes)
-    half = _bound(statistics.variance(sizes, mean), len(sizes), threshold, doubt)
+    by_group: dict[str, _Sums] = defaultdict(_Sums)
+    for group, size in sample:
+        sums = by_group[group]  # also of those that have larger keys only
+        if size <= threshold:
+            sums.bytes += size
+            sums.squares += size * size
+    whole = _Sums(
+        sum(sums.bytes for sums in by_group.values()),
+        sum(sums.squares for sums in by_group.values()),
+    )
+    mean = whole.bytes / number
+    variance = max(whole.squares - mean * whole.bytes, 0.0) / (number - 1)
+    half = _bound(variance, number, threshold, doubt)
     least = max(mean - half, 0.0)
     body = Interval(keys * mean, keys * least, keys * (mean + half))
-    by_group: dict[str, list[int]] = defaultdict(list)
-    for (group, _), size in zip(sample, sizes, strict=True):
-        by_group[group].append(size)
-    squares = sum(size * size for size in sizes)
     shares = {
-        group: _share(own, len(sizes), sum(sizes), squares, threshold, doubt, least)
-        for group, own in by_group.items()
+        group: _share(sums, whole, number, threshold, doubt, least)
+        for group, sums in by_group.items()
     }
     unseen = max(dataset - body.value - known, 0.0)
     surely = (1 - MEASURED_WITHIN) * dataset - body.high - known
@@ -105,21 +111,22 @@ def _at(
     )
 
 
+@dataclass
+class _Sums:
+    """Of keys within the threshold."""
+
+    bytes: int = 0
+    squares: int = 0
+
+
 def _share(
-    own: Sequence[int],
-    number: int,
-    total: int,
-    squares: int,
-    threshold: int,
-    doubt: float,
-    least_mean: float,
+    own: _Sums, whole: _Sums, number: int, threshold: int, doubt: float, least_mean: float
 ) -> Interval:
     """A group's share of the body: bounded through bytes less the share of them, of mean zero."""
-    share = sum(own) / total if total else 0.0
-    mine = sum(size * size for size in own)
+    share = own.bytes / whole.bytes if whole.bytes else 0.0
     # Of size x: x (1 - share) if it is the group's, else -x share.
-    variance = ((1 - share) ** 2 * mine + share**2 * (squares - mine)) / max(number - 1, 1)
-    half = _bound(variance, number, threshold, doubt)
+    variance = (1 - share) ** 2 * own.squares + share**2 * (whole.squares - own.squares)
+    half = _bound(variance / (number - 1), number, threshold, doubt)
     wide = half / least_mean if least_mean > half else 1.0
     return Interval(share, max(share - wide, 0.0), min(share + wide, 1.0))
 

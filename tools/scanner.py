@@ -20,6 +20,8 @@ from tools.connection import LONGEST_PIPELINE, Command, CommandFailure, Connecti
 from tools.reading import FailureKind, Measured, NotMeasured
 
 Answer = Reply | CommandFailure
+_Visited = tuple[list[bytes], bytes, list[Answer]]
+"""Names, the cursor behind them, answers."""
 Page = tuple[list[bytes], list[Answer]]
 """Names, and the answers to what was asked about them all, in its order."""
 Ask = Callable[[Sequence[bytes]], Sequence[Command]]
@@ -30,11 +32,16 @@ SMALLEST_PAGE = 10
 GENTLE_PAGE, FAST_PAGE = 50, 200
 """The largest SCAN COUNT of each pace. A page is what everybody else has to wait for: with 50 keys
 a probing client did not notice, with 1,000 its p99 was six times as long (a million keys, 7.0)."""
+UNDER_WAY = 2
+"""Pages at the fast pace."""
 SLOW = 4.0
 """A page that takes this many times the best halves the next one."""
+NOTICED = 0.0005
+"""Seconds: a page that takes less is no burden, however quick others were."""
 LONGEST_PAUSE = 0.02
 """Seconds before a page of the gentle pace, while the target is slow."""
 CAME_HOME = "the cursor came home: every key was visited"
+REST_CAME_HOME = "the cursor came home: every key was visited that was left"
 
 
 class ScanArguments(Arguments):
@@ -48,10 +55,19 @@ class ScanArguments(Arguments):
         le=500,
         description="Largest SCAN COUNT; pages shrink by themselves when the target slows down.",
     )
+    server_seconds: float | None = Field(
+        default=None, gt=0, le=120, description="Most time that the server may work on it."
+    )
 
 
 class Walk:
-    """One walk. After `pages` ended: `seen`, `complete`, `stopped_because`, `seconds`."""
+    """One walk. After `pages` ended: `seen`, `complete`, `stopped_because`, `seconds`, `cursor`.
+
+    `start`: SCAN's cursor to begin with. `wraps`: from the end it goes on at the beginning; from a
+    cursor at random, what is seen is a random sample then. `draw`: keys by RANDOMKEY instead, which
+    are one in cluster mode too, where SCAN goes slot by slot.
+    `questions`: how many about each key, if so many that pages had better be smaller.
+    """
 
     def __init__(
         self,
@@ -59,70 +75,131 @@ class Walk:
         budget: ScanArguments,
         only_type: str | None = None,
         pace: Pace = "gentle",
+        *,
+        start: bytes = b"0",
+        wraps: bool = False,
+        draw: bool = False,
+        questions: int = 1,
     ) -> None:
+        self.cursor = start
+        """Where what was not visited begins."""
+        self.server_seconds = 0.0
+        """The server worked on it for no longer than that."""
         self.seen = 0
         self.complete = False
+        self.is_cut_off = False
+        """What was asked last was not answered."""
         self.stopped_because = ""
+        self.remarks: list[str] = []
+        """What else there is to say of it."""
         self.seconds = 0.0
         self.pace = pace
         self._connection = connection
         self._budget = budget
         self._filter: tuple[str, ...] = ("TYPE", only_type) if only_type else ()
-        self._largest = min(budget.page, GENTLE_PAGE if pace == "gentle" else FAST_PAGE)
+        largest = (GENTLE_PAGE if pace == "gentle" else FAST_PAGE) // (1 if questions < 3 else 2)
+        self._largest = max(SMALLEST_PAGE, min(budget.page, largest))
+        self._start = start
+        self._wraps = wraps
+        self._draw = draw
         self._count = min(FIRST_PAGE, self._largest)
         self._best = self._quickest = float("inf")
         """Seconds of a command, of a page."""
         self._pause = 0.0
+        self._trips = 0.0
+        self._began = 0.0
 
     async def pages(self, ask: Ask) -> AsyncIterator[Page]:
-        """Each page's names with the answers to `ask(names)`. The next SCAN rides along.
+        """Each page's names with the answers to `ask(names)`.
 
-        At the fast pace the server has the next page while the caller works on this one. Raises
-        CommandFailure only if the first page fails; later it ends the walk, in words.
+        Raises CommandFailure only if the first page fails; later it ends the walk, in words.
         """
-        started = time.monotonic()
-        under_way = 1 if self.pace == "gentle" else 2
-        found = 0
-        pages: deque[tuple[list[bytes], Task[list[Answer]]]] = deque()
-        scan: Task[Reply] | None = self._scan(b"0")
+        self._began = time.monotonic()
+        source = self._one_by_one(ask) if self.pace == "gentle" else self._ahead(ask)
         try:
-            while scan is not None or pages:
-                if scan is not None and len(pages) < under_way:
-                    cursor, names = _page(await scan)
-                    found += len(names)
-                    self.seconds = time.monotonic() - started
-                    scan = self._scan(cursor) if self._goes_on(cursor, found) else None
-                    pages.append((names, asyncio.ensure_future(self._round_trip(ask(names)))))
-                    await asyncio.sleep(0)  # both are sent
-                if scan is None or len(pages) == under_way:
-                    names, answers = pages.popleft()
-                    page = names, await answers
-                    self.seen += len(names)
-                    self.seconds = time.monotonic() - started
-                    yield page
-                    if self._pause and self.pace == "gentle":
-                        await asyncio.sleep(self._pause)
+            async for names, cursor, answers in source:
+                self.seen += len(names)
+                self.cursor = cursor
+                self.seconds = time.monotonic() - self._began
+                yield names, answers
         except CommandFailure as failure:
             if self.seen == 0:
                 raise
-            self.complete = False
+            self.complete, self.is_cut_off = False, True
             self.stopped_because = str(failure)
         finally:
-            _forget([scan, *(answers for _, answers in pages)])
+            self.server_seconds = min(self._trips, self.seconds)
 
-    def _scan(self, cursor: bytes) -> Task[Reply]:
-        command: Command = ("SCAN", cursor, "COUNT", self._count, *self._filter)
-        return asyncio.ensure_future(self._connection.execute(*command))
+    async def _one_by_one(self, ask: Ask) -> AsyncIterator[_Visited]:
+        """The next page is asked for together with the answers about this one."""
+        found = 0
+        following = await self._connection.execute_many(self._next(self._start))
+        while following:
+            cursor, names = self._page(following)
+            found += len(names)
+            after = self._next(cursor) if self._goes_on(cursor, found) else []
+            answers = await self._round_trip([*ask(names), *after])
+            at = len(answers) - len(after)
+            yield names, cursor, answers[:at]
+            following = answers[at:]
+            if self._pause:
+                await self._connection.wait(self._pause)
+
+    async def _ahead(self, ask: Ask) -> AsyncIterator[_Visited]:
+        """The server has the next page while the caller works on this one."""
+        found = 0
+        pages: deque[tuple[list[bytes], bytes, Task[list[Answer]]]] = deque()
+        following: Task[list[Answer]] | None = self._send(self._next(self._start))
+        try:
+            while following is not None or pages:
+                if following is not None and len(pages) < UNDER_WAY:
+                    cursor, names = self._page(await following)
+                    found += len(names)
+                    goes_on = self._goes_on(cursor, found)
+                    following = self._send(self._next(cursor)) if goes_on else None
+                    pages.append((names, cursor, self._send(ask(names), timed=True)))
+                    await asyncio.sleep(0)  # both are sent
+                if following is None or len(pages) == UNDER_WAY:
+                    names, cursor, answers = pages.popleft()
+                    yield names, cursor, await answers
+        finally:
+            _forget([following, *(answers for *_, answers in pages)])
+
+    def _send(self, commands: Sequence[Command], *, timed: bool = False) -> Task[list[Answer]]:
+        trip = self._round_trip if timed else self._connection.execute_many
+        return asyncio.ensure_future(trip(commands))
+
+    def _next(self, cursor: bytes) -> list[Command]:
+        """What the names of another page are asked with."""
+        if self._draw:
+            return [("RANDOMKEY",)] * self._count
+        return [("SCAN", cursor, "COUNT", self._count, *self._filter)]
+
+    def _page(self, replies: Sequence[Answer]) -> tuple[bytes, list[bytes]]:
+        """The cursor behind it, and its names, each once. Raises CommandFailure."""
+        for reply in replies:
+            if isinstance(reply, CommandFailure):
+                raise reply
+        cursor: Answer = b"1"  # of keys at random there are always more
+        names: Any = replies
+        if not self._draw:
+            (scan,) = replies
+            if not isinstance(scan, list) or len(scan) != 2 or not isinstance(scan[1], list):
+                raise CommandFailure("error", "SCAN", "the reply is not a cursor and keys")
+            cursor, names = scan[0], scan[1]
+        known = dict.fromkeys(name for name in names if isinstance(name, bytes))
+        return cursor if isinstance(cursor, bytes) else b"0", list(known)
 
     async def _round_trip(self, commands: Sequence[Command]) -> list[Answer]:
         if not commands:
             return []
-        started = time.perf_counter()
+        started = self._connection.now()  # in a recording it stands still: nothing is slow there
         answers = await in_round_trips(self._connection, commands)
-        trip = time.perf_counter() - started
+        trip = (self._connection.now() - started).total_seconds()
+        self._trips += trip
         self._best = min(self._best, trip / len(commands))
         self._quickest = min(self._quickest, trip)
-        if trip > SLOW * max(self._quickest, self._best * len(commands)):
+        if trip > max(SLOW * max(self._quickest, self._best * len(commands)), NOTICED):
             self._count = max(SMALLEST_PAGE, self._count // 2)
             self._pause = min(2 * self._pause + trip, LONGEST_PAUSE)
         else:
@@ -131,13 +208,19 @@ class Walk:
         return answers
 
     def _goes_on(self, cursor: bytes, found: int) -> bool:
-        if cursor == b"0":
+        if cursor == b"0" and not self._wraps:
             self.complete = True
-            self.stopped_because = CAME_HOME
+            self.stopped_because = CAME_HOME if self._start == b"0" else REST_CAME_HOME
         elif found >= self._budget.keys:
             self.stopped_because = f"the budget of {self._budget.keys} keys was spent"
-        elif self.seconds >= self._budget.seconds:
+        elif time.monotonic() - self._began >= self._budget.seconds:
             self.stopped_because = f"the budget of {self._budget.seconds:g} s was spent"
+        elif self._budget.server_seconds is not None and (
+            min(self._trips, time.monotonic() - self._began) >= self._budget.server_seconds
+        ):
+            self.stopped_because = (
+                f"the budget of {self._budget.server_seconds:g} s of the server was spent"
+            )
         return not self.stopped_because
 
 
@@ -146,14 +229,6 @@ def _forget(tasks: Iterable[Task[Any] | None]) -> None:
     for task in filter(None, tasks):
         if not task.cancel() and not task.cancelled():
             task.exception()
-
-
-def _page(scan: Answer) -> tuple[bytes, list[bytes]]:
-    if not isinstance(scan, list) or len(scan) != 2 or not isinstance(scan[1], list):
-        raise CommandFailure("error", "SCAN", "the reply is not a cursor and a page of keys")
-    cursor = scan[0] if isinstance(scan[0], bytes) else b"0"
-    names = [name for name in scan[1] if isinstance(name, bytes)]
-    return cursor, list(dict.fromkeys(names))
 
 
 def each(*questions: Command) -> Ask:

@@ -44,7 +44,7 @@ class Slowlog(Reading):
     entries: list[SlowCommand]
     groups: list[SlowCommandGroup]
     """Most total time first."""
-    total: int
+    total: Measured[int]
     """SLOWLOG LEN"""
 
 
@@ -52,6 +52,7 @@ class SlowlogArguments(Arguments):
     """None."""
 
 
+Answer = Reply | CommandFailure
 NEWEST = 128
 # The server cuts long commands: at most 32 arguments, the last of which says how many follow.
 _MORE_ARGUMENTS = re.compile(rb"\.\.\. \((\d+) more arguments\)")
@@ -67,14 +68,16 @@ async def slowlog(connection: Connection, args: SlowlogArguments) -> Slowlog | N
     if (off := _switched_off(threshold, kept)) is not None:
         return off
     listed, length, clock = await _log(connection)
-    now = items(clock)
+    now = items(clock) if not isinstance(clock, CommandFailure) else []
     at = integer(now[0]) if now else int(connection.now().timestamp())
     entries = [entry for raw in items(listed) if (entry := _entry(items(raw))) is not None]
     return Slowlog(
         threshold_microseconds=threshold,
         entries=entries,
         groups=_groups(entries, at),
-        total=integer(length, len(entries)),
+        total=length.as_not_measured()
+        if isinstance(length, CommandFailure)
+        else integer(length, len(entries)),
     )
 
 
@@ -99,7 +102,7 @@ def _switched_off(threshold: Measured[int], kept: Measured[int]) -> NotMeasured 
     )
 
 
-async def _log(connection: Connection) -> list[Reply]:
+async def _log(connection: Connection) -> tuple[Reply, Answer, Answer]:
     """Entries, their number, and the server's clock. Raises CommandFailure."""
     get, length, clock = await connection.execute_many(
         [("SLOWLOG", "GET", NEWEST), ("SLOWLOG", "LEN"), ("TIME",)]
@@ -114,7 +117,7 @@ async def _log(connection: Connection) -> list[Reply]:
         if isinstance(newer, CommandFailure):
             raise get
         get = newer
-    return [get, *(None if isinstance(r, CommandFailure) else r for r in (length, clock))]
+    return get, length, clock
 
 
 def _entry(raw: list[Reply]) -> SlowCommand | None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from tools.bigkeys import Census
 from tools.catalogue import Arguments
+from tools.census import Census
 from tools.connection import Command, CommandFailure, Connection, Reply, read_info
 from tools.reading import Measured, NotMeasured, Reading, printable
 from tools.replies import integer, items, mapping, measured_integer, text
@@ -28,6 +28,7 @@ from tools.scanner import (
 
 MOST_STREAMS = 20
 MOST_GROUPS = 50
+MOST_REASONS = 3
 MOST_FOUND = 10_000
 MOST_ASKED = 50
 """Largest keys asked for their type, a keyspace hit each, where SCAN TYPE would hit them all."""
@@ -210,7 +211,9 @@ async def _readable(connection: Connection, found: _Found, may_touch: bool) -> l
     )
     found.lookups += len(idles)
     for stream, idle in zip(streams, idles, strict=True):
-        if idle != 0:
+        if isinstance(idle, CommandFailure):
+            stream.failure = idle.as_not_measured()
+        elif idle != 0:
             stream.failure = would_touch(f"XLEN {printable(stream.key)}")
     return [stream for stream in streams if stream.failure is None]
 
@@ -273,7 +276,9 @@ async def _reading(
     ]
     read = [stream for stream in readable if stream.failure is None]
     if found.streams and not read:
-        return next(stream.failure for stream in found.streams if stream.failure is not None)
+        failures = [stream.failure for stream in found.streams if stream.failure is not None]
+        reasons = list(dict.fromkeys(failure.because for failure in failures))[:MOST_REASONS]
+        return failures[-1].model_copy(update={"because": "; ".join(reasons)})
     dataset = await _dataset(connection)
     rows = [_row(stream, dataset, seconds) for stream in read]
     rows.sort(key=lambda row: -(row.bytes if isinstance(row.bytes, int) else 0))

@@ -10,7 +10,7 @@ from tools.clients import Clients
 from tools.cluster import Cluster
 from tools.configuration import Configuration
 from tools.hotkeys import HotKeys
-from tools.keyspace import BigKeys, Keyspace
+from tools.keyspace import BigKeys, Keyspace, SampledShares
 from tools.latency import LatencyDoctor, LatencyEvents, LatencyHistogram
 from tools.memory import MemoryDoctor, MemoryInfo, MemoryStats
 from tools.modules import Modules
@@ -218,11 +218,26 @@ def _keyspace(r: Keyspace) -> str:
 
 
 def _bigkeys(r: BigKeys) -> str:
+    if isinstance(r.sampled, SampledShares):
+        return _sample(r, r.sampled)
     key = next((f"{row.key} ({row.type}, {size(row.bytes)})" for row in r.top_by_bytes), "none")
     prefix = next((f"{p.prefix} {percent(p.share_of_bytes)}" for p in r.prefixes), "none")
     return (
         f"{count(r.keys_seen)} of {count(r.keys_total)} keys, {size(r.bytes_seen)}; "
         f"top prefix {prefix} of bytes; biggest key {key}"
+    )
+
+
+def _sample(r: BigKeys, shares: SampledShares) -> str:
+    top = [
+        f"{row.prefix} {percent(row.least_share)} to {percent(row.most_share)}"
+        for row in shares.prefixes[:2]
+    ]
+    hidden = "large keys were missed for sure, " if shares.hides_large_keys else ""
+    unseen = f"{hidden}{size(shares.unseen_bytes)} unseen"
+    return (
+        f"a sample of {count(shares.keys)} of {count(r.keys_total)} keys: {', '.join(top)} of what "
+        f"keys up to {size(shares.threshold_bytes)} hold; {unseen}"
     )
 
 

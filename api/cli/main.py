@@ -322,20 +322,21 @@ def token(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="investigate or intake.")] = "investigate",
+    name: Annotated[str, typer.Argument(help="investigate, intake or scan.")] = "investigate",
     runs: Annotated[int | None, typer.Option(min=1, max=20)] = None,
     requests: Annotated[int, typer.Option(min=1, help="intake: alerts to send.")] = 10_000,
     targets: Annotated[int, typer.Option(min=1, max=5_000, help="intake: on so many.")] = 200,
     seconds: Annotated[float, typer.Option(min=1, help="intake: within this time.")] = 60.0,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Investigations.")] = 4,
     database: Annotated[Literal["sqlite", "postgresql"], typer.Option()] = "sqlite",
+    size: Annotated[int, typer.Option(min=1_000, help="scan: keys of each server.")] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Measure ourselves on real servers; intake: under a storm of alerts."""
+    """Measure ourselves on real servers; intake: under a storm of alerts; scan: and redis-cli."""
     from api.cli.evaluate import run_bench
     from evals.bench.options import Options
 
-    options = Options(runs, requests, targets, seconds, concurrency, database)
+    options = Options(runs, requests, targets, seconds, concurrency, database, size)
     run_bench(name, options, as_json=as_json)
 
 

@@ -22,6 +22,7 @@ class Options:
     concurrency: int = 4
     """Investigations at a time, shared evenly by the processes that work."""
     database: Literal["sqlite", "postgresql"] = "sqlite"
+    keys: int = 1_000_000
 
 
 def machine(*more: str) -> str:

@@ -30,8 +30,7 @@ class Process:
 
     def cpu_seconds(self) -> float:
         """What it has taken so far without its children, user and system. Linux only."""
-        fields = Path(f"/proc/{self.popen.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.popen.pid)
 
     def peak_mb(self) -> float:
         """The most memory it and its children each had at any moment, resident, MB. Linux only."""
@@ -66,6 +65,12 @@ class Process:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has taken so far without its children, user and system. Linux only."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def start(

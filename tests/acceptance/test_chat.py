@@ -19,10 +19,10 @@ from redis import Redis
 
 from api.cli.demo import Service, running_service
 from evals import servers
+from evals.pouring import pour
 from tests.acceptance.program import ROOT, run
 from tests.acceptance.test_commands import wait_for_the_gate
 from tests.forked import Forked
-from tests.pouring import pour
 
 NO_SERVICE = {"REDIS_ONCALL_URL": "http://127.0.0.1:9"}
 SECONDS = 60.0

@@ -10,9 +10,9 @@ from redis import Redis
 
 from api.cli.demo import Service, running_service
 from evals import servers
+from evals.pouring import pour
 from tests.acceptance.program import run, started
 from tests.forked import Forked
-from tests.pouring import pour
 
 
 @pytest.fixture

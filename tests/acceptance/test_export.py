@@ -13,11 +13,11 @@ from redis import Redis
 
 from api.cli.demo import Service, running_service
 from evals import servers
+from evals.pouring import pour
 from evals.truth import incidents
 from tests.acceptance.program import run
 from tests.acceptance.test_service import alert, until
 from tests.forked import Forked
-from tests.pouring import pour
 
 SECRETS = ("s3cret-value", "billing-worker", "invoice:")
 

@@ -12,8 +12,8 @@ import pytest
 from redis import Redis
 
 from evals import servers
+from evals.pouring import pour
 from tests.acceptance.program import run, started
-from tests.pouring import pour
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 StartServer = Callable[..., servers.Server]

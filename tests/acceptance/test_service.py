@@ -11,8 +11,8 @@ from redis import Redis
 
 from api.cli.demo import Service, running_service
 from evals import servers
+from evals.pouring import pour
 from tests.forked import Forked
-from tests.pouring import pour
 
 SECONDS = 60.0
 

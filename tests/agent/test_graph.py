@@ -17,7 +17,7 @@ from agent.rules import Rules
 from agent.run import advance
 from agent.runbook_library import load_library
 from evals import servers
-from tests.pouring import pour
+from evals.pouring import pour
 from tools.connection import Connection, open_for_reading, open_for_remedies
 
 

@@ -33,9 +33,9 @@ from agent.planning import propose
 from agent.runbook_library import load_library
 from agent.work import identify
 from evals import servers
+from evals.pouring import pour
 from evals.servers import Server
 from tests.agent.operating import AT_ONCE
-from tests.pouring import pour
 from tests.tools.load import stuck_subscriber
 from tools.connection import Connection, LiveConnection, open_for_reading
 from tools.permissions import READ_WRITE

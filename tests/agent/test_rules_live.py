@@ -15,9 +15,9 @@ from agent.incident import Diagnosis
 from agent.rules import Rules
 from agent.runbook import Library
 from agent.runbook_library import load_library
+from evals.pouring import Word, pour
 from evals.servers import Server
 from tests.agent.live_case import LiveCase
-from tests.pouring import Word, pour
 from tools.permissions import READ_COMMANDS
 
 MIB = 1024 * 1024

@@ -192,9 +192,9 @@ PLAIN = frozenset(
         "aof_last_bgrewrite_status", "aof_last_write_status", "artefact", "blocked_by", "bytes_are",
         "code", "command", "context", "counted_by", "encoding", "engine", "event", "flags",
         "flavour", "growth_from", "how", "last_delivered_id", "library", "limit_source",
-        "master_link_status", "master_replid", "maxmemory_policy", "mem_allocator", "os",
+        "master_link_status", "master_replid", "maxmemory_policy", "mem_allocator", "os", "pace",
         "parameters", "provider", "rdb_last_bgsave_status", "reason", "redis_mode", "redis_version",
-        "role", "run_id",
+        "resume", "role", "run_id",
         "sample_stopped_because", "season", "source", "state", "stopped_because", "touches", "type",
         "types", "unknown", "valkey_version", "way",
     }

@@ -14,10 +14,10 @@ import yaml
 
 from agent.incident import Action, Incident
 from evals import servers
+from evals.pouring import pour
 from tests.api.serving import sha256
 from tests.api.test_alerts import firing, message
 from tests.forked import Forked
-from tests.pouring import pour
 
 PEOPLE = {name: f"roc_{name}01_durable" for name in ("alice", "bob")}
 _UNWANTED = ("DATABASE_URL", "REDIS_ONCALL_QUEUE", "OPENAI_MODEL")

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 
 import redis
 
-from tests.pouring import pour
+from evals.pouring import pour
 from tools.remedies.remedy import Check
 
 

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 import pytest
 import redis
 
+from evals.pouring import pour
 from evals.servers import Server
-from tests.pouring import pour
 from tools.bigkeys import BigKeysArguments, bigkeys
 from tools.connection import Command, CommandFailure, LiveConnection, Reply, open_for_reading
 from tools.keyspace import BigKeys, Keyspace, KeyspaceArguments, keyspace

@@ -22,7 +22,8 @@ def pour(port: int, commands: Iterable[tuple[Word, ...]]) -> int:
             reader, left = hiredis.Reader(), len(batch)
             while left:
                 received = link.recv(65_536)
-                assert received, "the server ended the connection"
+                if not received:
+                    raise ConnectionError("the server ended the connection")
                 reader.feed(received)
                 while left and (reply := reader.gets()) is not False:
                     refused += isinstance(reply, hiredis.ReplyError)

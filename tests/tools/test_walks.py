@@ -1,0 +1,207 @@
+"""Ways to walk over a keyspace: each sees the same, or says what it has not seen."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from evals.bench.mixed_keys import mixed_keys
+from evals.pouring import pour
+from evals.servers import Server
+from tests.tools.looking import ask, client_of, until
+from tools import survey
+from tools.bigkeys import BigKeysArguments, bigkeys
+from tools.connection import LiveConnection
+from tools.keyspace import BigKeys, EveryKeyCounts, SampledShares
+from tools.reading import NotMeasured
+from tools.summaries import summarize
+
+KEYS = 6_000
+
+
+@pytest.fixture
+def admin(server: Server) -> "redis.Redis":
+    pour(server.port, mixed_keys(KEYS))
+    return client_of(server)
+
+
+async def walked(connection: LiveConnection, **how: Any) -> BigKeys:
+    reading = await bigkeys(connection, BigKeysArguments(seconds=60, **how))
+    assert isinstance(reading, BigKeys), reading
+    return reading
+
+
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written a moment ago does not count as traffic."""
+    monkeypatch.setattr(survey, "SPARE", float("inf"))
+
+
+async def test_every_way_sees_the_same(
+    connection: LiveConnection, admin: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle(monkeypatch)
+    keys = [key for key in admin.scan_iter(count=1_000)]
+    sizes = {key: int(admin.memory_usage(key)) for key in keys}  # type: ignore[arg-type]
+    ways: tuple[dict[str, Any], ...] = ({}, {"pace": "fast"}, {"pace": "fast", "every_key": True})
+    for how in ways:
+        found = await walked(connection, **how)
+        assert found.complete, found.stopped_because
+        assert (found.keys_seen, found.bytes_seen) == (len(keys), sum(sizes.values()))
+        assert found.pace == how.get("pace", "gentle")
+        assert found.resume == ""
+        assert found.top_by_bytes[0].key == max(sizes, key=lambda key: sizes[key])
+        assert 0 < found.server_seconds <= found.seconds + 0.001
+
+
+async def test_type_length_and_ttl_of_every_key(
+    connection: LiveConnection, admin: "redis.Redis", build: str
+) -> None:
+    kinds = {key: str(admin.type(key)) for key in admin.scan_iter(count=1_000)}
+    length_of: dict[str, Callable[[str], Any]] = {
+        "string": admin.strlen, "hash": admin.hlen, "list": admin.llen, "set": admin.scard,
+        "zset": admin.zcard, "stream": admin.xlen,
+    }  # fmt: skip
+    lengths = Counter[str]()
+    for key, kind in kinds.items():
+        lengths[kind] += length_of[kind](key)
+    never = sum(admin.ttl(key) == -1 for key in kinds)
+    await asyncio.sleep(1.1)  # not in use any more: before 7.2 no length is read twice
+    found = await walked(connection, every_key=True)
+    counts = found.every_key
+    assert isinstance(counts, EveryKeyCounts)
+    assert {row.type: row.keys for row in counts.types} == Counter(kinds.values())
+    assert {row.type: row.elements for row in counts.types} == lengths
+    assert sum(row.bytes for row in counts.types) == found.bytes_seen
+    assert [row.model_dump() for row in found.types] == [
+        row.model_dump(exclude={"elements"}) | {"share_of_bytes": row.bytes / found.bytes_seen}
+        for row in counts.types
+    ]
+    assert sum(row.keys for row in counts.ttl) == len(kinds)
+    assert [row.keys for row in counts.ttl if row.never] == [never]
+    assert isinstance(counts.idle, list)
+    assert [row.keys for row in counts.idle if row.keys] == [len(kinds)], "within a minute"
+    assert found.top_by_elements[0].key.startswith("big:")
+    assert found.lookups > 3 * len(kinds)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "noeviction"])
+async def test_lengths_are_left_alone_where_keys_are_evicted_by_use(
+    connection: LiveConnection, admin: "redis.Redis", build: str, policy: str
+) -> None:
+    """Unless CLIENT NO-TOUCH (7.2) keeps a look from being a use."""
+    admin.config_set("maxmemory-policy", policy)
+    found = (await walked(connection, every_key=True)).every_key
+    assert isinstance(found, EveryKeyCounts)
+    touches = build in ("redis-6.2", "redis-7.0") and policy != "noeviction"
+    assert all(isinstance(row.elements, NotMeasured) == touches for row in found.types)
+    assert isinstance(found.idle, NotMeasured) == policy.endswith("lfu")
+
+
+async def test_a_walk_goes_on_where_it_was_stopped(
+    connection: LiveConnection, admin: "redis.Redis"
+) -> None:
+    seen, bytes_seen, resume = 0, 0, ""
+    for _ in range(20):
+        part = await walked(connection, keys=1_000, resume=resume)
+        seen, bytes_seen, resume = seen + part.keys_seen, bytes_seen + part.bytes_seen, part.resume
+        if part.complete:
+            break
+    whole = await walked(connection)
+    assert (seen, bytes_seen) == (whole.keys_seen, whole.bytes_seen)
+    another = await bigkeys(connection, BigKeysArguments(resume=f"{'0' * 40}:17"))
+    assert isinstance(another, NotMeasured)
+    assert "started again" in another.because
+
+
+async def test_time_of_the_server_is_a_budget(
+    connection: LiveConnection, admin: "redis.Redis"
+) -> None:
+    found = await walked(connection, server_seconds=0.001)
+    assert "of the server was spent" in found.stopped_because
+    assert found.keys_seen < KEYS
+    assert found.resume
+
+
+async def test_a_busy_primary_is_walked_gently_and_its_replica_is_not(
+    start_server: Callable[..., Server], build: str
+) -> None:
+    primary = start_server(build)
+    pour(primary.port, mixed_keys(1_000))
+    replica = start_server(build, "--replicaof", "127.0.0.1", str(primary.port))
+    admin = client_of(primary)
+    following = client_of(replica)
+    await until(lambda: following.info("replication")["master_link_status"] == "up", 30)
+    for _ in range(20_000):  # more than a hundred a second for longer than it averages over
+        admin.ping()
+    paces = []
+    for server in (primary, replica):
+        connection = LiveConnection(server.url)
+        await connection.open()
+        found = await walked(connection, pace="fast")
+        await connection.close()
+        assert found.complete
+        paces.append((found.pace, "walked gently" in found.stopped_because))
+    assert paces == [("gentle", True), ("fast", False)]
+
+
+async def test_a_sample_tells_shares_and_what_it_has_not_seen(
+    connection: LiveConnection, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "SAMPLED", 10_000)
+    pour(server.port, mixed_keys(40_000))
+    found = await walked(connection, mode="sampled")
+    shares = found.sampled
+    assert isinstance(shares, SampledShares), shares
+    assert 10_000 <= shares.keys < 11_000
+    assert found.resume == ""
+    whole = await walked(connection)
+    assert shares.least_body_bytes <= whole.bytes_seen
+    rest = whole.bytes_seen - shares.body_bytes - shares.known_bytes
+    assert shares.unseen_bytes == pytest.approx(rest, abs=0.2 * whole.bytes_seen)
+    assert [row.prefix for row in shares.prefixes][:2] == ["app0:", "app1:"]
+    assert {row.type for row in shares.types} == {
+        "string", "hash", "list", "set", "zset", "stream"
+    }  # fmt: skip
+    said = summarize(found)
+    assert said.startswith(f"a sample of {shares.keys:,} of 40,001 keys: app0: ")
+    assert "unseen" in said
+    again = await walked(connection, mode="sampled")
+    assert isinstance(again.sampled, SampledShares)
+    assert again.bytes_seen != found.bytes_seen, "another sample"
+    assert whole.sampled is None
+
+
+async def test_a_small_keyspace_is_not_sampled(
+    connection: LiveConnection, admin: "redis.Redis"
+) -> None:
+    found = await walked(connection, mode="sampled")
+    assert found.complete
+    assert found.sampled is None
+
+
+async def test_in_cluster_mode_a_sample_is_drawn_key_by_key(
+    start_server: Callable[..., Server], build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SCAN goes slot by slot there: one tenant's keys, which share a slot, come all at once."""
+    monkeypatch.setattr(survey, "SAMPLED", 3_000)
+    server = start_server(build, "--cluster-enabled", "yes")
+    admin = client_of(server)
+    ask(admin, "CLUSTER ADDSLOTS " + " ".join(map(str, range(16_384))))
+    await until(lambda: admin.cluster("INFO")["cluster_state"] == "ok", 30)
+    names = (f"{{tenant{number % 2}}}:{number:x}" for number in range(12_000))
+    assert pour(server.port, (("SET", name, "v" * 100) for name in names)) == 0
+    connection = LiveConnection(server.url)
+    await connection.open()
+    try:
+        found = await walked(connection, mode="sampled")
+    finally:
+        await connection.close()
+    shares = found.sampled
+    assert isinstance(shares, SampledShares), shares
+    by_tenant = Counter[str]()
+    for row in shares.prefixes:
+        by_tenant[row.prefix[:9]] += round(100 * row.share)
+    assert all(40 <= share <= 60 for share in by_tenant.values()), by_tenant
