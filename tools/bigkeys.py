@@ -17,7 +17,7 @@ from tools.keyspace import (
 )
 from tools.prefixes import Tally
 from tools.reading import Measured, NotMeasured, printable
-from tools.scanner import Walk, leaves_idle_time
+from tools.scanner import leaves_idle_time
 from tools.shares import every_key_counts, sampled_shares
 from tools.survey import Survey, SurveyArguments, is_cluster, prepared
 
@@ -111,13 +111,9 @@ def _reading(
         lookups=census.lookups + (survey.every.lookups if survey.every else 0),
         pace=walk.pace,
         server_seconds=round(walk.server_seconds, 3),
-        resume="" if walk.complete or survey.is_sample else _resume(info, walk),
+        resume=survey.resume(info),
         every_key=every_key_counts(survey.every) if survey.every else None,
     )
-
-
-def _resume(info: dict[str, str], walk: Walk) -> str:
-    return f"{info['run_id']}:{walk.cursor.decode()}" if "run_id" in info else ""
 
 
 def _coverage(keys: int, total: Measured[int]) -> Measured[float]:

@@ -14,6 +14,7 @@ from tools.connection import Command, CommandFailure, Connection, Reply, read_in
 from tools.every_key import EveryKey
 from tools.key_rows import Look
 from tools.reading import Measured, NotMeasured
+from tools.replies import decimal
 from tools.scanner import Pace, ScanArguments, Walk, in_round_trips, leaves_idle_time
 
 SAMPLED = 100_000
@@ -26,8 +27,11 @@ SPARE = 100.0
 """Commands a second: a primary that serves fewer can spare a core for some seconds."""
 
 
+_RESUME = re.compile(r"[0-9a-f]{40}:[0-9]{1,20}")
+
+
 def _is_resume(text: str) -> str:
-    if text and not re.fullmatch(r"[0-9a-f]{40}:[0-9]{1,20}", text):
+    if text and not _RESUME.fullmatch(text):
         raise ValueError("not the `resume` of a reading")
     return text
 
@@ -78,6 +82,13 @@ class Survey:
             self._take([], await in_round_trips(connection, self._ask(())))
         except CommandFailure as failure:
             self.walk.stopped_because += f"; the last keys were not looked at: {failure}"
+
+    def resume(self, info: dict[str, str]) -> str:
+        """Where to go on; empty if nothing is left, or if the server tells no such place."""
+        cursor = self.walk.cursor.decode("ascii", "replace")
+        place = f"{info.get('run_id', '')}:{cursor}"
+        goes_on = not self.walk.complete and not self.is_sample
+        return place if goes_on and _RESUME.fullmatch(place) else ""
 
     def largest(self) -> list[tuple[bytes, int]]:
         """Keys with most bytes first, and those with most elements that are not among them."""
@@ -151,10 +162,11 @@ async def _pace(connection: Connection, wanted: Pace) -> tuple[Pace, list[str]]:
     if wanted == "gentle":
         return "gentle", []
     info = await read_info(connection, "replication", "stats")
-    serves = float(info.get("instantaneous_ops_per_sec", "inf"))
-    if info.get("role") == "slave" or serves < SPARE:
+    serves = decimal(info.get("instantaneous_ops_per_sec", "").encode())
+    if info.get("role") == "slave" or (serves is not None and serves < SPARE):
         return "fast", []
-    return "gentle", [f"a primary that serves {serves:,.0f} commands a second is walked gently"]
+    busy = "an unknown number of" if serves is None else f"{serves:,.0f}"
+    return "gentle", [f"a primary that serves {busy} commands a second is walked gently"]
 
 
 async def _every_key(connection: Connection, info: dict[str, str]) -> EveryKey:
