@@ -5,6 +5,7 @@ same; else it opens one. `api/store/closing.py` says when that ends by itself.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -22,6 +23,20 @@ from api.store.tables import AlertRow, IncidentRow
 MOST_FLAPPING_LOOKS = 2
 """An alert that begins more often within FLAP_WINDOW, each time anew, is left to a person."""
 _SEVERITIES = ("info", "warning", "critical")
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """An alert as it was sent, and what is to be known of it."""
+
+    alert: Alert
+    place: Place
+    problem: str
+    silence: Silence | None
+    times: Sequence[AlertRow]
+    """Of this alert, as the store has them."""
+    full: bool
+    """There is no room for what would open another incident."""
 
 
 class QueueFull(Exception):
@@ -55,9 +70,8 @@ async def firing(
         times = await occurrences.times(session, alert)
     known = await occurrences.find(session, alert, times)
     if known is not None:
-        return await _sent_again(
-            session, known, alert, place, problem, silence, homes, times, full=full
-        )
+        sent = _Sent(alert, place, problem, silence, times, full)
+        return await _sent_again(session, known, sent, homes)
     if occurrences.is_over(alert, times):
         return None, False
     before = next((row for row in times if row.incident_id is not None), None)
@@ -174,16 +188,7 @@ async def _say(session: AsyncSession, row: IncidentRow, alert: Alert, more: dict
 
 
 async def _sent_again(
-    session: AsyncSession,
-    known: AlertRow,
-    alert: Alert,
-    place: Place,
-    problem: str,
-    silence: Silence | None,
-    homes: Homes,
-    times: Sequence[AlertRow],
-    *,
-    full: bool,
+    session: AsyncSession, known: AlertRow, sent: _Sent, homes: Homes
 ) -> tuple[IncidentRow | None, bool]:
     """Senders repeat themselves. What was silenced is looked at once it is not any more.
 
@@ -191,14 +196,15 @@ async def _sent_again(
     unless the target is looked at; what fits a target that is configured only now; and what fires
     on though it was told to be over.
     """
+    alert, place, problem, silence = sent.alert, sent.place, sent.problem, sent.silence
     own = await homes.lock(session, known.incident_id) if known.incident_id else None
     if known.status == "resolved" and occurrences.may_be_late(known):
         return own, False
     fits_now = own is not None and not own.target and bool(place.target) and not problem
     if own is None or known.status == "resolved" or (fits_now and silence is None):
-        return await _moved(session, known, alert, place, problem, silence, homes, times, full=full)
+        return await _moved(session, known, sent, homes)
     if known.silenced_until is None:
-        has_room = not full or alert.severity == "critical"
+        has_room = not sent.full or alert.severity == "critical"
         is_free = bool(place.target) and homes.on(place) is None
         if silence is None and has_room and is_free and (because := _because(own, known, alert)):
             homes.add(own)
@@ -215,7 +221,7 @@ async def _sent_again(
             own.silenced_by, own.silenced_until = silence.by, silence.until
         return own, False
     known.silenced_until = None
-    known.flaps = occurrences.flaps(times)  # as it is now, not as it was before the silence
+    known.flaps = occurrences.flaps(sent.times)  # as it is now, not as it was before the silence
     alert = alert.model_copy(update={"target": place.target, "flaps": known.flaps})
     row = await _home(session, place, known, None, homes)
     if row is not None:
@@ -249,44 +255,48 @@ def _because(own: IncidentRow, known: AlertRow, alert: Alert) -> str:
 
 
 async def _moved(
-    session: AsyncSession,
-    known: AlertRow,
-    alert: Alert,
-    place: Place,
-    problem: str,
-    silence: Silence | None,
-    homes: Homes,
-    times: Sequence[AlertRow],
-    *,
-    full: bool,
+    session: AsyncSession, known: AlertRow, sent: _Sent, homes: Homes
 ) -> tuple[IncidentRow, bool]:
     """One that is known fires, and not where it was: its incident is another one now."""
-    now = incidents.now()
-    flaps = occurrences.flaps(times)
-    if known.status == "resolved" and known.received_at > now - occurrences.FLAP_WINDOW:
+    now, silence = incidents.now(), sent.silence
+    fires_again = known.status == "resolved"
+    flaps = occurrences.flaps(sent.times)
+    if fires_again and known.received_at > now - occurrences.FLAP_WINDOW:
         flaps = max(flaps, known.flaps + 1)
-    alert = alert.model_copy(
+    alert = sent.alert.model_copy(
         update={
-            "target": place.target,
+            "target": sent.place.target,
             "flaps": flaps,
             "silenced_until": silence.until if silence else None,
         }
     )
     before = known.incident_id or ""
-    home = await _home(session, place, known if before else None, silence, homes)
-    row = home or await _open(session, alert, problem, silence, before, full=full)
+    home = await _home(session, sent.place, known if before else None, silence, homes)
+    row = home or await _open(session, alert, sent.problem, silence, before, full=sent.full)
     homes.add(row)
     known.incident_id, known.target, known.severity = row.id, alert.target, alert.severity
     known.flaps, known.silenced_until = alert.flaps, alert.silenced_until
-    if known.status == "resolved":
+    if fires_again:
         known.status, known.ends_at, known.received_at = "firing", None, now
     if home is not None:
         await _join(session, home, alert, silence, homes)
-    if before and before != row.id:  # nothing may be left there
-        left = homes.quieter[before] = await homes.lock(session, before)
-        data = {"status": left.status, "alert": alert.name, "moved_to": row.id}
-        await publish(session, left, "status", data)
+    if before and not fires_again:
+        await _left(session, await homes.lock(session, before), alert, row)
     return row, home is None
+
+
+async def _left(session: AsyncSession, row: IncidentRow, alert: Alert, to: IncidentRow) -> None:
+    """An alert has gone from here to another incident: with the last one this is over."""
+    data = {"status": row.status, "alert": alert.name, "moved_to": to.id}
+    await publish(session, row, "status", data)
+    is_asked = bool(row.question)  # by a person, who closes it
+    if (
+        row.status == "needs_human"
+        and not is_asked
+        and not await occurrences.still_fires(session, row.id)
+    ):
+        because = f"{alert.name} fits {to.target}, which is configured now: see {to.id}"
+        await incidents.move(session, row, "closed", because)
 
 
 async def _worsened(

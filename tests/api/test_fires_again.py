@@ -214,6 +214,10 @@ async def test_an_alert_whose_target_is_configured_only_now_goes_there(room: Roo
     assert (moved.created, moved.status) == (True, "queued")
     shown = await later.shown(moved.id)
     assert (shown.target, shown.follows, shown.alerts[0].target) == ("new", lost.id, "new")
-    assert (await later.shown(lost.id)).status == "closed"
+    left = await later.shown(lost.id)
+    assert left.status == "closed"
+    assert (
+        left.ended_because == f"RedisMemoryHigh fits new, which is configured now: see {moved.id}"
+    )
     again = await later.one(alert("f", "unheard-of"))
     assert (again.id, again.created) == (moved.id, False)

@@ -14,9 +14,11 @@ from evals.servers import Server
 from tests.tools.looking import ask, client_of, until
 from tools import survey
 from tools.bigkeys import BigKeysArguments, bigkeys
+from tools.census import Census
 from tools.connection import LiveConnection
 from tools.keyspace import BigKeys, EveryKeyCounts, SampledShares
 from tools.reading import NotMeasured
+from tools.scanner import Walk
 from tools.summaries import summarize
 
 KEYS = 6_000
@@ -145,6 +147,28 @@ async def test_a_busy_primary_is_walked_gently_and_its_replica_is_not(
         assert found.complete
         paces.append((found.pace, "walked gently" in found.stopped_because))
     assert paces == [("gentle", True), ("fast", False)]
+
+
+@pytest.mark.parametrize("said", ["a lot", "", "-1e999"])
+async def test_a_server_that_tells_no_traffic_is_walked_gently(
+    connection: LiveConnection, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    async def told(*_: object) -> dict[str, str]:
+        return {"role": "master", "instantaneous_ops_per_sec": said}
+
+    monkeypatch.setattr(survey, "read_info", told)
+    assert (await walked(connection, pace="fast")).pace == "gentle"
+
+
+async def test_a_place_that_no_server_would_tell_is_none_to_go_on_at(
+    connection: LiveConnection, admin: "redis.Redis"
+) -> None:
+    walk = Walk(connection, BigKeysArguments(), start=b"17\xff")
+    stopped = survey.Survey(walk, Census(1))
+    assert stopped.resume({"run_id": "0" * 40}) == ""
+    walk.cursor = b"17"
+    assert stopped.resume({"run_id": "0" * 40}) == f"{'0' * 40}:17"
+    assert stopped.resume({"run_id": "anything"}) == stopped.resume({}) == ""
 
 
 async def test_a_sample_tells_shares_and_what_it_has_not_seen(
