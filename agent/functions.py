@@ -14,8 +14,11 @@ SUBMIT = "submit_diagnosis"
 LONGEST_DESCRIPTION = 160
 LONGEST_CHOICE = 20
 """A longer list of allowed values is not sent: the tool names the field when one is wrong."""
-_NOT_OFFERED = frozenset({"memory_limit", "catalogue", "history", "page", "scan_seconds"})
-"""Arguments that the configuration knows better, or that only pace a walk."""
+_NOT_OFFERED = frozenset(
+    {"memory_limit", "catalogue", "history", "page", "scan_seconds", "server_seconds", "lengths"}
+)
+"""Arguments that the configuration knows better, that only pace a walk, or that are for a person
+to choose."""
 _NOT_STRICT = frozenset(
     {"title", "description", "default", "maxLength", "minLength", "maxItems", "minItems",
      "maximum", "minimum"}

@@ -6,6 +6,7 @@ from tools.catalogue import Tool, tool
 from tools.clients import clients
 from tools.cluster import cluster
 from tools.configuration import config_get
+from tools.encodings import encodings
 from tools.hotkeys import hot_keys
 from tools.keyspace import keyspace
 from tools.latency import latency_doctor, latency_histogram, latency_latest
@@ -39,6 +40,7 @@ _TOOLS: tuple[Tool, ...] = (
     tool(modules),
     tool(keyspace),
     tool(bigkeys),
+    tool(encodings),
     tool(hot_keys),
     tool(clients),
     tool(stream_info),

@@ -9,6 +9,7 @@ from tools.access import AclLog
 from tools.clients import Clients
 from tools.cluster import Cluster
 from tools.configuration import Configuration
+from tools.encodings import Encodings
 from tools.hotkeys import HotKeys
 from tools.keyspace import BigKeys, Keyspace, SampledShares
 from tools.latency import LatencyDoctor, LatencyEvents, LatencyHistogram
@@ -241,6 +242,16 @@ def _sample(r: BigKeys, shares: SampledShares) -> str:
     )
 
 
+def _encodings(r: Encodings) -> str:
+    top = [
+        f"{row.prefix} {row.type} {size(row.saved_bytes)} less: {row.change}"
+        for row in r.advice
+        if number(row.saved_bytes) is not None
+    ]
+    seen = f"{count(r.keys_seen)} of {count(r.keys_total)} keys sampled; "
+    return seen + ("; ".join(top[:2]) or "no other shape of data is known to save memory")
+
+
 def _clients(r: Clients) -> str:
     top = next((f"; largest {row.label} ({row.type}, {size(row.memory)})" for row in r.largest), "")
     return (
@@ -296,6 +307,7 @@ _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {
     LatencyHistogram: _latency_histogram,
     LatencyDoctor: _opinion,
     Scripts: _scripts,
+    Encodings: _encodings,
     HotKeys: _hot_keys,
     AclLog: _acl_log,
     Modules: _modules,
