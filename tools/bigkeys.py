@@ -8,6 +8,7 @@ from tools.census import Census
 from tools.connection import CommandFailure, Connection, read_info
 from tools.every_key import EveryKey
 from tools.key_rows import Look, look_closer, mean_length, unlooked
+from tools.keysizes import not_met, size_bins
 from tools.keyspace import (
     BigKeys,
     PrefixRow,
@@ -68,6 +69,11 @@ async def bigkeys(connection: Connection, args: BigKeysArguments) -> BigKeys | N
     shares: Measured[SampledShares] | None = None
     if survey.is_sample:
         shares = await asyncio.to_thread(sampled_shares, census, found, total, _dataset(info))
+    if isinstance(shares, SampledShares):
+        bins = await size_bins(connection)
+        if isinstance(bins, list):
+            bins = not_met(bins, [look.row(total) for look in looks])
+        shares = shares.model_copy(update={"not_met": bins})
     reading = _reading(survey, looks, total, mean_value, info, found)
     return reading.model_copy(update={"sampled": shares})
 

@@ -119,6 +119,20 @@ class TypeShare(Share):
     type: str
 
 
+class SizeBin(Reading):
+    """Keys of one type with so many elements, or up to twice as many."""
+
+    type: str
+    elements: int
+    """At least; characters, of strings."""
+    keys: int
+
+
+NO_KEYSIZES = NotMeasured(
+    not_measured="INFO keysizes", because="this server does not count sizes of keys"
+)
+
+
 class SampledShares(Reading):
     """What a random sample says of all keys; the bounds hold in 95 of 100 samples, all together.
 
@@ -141,6 +155,8 @@ class SampledShares(Reading):
     types_threshold_bytes: int
     """The same of the shares of types, which are told by fewer keys."""
     types: list[TypeShare]
+    not_met: Measured[list[SizeBin]] = NO_KEYSIZES
+    """Large keys that exist and have more elements than any of their type that was looked at."""
 
 
 class TypeElements(Reading):

@@ -235,6 +235,11 @@ def _sample(r: BigKeys, shares: SampledShares) -> str:
         for row in shares.prefixes[:2]
     ]
     hidden = "large keys were missed for sure, " if shares.hides_large_keys else ""
+    rows = shares.not_met if isinstance(shares.not_met, list) else []
+    largest = max(rows, key=lambda row: row.elements, default=None)
+    if largest is not None:
+        of = f"{count(largest.keys)} {largest.type} of {count(largest.elements)} elements or more"
+        hidden = f"not met: {of}, " if largest.type != "string" else hidden
     unseen = f"{hidden}{size(shares.unseen_bytes)} unseen"
     return (
         f"a sample of {count(shares.keys)} of {count(r.keys_total)} keys: {', '.join(top)} of what "

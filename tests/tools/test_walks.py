@@ -16,7 +16,8 @@ from tools import survey
 from tools.bigkeys import BigKeysArguments, bigkeys
 from tools.census import Census
 from tools.connection import LiveConnection
-from tools.keyspace import BigKeys, EveryKeyCounts, SampledShares
+from tools.keysizes import not_met, parsed
+from tools.keyspace import BigKeys, EveryKeyCounts, KeyRow, SampledShares, SizeBin
 from tools.reading import NotMeasured
 from tools.scanner import Walk
 from tools.summaries import summarize
@@ -196,6 +197,56 @@ async def test_a_sample_tells_shares_and_what_it_has_not_seen(
     assert isinstance(again.sampled, SampledShares)
     assert again.bytes_seen != found.bytes_seen, "another sample"
     assert whole.sampled is None
+
+
+async def test_a_huge_collection_that_no_sample_meets_is_told(
+    connection: LiveConnection, server: Server, build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "SAMPLED", 2_000)
+    admin = client_of(server, db=0)
+    client_of(server, db=3).rpush("elsewhere", *range(20_000))
+    pour(server.port, ((("SET", f"user:{n}", "x" * 40)) for n in range(200_000)))
+    pour(server.port, (("HSET", "huge", f"f{n}", "") for n in range(40_000)))
+    for _ in range(5):  # one sample in a hundred meets it
+        found = await walked(connection, mode="sampled")
+        if all(row.key != "huge" for row in found.top_by_bytes):
+            break
+    shares = found.sampled
+    assert isinstance(shares, SampledShares), shares
+    assert not shares.hides_large_keys, "in bytes it is not much"
+    if build != "redis-8.2":
+        assert isinstance(shares.not_met, NotMeasured)
+        assert "does not count sizes" in shares.not_met.because
+        return
+    assert shares.not_met == [SizeBin(type="hash", elements=32_768, keys=1)]
+    assert "not met: 1 hash of 32,768 elements or more" in summarize(found)
+    admin.delete("huge")
+    shares = (await walked(connection, mode="sampled")).sampled
+    assert isinstance(shares, SampledShares)
+    assert shares.not_met == []
+
+
+def test_sizes_of_keys_are_read_as_far_as_they_can_be() -> None:
+    info = {
+        "db0_distrib_lists_items": "0=2,1=1,512=1,64K=3,x=1,2M=,1Z=4,3M=99999999999999999999",
+        "db0_distrib_strings_sizes": "2M=1",
+        "db1_distrib_lists_items": "1G=1",
+        "db0_distrib_graphs_items": "1G=1",
+    }
+    bins = parsed(info, 0)
+    assert [(row.type, row.elements, row.keys) for row in bins] == [
+        ("string", 2 << 20, 1), ("list", 0, 2), ("list", 1, 1), ("list", 512, 1),
+        ("list", 65_536, 3),
+    ]  # fmt: skip
+    met = KeyRow(
+        key="k", type="list", bytes=1, bytes_are="exact", elements=70_000, ttl_seconds=-1.0,
+        encoding="quicklist", idle_seconds=0, share_of_dataset=0.0,
+    )  # fmt: skip
+    assert [row.type for row in not_met(bins, [met])] == ["string"]
+    assert [row.type for row in not_met(bins, [])] == ["string", "list"]
+    refused = NotMeasured(not_measured="LLEN", because="no permission", failure="refused")
+    unread = met.model_copy(update={"elements": refused})
+    assert [row.type for row in not_met(bins, [unread])] == ["string"]
 
 
 async def test_a_small_keyspace_is_not_sampled(
