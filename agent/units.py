@@ -35,7 +35,7 @@ _COUNTS = (
     "pending pubsub rdb_changes_since_last_save rdb_saves rejected_calls rejected_connections "
     "replicas sampled sampled_keys slots_assigned slots_fail slots_ok slots_owned slots_pfail "
     "subscriptions sync_full sync_partial_err total total_denials total_forks without_ttl size "
-    "databases maxmemory-samples samples breaks days"
+    "databases maxmemory-samples samples breaks days looks watched each_time"
 )
 _PLAIN = (
     "aof_enabled aof_rewrite_in_progress async_loading cpu_cores db "

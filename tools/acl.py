@@ -26,6 +26,8 @@ SINCE: dict[str, tuple[Version, Version]] = {
     "function|kill": ((7, 0), (7, 2)),
     "client|no-touch": ((7, 2), (7, 2)),
     "cluster|slot-stats": ((8, 2), (8, 0)),
+    # Valkey has merged it after 9.1; in which version it comes is not known yet.
+    "hotkeys|get": ((8, 6), NEVER),
     "hpexpiretime": ((7, 4), (9, 0)),
     "hpexpireat": ((7, 4), (9, 0)),
     "commandlog|get": (NEVER, (8, 1)),

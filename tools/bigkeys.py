@@ -20,7 +20,7 @@ from tools.prefixes import Tally
 from tools.reading import Measured, NotMeasured, printable
 from tools.scanner import leaves_idle_time
 from tools.shares import every_key_counts, sampled_shares
-from tools.survey import Survey, SurveyArguments, is_cluster, prepared
+from tools.survey import Survey, SurveyArguments, is_cluster, keeps_idle_times, prepared
 
 TOP = 100
 PREFIXES = 100
@@ -56,7 +56,8 @@ async def bigkeys(connection: Connection, args: BigKeysArguments) -> BigKeys | N
     mean_value: Measured[float]
     try:
         may_touch = await leaves_idle_time(connection)
-        closer = await look_closer(connection, survey.largest(), may_touch)
+        idles = keeps_idle_times(info)
+        closer = await look_closer(connection, survey.largest(), may_touch, idles=idles)
         mean_value = await mean_length(connection, strings, may_touch)
         census.lookups += closer.lookups + (len(strings) if may_touch else 0)
         looks = closer.looks

@@ -20,7 +20,8 @@ SAMPLE = 2_000
 """Keys whose type, TTL and idle time are read: three keyspace hits each."""
 STRINGS = 500
 """Strings whose length is read."""
-QUESTIONS = (("OBJECT", "IDLETIME"), ("TYPE",), ("PTTL",))
+IDLE = ("OBJECT", "IDLETIME")
+QUESTIONS = (("TYPE",), ("PTTL",))
 """The rest: three keyspace hits a key. Idle times first."""
 ENOUGH = 10
 """Looked-up keys that tell a prefix's TTL share: rare prefixes get theirs too."""
@@ -46,8 +47,10 @@ class Census:
         sizes_only: bool = False,
         sample: int = SAMPLE,
         keep: bool = False,
+        idles: bool = True,
     ) -> None:
-        """`expected`: keys that will come. `keep`: the size of each, too."""
+        """`expected`: keys that will come. `keep`: the size of each, too. `idles`: are kept."""
+        self._questions = (IDLE, *QUESTIONS) if idles else QUESTIONS
         self.sizes: list[tuple[bytes, int]] | None = [] if keep else None
         self.keys = 0
         self.bytes = 0
@@ -86,7 +89,7 @@ class Census:
         few, self._few = self._few, []
         self._looks.append((drawn, few))
         looks = [*drawn, *(name for name, _ in few)]
-        return sizes + [(*question, name) for name in looks for question in QUESTIONS]
+        return sizes + [(*question, name) for name in looks for question in self._questions]
 
     def take(self, page: Page) -> CommandFailure | None:
         """Count a page. A failure that every further key would meet is returned."""
@@ -130,14 +133,15 @@ class Census:
     def _look(self, names: Sequence[bytes], answers: Sequence[Answer]) -> None:
         drawn, few = self._looks.popleft()
         sizes = dict(zip(names, answers, strict=False)) if drawn else {}
-        at = len(names)
+        at, number = len(names), len(self._questions)
         for name, size in [*((name, sizes[name]) for name in drawn), *few]:
             if isinstance(size, int):
-                self._see(name, size, *answers[at : at + len(QUESTIONS)])
-            at += len(QUESTIONS)
+                idle = answers[at] if number > len(QUESTIONS) else None
+                self._see(name, size, idle, *answers[at + number - len(QUESTIONS) : at + number])
+            at += number
 
     def _see(self, key: bytes, size: int, idle: Answer, kind: Answer, ttl: Answer) -> None:
-        self.lookups += 3
+        self.lookups += len(self._questions)
         if kind == b"none" or ttl == GONE:
             return
         self.looked_up += 1

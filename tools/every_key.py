@@ -19,6 +19,10 @@ EDGES = (60, 3_600, 86_400, 604_800, 2_592_000)
 NEVER = -1
 """The bin of keys that never expire."""
 LONGEST = 100
+FREQUENCIES = (0, 5, 10, 20, 50, 100, 200, 255)
+"""Upper ends of the bins of OBJECT FREQ: a new key has 5, 1,000 uses make it 18, 100,000 142, and a
+million 255 (redis.conf, lfu-log-factor 10)."""
+HOTTEST = 10
 _Unmeasured = tuple[bytes, bytes, int]
 """Type, name and bytes."""
 _LENGTH_OF = {kind.encode(): command for kind, command in LENGTH_OF.items()}
@@ -42,6 +46,10 @@ class EveryKey:
         self.ttls: Counter[int] = Counter()
         """Keys by bin."""
         self.idles: Counter[int] = Counter()
+        self.frequencies: Counter[int] = Counter()
+        """Keys by bin, where frequencies are kept instead of idle times."""
+        self.hottest: list[tuple[int, bytes]] = []
+        """Keys used most, a heap."""
         self.lookups = 0
         self.longest: list[tuple[int, bytes, int]] = []
         """Collections with most elements, and their bytes: a heap."""
@@ -55,9 +63,9 @@ class EveryKey:
         """About these, and lengths of those of the page before."""
         before, self._next = self._next, []
         self._asked.append(before)
-        commands: list[Command] = []
-        if self.reads_idles:  # before anything that would reset them
-            commands += [("OBJECT", "IDLETIME", name) for name in names]
+        # Before anything that would reset them.
+        kept = "IDLETIME" if self.reads_idles else "FREQ"
+        commands: list[Command] = [("OBJECT", kept, name) for name in names]
         commands += [("TYPE", name) for name in names]
         commands += [("PTTL", name) for name in names]
         commands += [(_LENGTH_OF[kind], name) for kind, name, _ in before]
@@ -70,12 +78,13 @@ class EveryKey:
         number = len(names)
         before = self._asked.popleft()
         self.lookups += len(answers)
-        idles: Sequence[Answer] = ()
-        if self.reads_idles:
-            idles, answers = answers[:number], answers[number:]
+        uses, answers = answers[:number], answers[number:]
         kinds, ttls = answers[:number], answers[number : 2 * number]
         self._measure(before, answers[2 * number :])
-        self.idles.update(bisect.bisect(EDGES, idle) for idle in idles if isinstance(idle, int))
+        if self.reads_idles:
+            self.idles.update(bisect.bisect(EDGES, idle) for idle in uses if isinstance(idle, int))
+        else:
+            self._rank(names, uses)
         self.ttls.update(
             bisect.bisect(EDGES, ttl / 1000) if ttl >= 0 else NEVER
             for ttl in ttls
@@ -89,6 +98,17 @@ class EveryKey:
                 count.bytes += size
                 if self.lengths and kind in _LENGTH_OF:
                     following.append((kind, name, size))
+
+    def _rank(self, names: Sequence[bytes], frequencies: Sequence[Answer]) -> None:
+        hottest = self.hottest
+        for name, frequency in zip(names, frequencies, strict=False):
+            if not isinstance(frequency, int):
+                continue
+            self.frequencies[bisect.bisect_left(FREQUENCIES, frequency)] += 1
+            if len(hottest) < HOTTEST:
+                heapq.heappush(hottest, (frequency, name))
+            elif frequency > hottest[0][0] and (frequency, name) not in hottest:
+                heapq.heapreplace(hottest, (frequency, name))
 
     def _measure(self, asked: Sequence[_Unmeasured], lengths: Sequence[Answer]) -> None:
         types, longest = self.types, self.longest

@@ -19,6 +19,11 @@ LENGTH_OF: dict[str, str] = {
 }
 GONE = -2
 """PTTL of a key that is not there."""
+NO_IDLE_TIMES = NotMeasured(
+    not_measured="OBJECT IDLETIME",
+    because="this server keeps frequencies instead (LFU)",
+    failure="disabled",
+)
 KEYS_AT_ONCE = 50
 RESIZED = 20
 """Keys whose size is estimated again, from more samples."""
@@ -77,9 +82,15 @@ class CloserLook:
 
 
 async def look_closer(
-    connection: Connection, keys: Sequence[tuple[bytes, int]], may_touch: bool
+    connection: Connection,
+    keys: Sequence[tuple[bytes, int]],
+    may_touch: bool,
+    *,
+    idles: bool = True,
 ) -> CloserLook:
     """Look at keys (and their bytes). Raises CommandFailure if the link is lost.
+
+    `idles`: whether this server keeps idle times; it does not under LFU.
 
     Idle times come first. Where lengths would reset them, only keys that are in use this very
     second are asked for theirs: their idle time is 0 and stays 0.
@@ -87,8 +98,8 @@ async def look_closer(
     looks: list[Look] = []
     lookups = 0
     for at in range(0, len(keys), KEYS_AT_ONCE):
-        page = await _first(connection, keys[at : at + KEYS_AT_ONCE])
-        lookups += 4 * len(page)
+        page = await _first(connection, keys[at : at + KEYS_AT_ONCE], idles)
+        lookups += (4 if idles else 3) * len(page)
         lookups += await _lengths(connection, page, may_touch)
         looks += page
     await _sizes(connection, looks[:RESIZED])
@@ -105,19 +116,17 @@ def unlooked(keys: Sequence[tuple[bytes, int]], failure: CommandFailure) -> list
     ]
 
 
-async def _first(connection: Connection, keys: Sequence[tuple[bytes, int]]) -> list[Look]:
-    commands: list[Command] = []
-    for key, _ in keys:
-        commands += [
-            ("OBJECT", "IDLETIME", key),
-            ("OBJECT", "ENCODING", key),
-            ("TYPE", key),
-            ("PTTL", key),
-        ]
+async def _first(
+    connection: Connection, keys: Sequence[tuple[bytes, int]], idles: bool
+) -> list[Look]:
+    questions = (("OBJECT", "IDLETIME"), ("OBJECT", "ENCODING"), ("TYPE",), ("PTTL",))
+    asked = questions if idles else questions[1:]
+    commands: list[Command] = [(*question, key) for key, _ in keys for question in asked]
     answers = await in_round_trips(connection, commands)
     looks = []
     for place, (key, size) in enumerate(keys):
-        idle, encoding, kind, ttl = answers[4 * place : 4 * place + 4]
+        told = answers[len(asked) * place : len(asked) * (place + 1)]
+        idle, encoding, kind, ttl = told if idles else [None, *told]
         if kind == b"none" or ttl == GONE:
             continue
         looks.append(
@@ -126,7 +135,7 @@ async def _first(connection: Connection, keys: Sequence[tuple[bytes, int]]) -> l
                 bytes=size,
                 type=word(kind, "TYPE"),
                 ttl=ttl,
-                idle=whole(idle, "OBJECT IDLETIME"),
+                idle=whole(idle, "OBJECT IDLETIME") if idles else NO_IDLE_TIMES,
                 encoding=word(encoding, "OBJECT ENCODING"),
                 elements=kind.as_not_measured()
                 if isinstance(kind, CommandFailure)

@@ -159,6 +159,28 @@ class SampledShares(Reading):
     """Large keys that exist and have more elements than any of their type that was looked at."""
 
 
+class HotKey(Reading):
+    """One key."""
+
+    key: str
+    frequency: int
+    """OBJECT FREQ, 0-255: a logarithmic counter that loses one a minute (lfu-decay-time)."""
+
+
+class FrequencyBin(Reading):
+    """Keys whose OBJECT FREQ is at most that, and more than that of the bin before."""
+
+    frequency: int
+    keys: int
+
+
+NO_FREQUENCY = NotMeasured(
+    not_measured="OBJECT FREQ",
+    because="frequency is counted under an LFU policy",
+    failure="disabled",
+)
+
+
 class TypeElements(Reading):
     """All keys of one type."""
 
@@ -175,6 +197,9 @@ class EveryKeyCounts(Reading):
     types: list[TypeElements]
     ttl: list[Bin]
     idle: Measured[list[Bin]]
+    frequency: Measured[list[FrequencyBin]] = NO_FREQUENCY
+    hottest: Measured[list[HotKey]] = NO_FREQUENCY
+    """Ten, most frequent first."""
 
 
 NO_STRINGS = NotMeasured(not_measured="MEMORY USAGE of strings", because="no string was sampled")

@@ -22,7 +22,8 @@ READ_COMMANDS: frozenset[str] = frozenset(
         "latency|histogram", "latency|doctor", "latency|history", "xinfo|groups",
         "xinfo|consumers", "script|exists", "function|stats", "function|list", "acl|log",
         "acl|whoami", "module|list", "cluster|info", "cluster|nodes", "cluster|slots",
-        "cluster|shards", "cluster|countkeysinslot", "cluster|slot-stats",
+        "cluster|shards", "cluster|countkeysinslot", "cluster|slot-stats", "command|info",
+        "hotkeys|get",
     }
 )  # fmt: skip
 

@@ -2,12 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from tools.census import Census
-from tools.every_key import EDGES, NEVER, EveryKey
+from tools.every_key import EDGES, FREQUENCIES, NEVER, EveryKey
+from tools.key_rows import NO_IDLE_TIMES
 from tools.keyspace import (
     Bin,
     EveryKeyCounts,
+    FrequencyBin,
+    HotKey,
     PrefixShare,
     SampledShares,
     TypeElements,
@@ -76,9 +80,6 @@ def every_key_counts(every: EveryKey) -> EveryKeyCounts:
     left_alone = NotMeasured(
         not_measured="lengths", because="they would reset idle times, by which this server evicts"
     )
-    not_told = NotMeasured(
-        not_measured="OBJECT IDLETIME", because="this server keeps frequencies instead (LFU)"
-    )
     return EveryKeyCounts(
         types=[
             TypeElements(
@@ -90,8 +91,23 @@ def every_key_counts(every: EveryKey) -> EveryKeyCounts:
             for kind, count in sorted(every.types.items(), key=lambda item: -item[1].bytes)
         ],
         ttl=_bins(every.ttls),
-        idle=_bins(every.idles) if every.reads_idles else not_told,
+        idle=_bins(every.idles) if every.reads_idles else NO_IDLE_TIMES,
+        **({} if every.reads_idles else _frequencies(every)),
     )
+
+
+def _frequencies(every: EveryKey) -> dict[str, Any]:
+    counted = every.frequencies
+    return {
+        "frequency": [
+            FrequencyBin(frequency=end, keys=counted[place])
+            for place, end in enumerate(FREQUENCIES)
+        ],
+        "hottest": [
+            HotKey(key=printable(name), frequency=frequency)
+            for frequency, name in sorted(every.hottest, reverse=True)
+        ],
+    }
 
 
 def _bins(counted: Counter[int]) -> list[Bin]:

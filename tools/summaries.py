@@ -10,7 +10,7 @@ from tools.clients import Clients
 from tools.cluster import Cluster
 from tools.configuration import Configuration
 from tools.encodings import Encodings
-from tools.hotkeys import HotKeys
+from tools.hotkeys import HotKeys, KeysInUse
 from tools.keyspace import BigKeys, Keyspace, SampledShares
 from tools.latency import LatencyDoctor, LatencyEvents, LatencyHistogram
 from tools.memory import MemoryDoctor, MemoryInfo, MemoryStats
@@ -292,8 +292,16 @@ def _instance_resize(r: InstanceResize) -> str:
 
 
 def _hot_keys(r: HotKeys) -> str:
-    top = next((f"; {row.key} leads with {row.frequency}" for row in r.hottest), "")
-    return f"{count(r.keys_seen)} keys asked for their frequency{top}"
+    seen = f"{count(r.keys_seen)} keys asked for their frequency"
+    if isinstance(r.hottest, list):
+        return seen + "".join(f"; {row.key} leads with {row.frequency}" for row in r.hottest[:1])
+    seen = f"{count(r.keys_seen)} keys seen"
+    if isinstance(r.counted, list):
+        seen += f"; the server counts {r.counted[0].key if r.counted else 'nothing'} most"
+    if isinstance(r.in_use, KeysInUse):
+        seen += f"; {count(r.in_use.each_time)} in use at each of {r.in_use.looks} looks: "
+        seen += ", ".join(r.in_use.keys[:3])
+    return seen
 
 
 _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {

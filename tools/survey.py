@@ -141,9 +141,17 @@ async def prepared(
     )
     walk.remarks += because
     expected = min(total, budget.keys) if isinstance(total, int) else budget.keys
-    census = Census(expected, sample=LOOKED_UP, keep=True) if sampled else Census(expected)
+    idles = keeps_idle_times(info)
+    census = Census(expected, idles=idles)
+    if sampled:
+        census = Census(expected, sample=LOOKED_UP, keep=True, idles=idles)
     every = await _every_key(connection, info) if args.every_key else None
     return Survey(walk, census, every, is_sample=sampled)
+
+
+def keeps_idle_times(info: dict[str, str]) -> bool:
+    """Whether OBJECT IDLETIME tells anything; under LFU it is an error reply for each key."""
+    return not info.get("maxmemory_policy", "").endswith("-lfu")
 
 
 def is_cluster(info: dict[str, str]) -> bool:
@@ -175,4 +183,4 @@ async def _every_key(connection: Connection, info: dict[str, str]) -> EveryKey:
     # Without CLIENT NO-TOUCH a length command makes a key look used: harmless only where nothing
     # is evicted by that.
     lengths = untouched or not policy.endswith(("-lru", "-lfu"))
-    return EveryKey(lengths=lengths, idles=not policy.endswith("-lfu"))
+    return EveryKey(lengths=lengths, idles=keeps_idle_times(info))

@@ -156,7 +156,7 @@ def lazy_freeing_off(seen: Seen) -> Finding | None:
 def one_key_is_hot(seen: Seen) -> Finding | None:
     """One key is used far more than any other."""
     keys = seen.look(HotKeys)
-    rows = keys.reading.hottest
+    rows = measured(keys.reading.hottest)
     if not rows or rows[0].frequency < HOT:
         return None
     following = rows[1].frequency if len(rows) > 1 else 0
