@@ -35,13 +35,14 @@ _COUNTS = (
     "pending pubsub rdb_changes_since_last_save rdb_saves rejected_calls rejected_connections "
     "replicas sampled sampled_keys slots_assigned slots_fail slots_ok slots_owned slots_pfail "
     "subscriptions sync_full sync_partial_err total total_denials total_forks without_ttl size "
-    "databases maxmemory-samples samples breaks days looks watched each_time"
+    "databases maxmemory-samples samples breaks days looks watched each_time "
+    "connected_clients blocked_clients"
 )
 _PLAIN = (
     "aof_enabled aof_rewrite_in_progress async_loading cpu_cores db "
     "frequency hz id keys_per_slot last_at loading master_port master_sync_in_progress multi "
-    "process_id rdb_bgsave_in_progress rdb_last_save_time repl_backlog_active slave_read_only slot "
-    "started_at version"
+    "primary_link_up process_id rdb_bgsave_in_progress rdb_last_save_time repl_backlog_active "
+    "slave_read_only slot started_at version"
 )
 """Identifiers, switches, moments and numbers of their own scale: printed as they are."""
 _BY_NAME = {
@@ -70,8 +71,11 @@ _BY_FORM: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("factor", re.compile(r".*_ratio")),
     ("bytes", re.compile(r"used_memory.*|.*[_-]bytes|.*_(cow|base|current)_size|.*_cow_peak")),
     ("bytes", re.compile(r"repl[_-]backlog[_-]size")),
-    ("count", re.compile(r".*-(entries|max-len)")),
+    ("count", re.compile(r".*-(entries|max-len)|keys_db\d+")),
 )
+_OF_METRIC = frozenset({"first", "last", "least", "most", "before", "after"})
+_SLOPES = frozenset({"per_day", "low_per_day", "high_per_day"})
+"""Of a metric: in the unit of the name above them."""
 _UNKNOWN = {"", "plain"}
 
 
@@ -83,7 +87,7 @@ def dimension(path: str) -> str:
 
 def is_classified(field: str) -> bool:
     """Whether this table knows what the field is measured in."""
-    return _measure(field) != ""
+    return field in _OF_METRIC | _SLOPES or _measure(field) != ""
 
 
 def fitting(op: FactOperation, of: Sequence[str]) -> tuple[str, ...]:
@@ -109,7 +113,10 @@ def mixture(of: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _measure(path: str) -> str:
-    leaf = path.rpartition(":")[2].rpartition(".")[2]
+    *above, leaf = path.rpartition(":")[2].split(".")
+    if leaf in _OF_METRIC | _SLOPES:
+        metric = next((_measure(name) for name in reversed(above) if _measure(name)), "")
+        return "bytes_per_day" if leaf in _SLOPES and metric == "bytes" else metric
     leaf = leaf.removesuffix("_first").removesuffix("_last")
     if (by_name := _BY_NAME.get(leaf)) is not None:
         return by_name

@@ -1,15 +1,18 @@
-"""What the installation knows of a target that no look at it could tell: its memory over days."""
+"""What the installation knows of a target that no look at it could tell: its metrics over days."""
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from api import prometheus
 from api.config import TargetEntry
+from api.prometheus_ranges import COARSE_SECONDS, DAYS, Grid, ranges
 from api.settings import Settings
 from api.store import samples
 from api.store.database import Database
-from tools.growth import History
+from tools.growth import DAY, History
+from tools.ranges import Range, Ranges, rounded
 from tools.reads import READS
 
 
@@ -23,17 +26,19 @@ class Past:
 
     async def known(self, tool: str) -> dict[str, Any]:
         """Arguments of a tool that only the installation can fill."""
-        if "history" not in READS[tool].args.model_fields:
-            return {}
-        found: dict[str, Any] = {"history": await self.history()}
-        if (sizes := self.settings.config.sizes) is not None:
+        fields = READS[tool].args.model_fields
+        found: dict[str, Any] = {}
+        if "history" in fields:
+            found["history"] = await self.history()
+        if "ranges" in fields:
+            found["ranges"] = await self.ranges()
+        if "catalogue" in fields and (sizes := self.settings.config.sizes) is not None:
             found["catalogue"] = str(sizes)
         return found
 
     async def history(self) -> History:
         """Whichever goes back further: our own samples, or those of Prometheus."""
-        entry = next((t for t in self.settings.config.targets if t.name == self.target), None)
-        own, other = await asyncio.gather(self._watched(), self._prometheus(entry))
+        own, other = await asyncio.gather(self._watched(), self._prometheus())
         if other is None or (own.samples and _days(own) >= _days(other)):
             return own
         if not other.samples and own.samples:
@@ -42,16 +47,59 @@ class Past:
             return other.model_copy(update={"because": f"{own.because}; {other.because}"})
         return other
 
+    async def ranges(self) -> Ranges:
+        """What Prometheus has of it where one is configured, else what our own samples have."""
+        entry, target = self.settings.config.prometheus, self._entry
+        if entry is None or target is None:
+            return await self._own_ranges()
+        other = await ranges(entry, target.series or target.match)
+        if other.series:
+            return other
+        own = await self._own_ranges()
+        because = f"{other.because}; {own.because}" if own.because else other.because
+        return own.model_copy(update={"because": because[:500]})
+
+    @property
+    def _entry(self) -> TargetEntry | None:
+        return next((t for t in self.settings.config.targets if t.name == self.target), None)
+
     async def _watched(self) -> History:
         async with self.database.reading() as session:
             found = await samples.newest(session, self.target)
-        because = "" if found else "no samples are kept for this target yet"
-        if not found and not self.settings.config.watch.enabled:
-            because = "`watch` is switched off"
+        because = "" if found else self._no_samples
         return History.model_construct(source="watch", samples=found, because=because)
 
-    async def _prometheus(self, target: TargetEntry | None) -> History | None:
-        entry = self.settings.config.prometheus
+    @property
+    def _no_samples(self) -> str:
+        if not self.settings.config.watch.enabled:
+            return "`watch` is switched off"
+        return "no samples are kept for this target yet"
+
+    async def _own_ranges(self) -> Ranges:
+        now = datetime.now(UTC)
+        async with self.database.reading() as session:
+            found = await samples.recent(session, self.target, now - timedelta(days=DAYS))
+        if not found:
+            return Ranges(source="watch", because=self._no_samples)
+        grids = (
+            Grid.ending(now, DAYS * DAY, COARSE_SECONDS),
+            Grid.ending(now, DAY, samples.SPAN_SECONDS),
+        )
+        series = [
+            Range(
+                metric=metric,
+                start=grid.start,
+                step=grid.step,
+                values=rounded(grid.values([(span.at.timestamp(), value) for span, value in kept])),
+            )
+            for grid in grids
+            for metric in samples.KeptSpan._fields[1:]
+            if (kept := [(s, v) for s in found if (v := getattr(s, metric)) is not None])
+        ]
+        return Ranges(source="watch", series=series)
+
+    async def _prometheus(self) -> History | None:
+        entry, target = self.settings.config.prometheus, self._entry
         if entry is None or target is None:
             return None
         return await prometheus.history(entry, target.series or target.match)

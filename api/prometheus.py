@@ -1,10 +1,11 @@
-"""The trend of a target's memory from Prometheus: one bounded range query."""
+"""Range queries to Prometheus, each bounded; and the trend of a target's memory by one of them."""
 
 import asyncio
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,50 +19,81 @@ SECONDS = 10.0
 MOST_BYTES = 4 * 1024**2
 STEP_SECONDS = 1_800
 """Two points an hour: 90 days are 4,320, of 11,000 that Prometheus gives at most."""
+ODD = "Prometheus answered something that is no range of samples"
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
+
+
+class Unanswered(Exception):
+    """Why there are no samples."""
 
 
 async def history(
     entry: PrometheusEntry, labels: Mapping[str, str], now: datetime | None = None
 ) -> History:
     """Used memory of the one series with these labels; without samples, `because` says why."""
+    until = now or datetime.now(UTC)
+    window = Window(until - timedelta(days=entry.days), until, STEP_SECONDS)
     try:
-        query = selector(entry.metric, labels)
+        return History(
+            source=SOURCE,
+            samples=_samples(await query(entry, selector(entry.metric, labels), window)),
+            because="",
+        )
+    except Unanswered as none:
+        return History(source=SOURCE, because=str(none))
+
+
+@dataclass(frozen=True)
+class Window:
+    """From when to when, and how far apart."""
+
+    since: datetime
+    until: datetime
+    step_seconds: int
+
+
+async def query(entry: PrometheusEntry, promql: str, window: Window) -> list[Any]:
+    """The series of a range query, as Prometheus has them. Raises Unanswered."""
+    try:
         async with asyncio.timeout(SECONDS):
-            content = await _ask(entry, query, now or datetime.now(UTC))
-        return History(source=SOURCE, samples=_samples(json.loads(content)), because="")
-    except _NoSamples as none:
-        because = str(none)
+            content = await _ask(entry, promql, window)
+        found = json.loads(content)["data"]["result"]
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as failure:
-        because = f"Prometheus did not answer ({type(failure).__name__})"
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError):
-        because = "Prometheus answered something that is no range of samples"
-    return History(source=SOURCE, because=because)
-
-
-class _NoSamples(Exception):
-    """Why there are none."""
+        raise Unanswered(f"Prometheus did not answer ({type(failure).__name__})") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Unanswered(ODD) from None
+    if not isinstance(found, list):
+        raise Unanswered(ODD)
+    return found
 
 
 def selector(metric: str, labels: Mapping[str, str]) -> str:
-    """PromQL for the series with exactly these labels. Raises _NoSamples."""
+    """PromQL for the series with exactly these labels. Raises Unanswered."""
+    return f"{metric}{{{_matchers(labels)}}}"
+
+
+def selector_of(metrics: Iterable[str], labels: Mapping[str, str]) -> str:
+    """The same for several metrics, in one question. Raises Unanswered."""
+    return f'{{__name__=~"{"|".join(sorted(metrics))}",{_matchers(labels)}}}'
+
+
+def _matchers(labels: Mapping[str, str]) -> str:
     if not labels:
-        raise _NoSamples("the target has no labels to ask Prometheus for (`series` or `match`)")
+        raise Unanswered("the target has no labels to ask Prometheus for (`series` or `match`)")
     if bad := [name for name in labels if not _LABEL.fullmatch(name)]:
-        raise _NoSamples(f"Prometheus knows no label like {bad[0]!r}")
-    matchers = ",".join(
+        raise Unanswered(f"Prometheus knows no label like {bad[0]!r}")
+    return ",".join(
         f'{name}="{"".join(_ESCAPES.get(c, c) for c in value)}"' for name, value in labels.items()
     )
-    return f"{metric}{{{matchers}}}"
 
 
-async def _ask(entry: PrometheusEntry, query: str, now: datetime) -> bytes:
+async def _ask(entry: PrometheusEntry, promql: str, window: Window) -> bytes:
     form = {
-        "query": query,
-        "start": str((now - timedelta(days=entry.days)).timestamp()),
-        "end": str(now.timestamp()),
-        "step": str(STEP_SECONDS),
+        "query": promql,
+        "start": str(window.since.timestamp()),
+        "end": str(window.until.timestamp()),
+        "step": str(window.step_seconds),
         "timeout": f"{SECONDS:.0f}s",
     }
     headers = {"Authorization": f"Bearer {entry.token.get_secret_value()}"} if entry.token else {}
@@ -71,24 +103,27 @@ async def _ask(entry: PrometheusEntry, query: str, now: datetime) -> bytes:
         client.stream("POST", url, data=form, headers=headers) as response,
     ):
         if response.status_code != 200:
-            raise _NoSamples(f"Prometheus answered {response.status_code}")
+            raise Unanswered(f"Prometheus answered {response.status_code}")
         content = b""
         async for piece in response.aiter_bytes():
             content += piece
             if len(content) > MOST_BYTES:
-                raise _NoSamples(f"Prometheus answered more than {MOST_BYTES:,} bytes")
+                raise Unanswered(f"Prometheus answered more than {MOST_BYTES:,} bytes")
     return content
 
 
-def _samples(answer: Any) -> list[MemorySample]:
-    series = answer["data"]["result"]
+def _samples(series: list[Any]) -> list[MemorySample]:
     if not series:
-        raise _NoSamples("Prometheus has no series with the target's labels")
+        raise Unanswered("Prometheus has no series with the target's labels")
     if len(series) > 1:
-        raise _NoSamples(f"{len(series)} series have the target's labels: name more of them")
+        raise Unanswered(f"{len(series)} series have the target's labels: name more of them")
     found = []
-    for at, value in series[0]["values"]:
-        used = float(value)
-        if math.isfinite(used) and used >= 0:
-            found.append(MemorySample(at=datetime.fromtimestamp(at, UTC), used_bytes=round(used)))
+    try:
+        for at, value in series[0]["values"]:
+            used = float(value)
+            if math.isfinite(used) and used >= 0:
+                when = datetime.fromtimestamp(at, UTC)
+                found.append(MemorySample(at=when, used_bytes=round(used)))
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
+        raise Unanswered(ODD) from None
     return found

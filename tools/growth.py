@@ -36,6 +36,8 @@ BREAK, LEAST_BREAK = 1.3, 1 << 20
 BREAK_HOURS = 6
 """A rise over a longer gap in the samples may have been growth."""
 STALE_SECONDS = DAY
+LONGEST_DAYS = 10 * 365
+"""A limit that is further away than this is not going to be met."""
 MOST_SAMPLES = 50_000
 
 
@@ -120,6 +122,14 @@ def fit(history: History, now: datetime) -> Trend | NotMeasured:
         f"{len(breaks)} flushes, restarts or steps and the gaps in {days} days of samples leave "
         f"too few days to compare"
     )
+
+
+def seconds_until(limit: float, level: float, per_day: float) -> float | None:
+    """Until a level that grows meets a limit; None if it never will, or in ten years."""
+    left = max(limit - level, 0.0)
+    if per_day <= 0 or left / per_day > LONGEST_DAYS:
+        return None
+    return left / per_day * DAY
 
 
 def _unknown(because: str) -> NotMeasured:

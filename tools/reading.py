@@ -28,6 +28,7 @@ FailureKind = Literal[
     "not_allowed",  # our own guard: the command is not on the read-only list
     "not_recorded",  # a recording that does not hold the answer
     "budget",  # our own load budget ended the look
+    "not_configured",  # nobody told us where to look
     "disabled",  # the server's setting turns the measurement off
     "error",  # any other error reply
 ]

@@ -11,6 +11,7 @@ from tools.hotkeys import hot_keys
 from tools.keyspace import keyspace
 from tools.latency import latency_doctor, latency_histogram, latency_latest
 from tools.memory import memory_doctor, memory_info, memory_stats
+from tools.metric_history import metric_history
 from tools.modules import modules
 from tools.persistence import persistence
 from tools.replication import replication
@@ -46,5 +47,6 @@ _TOOLS: tuple[Tool, ...] = (
     tool(stream_info),
     tool(cluster),
     tool(instance_resize),
+    tool(metric_history),
 )
 READS: dict[str, Tool] = {each.name: each for each in _TOOLS}

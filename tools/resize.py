@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from tools.catalogue import Arguments
 from tools.connection import Connection
-from tools.growth import DAY, History, Trend, fit
+from tools.growth import DAY, LONGEST_DAYS, History, Trend, fit, seconds_until
 from tools.memory import MemoryInfo, memory_info_of
 from tools.reading import Measured, NotMeasured, Reading, number
 from tools.samples import Samples, growth_noise, take_samples
@@ -28,8 +28,6 @@ LARGEST_FRAGMENTATION = 1.5
 """More is repaired (active defragmentation, restart), not bought memory for."""
 SMALL = 64 * MIB
 """Below this the fragmentation ratio says nothing (a ratio needs a byte floor)."""
-LONGEST_DAYS = 10 * 365
-"""A limit that is further away than this is not going to be met."""
 SECTIONS = ("memory", "persistence", "cpu", "clients", "replication", "keyspace", "cluster")
 
 
@@ -240,11 +238,10 @@ def _seconds(
         return limit
     if isinstance(per_day, NotMeasured):
         return per_day
-    left = max(limit - (level or 0.0), 0.0)
-    if per_day <= 0 or left / per_day > LONGEST_DAYS:
-        because = f"at {worded(per_day)} a day the limit is not met in {LONGEST_DAYS // 365} years"
-        return NotMeasured(not_measured="time to full", because=because)
-    return left / per_day * DAY
+    if (seconds := seconds_until(limit, level or 0.0, per_day)) is not None:
+        return seconds
+    because = f"at {worded(per_day)} a day the limit is not met in {LONGEST_DAYS // 365} years"
+    return NotMeasured(not_measured="time to full", because=because)
 
 
 def _kept_in_memory(memory: MemoryInfo, peak: int, growth: _Growth) -> list[SizingStep]:

@@ -14,6 +14,7 @@ from tools.hotkeys import HotKeys, KeysInUse
 from tools.keyspace import BigKeys, Keyspace, SampledShares
 from tools.latency import LatencyDoctor, LatencyEvents, LatencyHistogram
 from tools.memory import MemoryDoctor, MemoryInfo, MemoryStats
+from tools.metric_history import MetricHistory
 from tools.modules import Modules
 from tools.persistence import Persistence
 from tools.reading import NotMeasured, Reading, number
@@ -304,6 +305,27 @@ def _hot_keys(r: HotKeys) -> str:
     return seen
 
 
+def _metric_history(r: MetricHistory) -> str:
+    days = (r.until - r.since).total_seconds() / 86_400
+    steps = [
+        (step.at, f"{name} {_level(name, step.before)} to {_level(name, step.after)}")
+        for name, track in r.metrics.items()
+        for step in track.changes
+    ]
+    newest = [f"{text} at {at:%d %b %H:%M}" for at, text in sorted(steps, reverse=True)[:3]]
+    grown = r.growth
+    growth = "" if isinstance(grown, NotMeasured) else f", memory {size(grown.bytes_per_day)}/day"
+    return (
+        f"{len(r.metrics)} metrics over {days:.1f} days{growth}; {len(steps)} changes"
+        + (": " if newest else "")
+        + ", ".join(newest)
+    )
+
+
+def _level(metric: str, value: float) -> str:
+    return size(value) if "bytes" in metric else count(value)
+
+
 _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {
     ServerInfo: _server_info,
     MemoryInfo: _memory_info,
@@ -330,4 +352,5 @@ _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {
     Streams: _streams,
     Cluster: _cluster,
     InstanceResize: _instance_resize,
+    MetricHistory: _metric_history,
 }

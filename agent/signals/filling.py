@@ -38,14 +38,17 @@ def keys_without_expiry_accumulate(seen: Seen) -> Finding | None:
     """Memory grows, and so does the number of keys that never expire."""
     stats = seen.look(Stats)
     rate = measured(stats.reading.keys_without_expiry_per_second)
-    if rate < KEYS_PER_SECOND or memory_grows.function(seen) is None:
+    growth = memory_grows.function(seen)
+    if rate < KEYS_PER_SECOND or growth is None:
         return None
+    keys = stats.fact("rate", "keys_without_expiry_per_second", unit="per_second")
+    if growth.facts[0].evidence != stats.evidence:  # over days, and not in these seconds
+        facts = [fact.model_copy(update={"name": f"grown_{fact.name}"}) for fact in growth.facts]
+        text = growth.text.replace("{", "{grown_")
+        return Finding(f"Keys that never expire grow by {{rate}}. {text}", [keys, *facts])
     return Finding(
         "Keys that never expire grow by {rate}, memory by {memory}.",
-        [
-            stats.fact("rate", "keys_without_expiry_per_second", unit="per_second"),
-            stats.fact("memory", "used_memory_per_second", unit="bytes_per_second"),
-        ],
+        [keys, stats.fact("memory", "used_memory_per_second", unit="bytes_per_second")],
     )
 
 

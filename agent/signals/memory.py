@@ -4,8 +4,9 @@ from agent.incident import FactDraft
 from agent.signals.seen import KIB, MIB, Finding, Look, Seen, Unmeasured, measured, scaled, signal
 from tools.clients import Clients
 from tools.memory import MemoryInfo, MemoryStats
-from tools.reading import NotMeasured
-from tools.samples import LEAST_GROWTH
+from tools.metric_history import MetricHistory
+from tools.reading import NotMeasured, number
+from tools.samples import LEAST_GROWTH, growth_noise
 from tools.stats import Stats
 
 PRESSURE_ALERT = 0.75
@@ -158,6 +159,46 @@ def rss_near_memory_limit(seen: Seen) -> Finding | None:
 @signal("trend")
 def memory_grows(seen: Seen) -> Finding | None:
     """Memory grows fast enough to fill what is left within a day."""
+    over_days = _grew_over_days(seen)
+    try:
+        return _grows_now(seen) or over_days
+    except Unmeasured:
+        if over_days is None:
+            raise
+        return over_days
+
+
+def _grew_over_days(seen: Seen) -> Finding | None:
+    """The same by what is kept of days, where it is: no cycle and no restart passes for growth."""
+    history = seen.optional(MetricHistory)
+    if history is None or isinstance(history.reading.growth, NotMeasured):
+        return None
+    growth = history.reading.growth
+    full, limit = number(history.reading.seconds_to_full), number(_limit(seen))
+    if not growth.grows or growth.bytes_per_day * growth.days < growth_noise(limit):
+        return None
+    if full is None or full > HORIZON_SECONDS:
+        return None
+    return Finding(
+        "Memory has grown by {rate} over {days} days ({low} to {high}): the limit is met in "
+        "{full}.",
+        [
+            history.fact("rate", "growth.bytes_per_day", unit="bytes_per_day"),
+            history.fact("days", "growth.days", unit="count"),
+            history.fact("low", "growth.low_bytes_per_day", unit="bytes_per_day"),
+            history.fact("high", "growth.high_bytes_per_day", unit="bytes_per_day"),
+            history.fact("full", "seconds_to_full", unit="seconds"),
+        ],
+    )
+
+
+def _limit(seen: Seen) -> object:
+    memory = seen.optional(MemoryInfo)
+    return memory.reading.limit if memory else None
+
+
+def _grows_now(seen: Seen) -> Finding | None:
+    """By two samples, seconds apart."""
     stats, memory = seen.look(Stats), seen.look(MemoryInfo)
     first = measured(stats.reading.used_memory_first)
     last = measured(stats.reading.used_memory_last)

@@ -1,6 +1,7 @@
 """What targets' memory was: one row a look, for trends."""
 
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Integer, cast, delete, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -8,8 +9,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.store.target_tables import SampleRow
 from tools.growth import MOST_SAMPLES, MemorySample
 
+MOST_SPANS = 2_000
 SPAN_SECONDS = 600
 """Samples of so many seconds are read as one: an hour's median asks for no more."""
+
+
+class KeptSpan(NamedTuple):
+    """Ten minutes of a target; None where its server did not say."""
+
+    at: datetime
+    used_memory_bytes: float | None
+    resident_bytes: float | None
+    limit_bytes: float | None
+    keys: float | None
 
 
 async def keep(session: AsyncSession, row: SampleRow) -> None:
@@ -29,6 +41,28 @@ async def newest(session: AsyncSession, target: str) -> list[MemorySample]:
         .limit(MOST_SAMPLES)
     )
     return [MemorySample(at=at, used_bytes=round(used)) for at, used in rows][::-1]
+
+
+async def recent(session: AsyncSession, target: str, since: datetime) -> list[KeptSpan]:
+    """Everything that is kept of a target since then, by spans of ten minutes, oldest first."""
+    span = cast(extract("epoch", SampleRow.at) / SPAN_SECONDS, Integer)
+    rows = await session.execute(
+        select(
+            func.max(SampleRow.at).label("at"),
+            func.avg(SampleRow.used_bytes),
+            func.avg(SampleRow.rss_bytes),
+            func.max(SampleRow.limit_bytes),
+            func.avg(SampleRow.keys),
+        )
+        .where(SampleRow.target == target, SampleRow.at >= since)
+        .group_by(span)
+        .order_by(func.max(SampleRow.at).desc())
+        .limit(MOST_SPANS)
+    )
+    return [
+        KeptSpan(at, *(None if value is None else float(value) for value in values))
+        for at, *values in rows
+    ][::-1]
 
 
 async def forget(session: AsyncSession, before: datetime) -> None:

@@ -1,7 +1,5 @@
 """Asking Prometheus for a target's memory: a real one, and one that answers nonsense."""
 
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +16,7 @@ from api.settings import Settings
 from api.sizing_config import PrometheusEntry
 from api.store.database import Database
 from api.store.target_tables import SampleRow
-from evals.servers import free_port
+from tests.api.real_prometheus import running
 from tools.growth import Trend, fit
 
 MIB = 1 << 20
@@ -42,46 +40,16 @@ def answer(*found: dict[str, Any]) -> httpx2.Response:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Prometheus that knows ten days of two servers."""
-    program, tool = shutil.which("prometheus"), shutil.which("promtool")
-    if program is None or tool is None:
-        pytest.skip("no Prometheus is installed here (Debian package prometheus)")
-    folder = tmp_path_factory.mktemp("prometheus")
     now = int(time.time())
-    lines = ["# TYPE redis_memory_used_bytes gauge"]
-    for instance, per_hour in (("cache-1:9121", 2), ("cache-2:9121", 0)):
-        for back in range(10 * 48, -1, -1):
-            used = (900 - per_hour * back // 2) * MIB
-            lines.append(
-                f'redis_memory_used_bytes{{instance="{instance}"}} {used} {now - back * 1_800}'
-            )
-    (folder / "past.om").write_text("\n".join([*lines, "# EOF"]) + "\n")
-    (folder / "prometheus.yml").write_text("global: {scrape_interval: 1h}\n")
-    subprocess.run(
-        [tool, "tsdb", "create-blocks-from", "--max-block-duration=480h", "openmetrics", "past.om",
-         "data"],
-        cwd=folder, check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    port = free_port()
-    process = subprocess.Popen(
-        [program, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
-         f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=90d"],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 30
-        while True:
-            assert process.poll() is None, "Prometheus did not start"
-            assert time.monotonic() < deadline, "Prometheus did not start in time"
-            try:
-                if httpx2.get(f"{url}/-/ready", trust_env=False).status_code == 200:
-                    break
-            except httpx2.HTTPError:
-                time.sleep(0.1)
+    past = {
+        f'redis_memory_used_bytes{{instance="{instance}"}}': [
+            (now - back * 1_800, (900 - per_hour * back // 2) * MIB)
+            for back in range(10 * 48, -1, -1)
+        ]
+        for instance, per_hour in (("cache-1:9121", 2), ("cache-2:9121", 0))
+    }
+    with running(tmp_path_factory.mktemp("prometheus"), past) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 async def test_a_real_prometheus_tells_the_trend_of_the_right_server(server: str) -> None:
