@@ -105,7 +105,9 @@ async def encodings(connection: Connection, args: EncodingsArguments) -> Encodin
     is_part = total > args.keys
     draw = is_part and is_cluster(info)
     start = str(1 + secrets.randbits(48)).encode() if is_part and not draw else b"0"
-    walk = Walk(connection, args, start=start, wraps=is_part, draw=draw, questions=5)
+    walk = Walk(
+        connection, args, start=start, wraps=is_part, draw=draw, questions=5, expected=total
+    )
     async for names, answers in walk.pages(sample.ask):
         failure = await sample.take(names, answers)
         if failure is not None:

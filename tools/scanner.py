@@ -17,6 +17,7 @@ from pydantic import Field
 
 from tools.catalogue import Arguments
 from tools.connection import LONGEST_PIPELINE, Command, CommandFailure, Connection, Reply
+from tools.progress import Progress, watch_of_walks
 from tools.reading import FailureKind, Measured, NotMeasured
 
 Answer = Reply | CommandFailure
@@ -67,6 +68,7 @@ class Walk:
     cursor at random, what is seen is a random sample then. `draw`: keys by RANDOMKEY instead, which
     are one in cluster mode too, where SCAN goes slot by slot.
     `questions`: how many about each key, if so many that pages had better be smaller.
+    `expected`: keys of the database; whoever watches walks is told of this one then.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Walk:
         wraps: bool = False,
         draw: bool = False,
         questions: int = 1,
+        expected: int | None = None,
     ) -> None:
         self.cursor = start
         """Where what was not visited begins."""
@@ -108,6 +111,8 @@ class Walk:
         self._pause = 0.0
         self._trips = 0.0
         self._began = 0.0
+        self._expected = expected
+        self._watch = watch_of_walks()
 
     async def pages(self, ask: Ask) -> AsyncIterator[Page]:
         """Each page's names with the answers to `ask(names)`.
@@ -121,6 +126,7 @@ class Walk:
                 self.seen += len(names)
                 self.cursor = cursor
                 self.seconds = time.monotonic() - self._began
+                self._tell()
                 yield names, answers
         except CommandFailure as failure:
             if self.seen == 0:
@@ -129,6 +135,16 @@ class Walk:
             self.stopped_because = str(failure)
         finally:
             self.server_seconds = min(self._trips, self.seconds)
+
+    def _tell(self) -> None:
+        if self._watch is None or self._expected is None:
+            return
+        expected = max(min(self._expected, self._budget.keys), self.seen)
+        left = None
+        if self.seconds > 0 and self.seen:
+            left = (expected - self.seen) * self.seconds / self.seen
+            left = min(left, max(self._budget.seconds - self.seconds, 0.0))
+        self._watch.tell(Progress(self.seen, expected, self.seconds, left))
 
     async def _one_by_one(self, ask: Ask) -> AsyncIterator[_Visited]:
         """The next page is asked for together with the answers about this one."""
@@ -211,6 +227,8 @@ class Walk:
         if cursor == b"0" and not self._wraps:
             self.complete = True
             self.stopped_because = CAME_HOME if self._start == b"0" else REST_CAME_HOME
+        elif self._watch is not None and self._watch.is_over:
+            self.stopped_because = "whoever waited for it has ended it"
         elif found >= self._budget.keys:
             self.stopped_because = f"the budget of {self._budget.keys} keys was spent"
         elif time.monotonic() - self._began >= self._budget.seconds:

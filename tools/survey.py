@@ -138,6 +138,7 @@ async def prepared(
         wraps=sampled,
         draw=sampled and is_cluster(info),
         questions=4 if args.every_key else 1,
+        expected=total if isinstance(total, int) else None,
     )
     walk.remarks += because
     expected = min(total, budget.keys) if isinstance(total, int) else budget.keys

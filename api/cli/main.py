@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from api.cli.analyze import analyze
 from api.cli.audit import audit_app
 from api.cli.database import database_app
 from api.cli.evals import AsJson, evals_app
@@ -26,7 +27,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(database_app, name="database")
 app.add_typer(runbooks_app, name="runbooks")
 app.add_typer(evals_app, name="evals")
-for command in (silence, silences, lift):
+for command in (analyze, silence, silences, lift):
     app.command()(command)
 
 Full = Annotated[bool, typer.Option("--full", help="Also the steps and commands to hand over.")]

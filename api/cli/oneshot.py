@@ -16,6 +16,7 @@ from api.cli import render
 from api.reasoning import reasoners
 from api.settings import Settings, SettingsError, load_settings
 from tools.connection import CommandFailure, Connection, display_url, open_for_reading
+from tools.progress import Progress, Watch, watched
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -86,6 +87,9 @@ async def _investigate(
     # A live display only where a person watches, and never beside a JSON document in a pipe.
     with err.status("opening") as status:
 
+        def walked(progress: Progress) -> None:
+            status.update(f"keys: {progress.seen:,} of {progress.expected:,}, {progress.left}"[:76])
+
         def tell(kind: EventKind, data: dict[str, Any]) -> None:
             if kind == "evidence":
                 status.update(f"{data['id']} {data['tool']}: {data['summary']}"[:76])
@@ -106,7 +110,8 @@ async def _investigate(
             backups=backup_folder(settings),
         )
         try:
-            return await investigate(context, incident)
+            with watched(Watch(walked)):
+                return await investigate(context, incident)
         finally:
             await connection.close()
 

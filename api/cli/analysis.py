@@ -1,0 +1,167 @@
+"""The keyspace of a live server: walked, with progress on a terminal, and printed."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import typer
+from pydantic import Field, ValidationError
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from api.cli import render
+from api.cli.analysis_report import Analysis, analysis_report
+from api.cli.oneshot import failure, settings_or_exit, target_of
+from tools.bigkeys import BigKeysArguments, bigkeys
+from tools.connection import CommandFailure, Connection, open_for_reading
+from tools.encodings import EncodingsArguments, encodings
+from tools.hotkeys import HotKeysArguments, hot_keys
+from tools.keyspace import BigKeys
+from tools.progress import Progress, Watch, watched
+from tools.reading import NotMeasured
+
+INTERRUPTED = 130
+_RDB = b"REDIS", b"VALKEY"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How it is to be walked."""
+
+    mode: Literal["exact", "sampled"]
+    pace: Literal["gentle", "fast"]
+    every_key: bool
+    hot: bool
+    lengths: bool
+    seconds: float
+    resume: str
+
+
+class _Patient(BigKeysArguments):
+    """Of a person who waits for all keys."""
+
+    seconds: float = Field(default=3_600, gt=0, le=86_400)
+    keys: int = Field(default=10**10, ge=1, le=10**10)
+
+
+def analyze_url(url: str, wish: Wish, *, as_json: bool) -> None:
+    """Walk, and print what was seen; exit 130 if it was interrupted."""
+    _refuse_file(url)
+    try:
+        args = _Patient(
+            mode=wish.mode, pace=wish.pace, every_key=wish.every_key, seconds=wish.seconds,
+            resume=wish.resume,
+        )  # fmt: skip
+    except ValidationError:
+        raise failure(
+            "--resume: not what an analysis that was stopped has printed", code=2
+        ) from None
+    if wish.resume and wish.mode == "sampled":
+        raise failure("--resume: only an exact walk goes on", code=2)
+    target = target_of(settings_or_exit(), url, None)
+    found, interrupted = asyncio.run(_analyzed(target.url, args, wish))
+    if isinstance(found, NotMeasured):
+        because = f"{found.because}; {found.remedy}" if found.remedy else found.because
+        raise failure(f"{target.name}: {found.not_measured}: {because}")
+    found.target = target.name
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        render.console().print(analysis_report(found))
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+async def _analyzed(
+    url: str, args: BigKeysArguments, wish: Wish
+) -> tuple[Analysis | NotMeasured, bool]:
+    connection = await open_for_reading(url)
+    try:
+        with _watching() as watch:
+            return await _looked(connection, args, wish, watch), watch.is_over
+    except CommandFailure as lost:
+        return lost.as_not_measured(), False
+    finally:
+        await connection.close()
+
+
+async def _looked(
+    connection: Connection, args: BigKeysArguments, wish: Wish, watch: Watch
+) -> Analysis | NotMeasured:
+    keys = await bigkeys(connection, args)
+    if not isinstance(keys, BigKeys):
+        return keys
+    found = Analysis(node=connection.node, taken_at=connection.now(), keys=keys)
+    # What was seen is kept, whatever becomes of the rest.
+    for look in (_encodings, _hot_keys):
+        if not watch.is_over:
+            try:
+                await look(connection, wish, found)
+            except CommandFailure as lost:
+                found.remarks.append(str(lost))
+    return found
+
+
+async def _encodings(connection: Connection, wish: Wish, found: Analysis) -> None:
+    args = EncodingsArguments(keys=10_000, lengths=wish.lengths)
+    found.encodings = await encodings(connection, args)
+
+
+async def _hot_keys(connection: Connection, wish: Wish, found: Analysis) -> None:
+    args = HotKeysArguments(keys=200_000, in_use=wish.hot)
+    found.hot_keys = await hot_keys(connection, args)
+
+
+@contextlib.contextmanager
+def _watching() -> Iterator[Watch]:
+    """Progress on a terminal; the first Ctrl-C ends the walk, the second everything."""
+    err = render.console(stderr=True)
+    columns = (
+        TextColumn("{task.fields[seen]} keys"), BarColumn(24), TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )  # fmt: skip
+    with Bar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=1.0, seen="0", left="")
+
+        def tell(progress: Progress) -> None:
+            bar.update(
+                task, completed=progress.coverage, seen=f"{progress.seen:,}", left=progress.left
+            )
+
+        watch = Watch(tell)
+        loop, walking = asyncio.get_running_loop(), asyncio.current_task()
+
+        def interrupted() -> None:
+            if watch.is_over and walking is not None:
+                walking.cancel()
+            watch.is_over = True
+
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+        try:
+            with watched(watch):
+                yield watch
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+
+def _refuse_file(name: str) -> None:
+    """An RDB file, which nobody's maintained parser reads (tools/README.md)."""
+    path = Path(name)
+    try:
+        with path.open("rb") as file:
+            is_rdb = file.read(6).startswith(_RDB)
+    except (OSError, ValueError):
+        return
+    if is_rdb or path.suffix == ".rdb":
+        raise failure(
+            f"{name}: RDB files are not read: no maintained parser knows current versions. Start a "
+            "server of your own with it (--dbfilename, --port 0, --unixsocket) and analyze that",
+            code=2,
+        )
