@@ -71,7 +71,12 @@ class CaseFile:
 
         A model that named a limit of its own would read the pressure it made up as evidence.
         """
-        facts = {"memory_limit": self._context.target.memory_limit, "history": None, "ranges": None}
+        facts = {
+            "memory_limit": self._context.target.memory_limit,
+            "history": None,
+            "ranges": None,
+            "facts": None,
+        }
         fields = READS[tool].args.model_fields
         asked = {name: value for name, value in arguments.items() if name not in facts}
         return asked | {

@@ -60,7 +60,7 @@ def maxmemory_set(look: Look) -> Verdict:
 
 
 def swap(look: Look) -> Verdict:
-    """Not visible from inside, unless the server already lives in swap."""
+    """Told by the host, where it is known, and by the server only once it lives in swap."""
     used = look.number_or_none("memory_info.used_memory")
     rss = look.number_or_none("memory_info.used_memory_rss")
     if used is not None and rss is not None and used - rss > SWAPPED_OUT:
@@ -68,6 +68,10 @@ def swap(look: Look) -> Verdict:
             f"resident {print_bytes(rss)} is {print_bytes(used - rss)} below what is used: "
             "part of the data may be swapped out, which makes every access to it slow"
         )
+    if (swapped := look.number_or_none("host.swap_used_bytes")) is not None:
+        pages = look.number_or_none("host.swapped_in_pages_per_second") or 0.0
+        said = f"the host has {print_bytes(swapped)} in swap and reads {pages:,.0f} pages/s back"
+        return judged(swapped < SWAPPED_OUT or pages < 1, said)
     raise Unmeasured(
         "a Redis server does not report the host's swap; on the host look at `swapon --show`, "
         "`sysctl vm.swappiness vm.overcommit_memory` and Swap in /proc/<pid>/smaps. Redis advises "

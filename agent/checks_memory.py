@@ -223,10 +223,12 @@ def fork_headroom(look: Look) -> Verdict:
         look.number_or_none("persistence.aof_last_cow_size") or 0.0,
         look.number("persistence.current_cow_size"),
     )
-    host = look.number("memory_info.total_system_memory")
+    container = look.number_or_none("host.container_limit_bytes")
+    host = container or look.number("memory_info.total_system_memory")
+    whose = "the container's limit" if container else "host memory"
     limit = look.number("memory_info.maxmemory") or look.number("memory_info.used_memory_peak")
     said = f"up to {print_bytes(limit)} used and {print_bytes(copied)} copied by the last child"
-    return judged(limit + copied < host, f"{said}, host memory {print_bytes(host)}")
+    return judged(limit + copied < host, f"{said}, {whose} {print_bytes(host)}")
 
 
 def saves_work(look: Look) -> Verdict:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from agent.incident import Culprit
 from agent.runbook import Cause, Library
 from agent.signals import SIGNALS, Signals
+from agent.signals.host import OF_THE_HOST
 
 ENOUGH_SUPPORT = 0.35
 """Share of what could support a cause that has to, before it is named."""
@@ -84,6 +85,7 @@ def _scored(cause: Cause, signals: Signals, text: str) -> RankedCause:
     possible = sum(
         weight * (UNSEEN_WEIGHT if name in missing else 1.0)
         for name, weight in cause.supported_by.items()
+        if name in weighed or name not in OF_THE_HOST
     )
     score = sum(weighed.values()) - sum(against.values())
     support = max(score, 0.0) / possible if possible else 0.0
@@ -117,7 +119,11 @@ def _coverage(cause: Cause, missing: Sequence[str], score: float) -> float:
         for name, weight in cause.ruled_out_by.items()
         if name in missing and weight >= OVERTURNS * score
     ]
-    weights = cause.supported_by | cause.ruled_out_by
+    weights = {
+        name: weight
+        for name, weight in (cause.supported_by | cause.ruled_out_by).items()
+        if name not in OF_THE_HOST
+    }
     total = sum(weights.values())
     unseen = sum(weight for name, weight in weights.items() if name in missing)
     return (1 - 0.5 * unseen / total if total else 0.5) * UNEXCLUDED ** len(decisive)

@@ -76,6 +76,12 @@ class TargetEntry(Entry):
     """What it is a replica or a shard of: alerts on targets of the same join one incident."""
     series: dict[str, str] = Field(default_factory=dict, max_length=20)
     """The labels of its series in Prometheus; none: those of `match`."""
+    host_series: dict[str, str] = Field(default_factory=dict, max_length=20)
+    """The labels of its machine's series of node_exporter."""
+    data_mount: str | None = Field(default=None, max_length=200)
+    """Where the disk with its data is mounted, as node_exporter calls it."""
+    container_series: dict[str, str] = Field(default_factory=dict, max_length=20)
+    """The labels of its container's series of cAdvisor."""
     resize_hook: ResizeHookEntry | None = None
 
     def target(self) -> Target:

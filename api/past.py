@@ -7,6 +7,7 @@ from typing import Any
 
 from api import prometheus
 from api.config import TargetEntry
+from api.prometheus_host import facts
 from api.prometheus_ranges import COARSE_SECONDS, DAYS, Grid, ranges
 from api.settings import Settings
 from api.store import samples
@@ -32,6 +33,8 @@ class Past:
             found["history"] = await self.history()
         if "ranges" in fields:
             found["ranges"] = await self.ranges()
+        if "facts" in fields:
+            found["facts"] = await facts(self.settings.config.prometheus, self._entry)
         if "catalogue" in fields and (sizes := self.settings.config.sizes) is not None:
             found["catalogue"] = str(sizes)
         return found

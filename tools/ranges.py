@@ -10,6 +10,8 @@ from tools.reading import Reading
 
 MOST_VALUES = 1_000
 MOST_SERIES = 400
+MOST_EXACT = 16
+"""Different values in a series."""
 DIGITS = 5
 """Significant ones of a value: more are noise, and cost room in a recording."""
 
@@ -71,7 +73,9 @@ def increase(values: Sequence[float | None]) -> float | None:
 
 
 def rounded(values: Sequence[float | None]) -> list[float | None]:
-    """To as many digits as tell something."""
+    """To as many digits as tell something; what hardly ever changes, as limits, is exact."""
+    if len(set(values)) <= MOST_EXACT:
+        return list(values)
     return [value if value is None or value == 0 else _rounded(value, DIGITS) for value in values]
 
 

@@ -7,6 +7,7 @@ from tools.clients import clients
 from tools.cluster import cluster
 from tools.configuration import config_get
 from tools.encodings import encodings
+from tools.host import host
 from tools.hotkeys import hot_keys
 from tools.keyspace import keyspace
 from tools.latency import latency_doctor, latency_histogram, latency_latest
@@ -48,5 +49,6 @@ _TOOLS: tuple[Tool, ...] = (
     tool(cluster),
     tool(instance_resize),
     tool(metric_history),
+    tool(host),
 )
 READS: dict[str, Tool] = {each.name: each for each in _TOOLS}

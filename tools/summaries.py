@@ -10,6 +10,7 @@ from tools.clients import Clients
 from tools.cluster import Cluster
 from tools.configuration import Configuration
 from tools.encodings import Encodings
+from tools.host import Host
 from tools.hotkeys import HotKeys, KeysInUse
 from tools.keyspace import BigKeys, Keyspace, SampledShares
 from tools.latency import LatencyDoctor, LatencyEvents, LatencyHistogram
@@ -305,6 +306,16 @@ def _hot_keys(r: HotKeys) -> str:
     return seen
 
 
+def _host(r: Host) -> str:
+    return (
+        f"memory {size(r.memory_available_bytes)} available of {size(r.memory_total_bytes)}, swap "
+        f"{size(r.swap_used_bytes)} used, {count(r.swapped_in_pages_per_second)} pages/s in, data "
+        f"disk {size(r.data_disk_available_bytes)} free, container "
+        f"{size(r.container_working_set_bytes)} of {size(r.container_limit_bytes)}, throttled "
+        f"{percent(r.cpu_throttled_share)}"
+    )
+
+
 def _metric_history(r: MetricHistory) -> str:
     days = (r.until - r.since).total_seconds() / 86_400
     steps = [
@@ -353,4 +364,5 @@ _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {
     Cluster: _cluster,
     InstanceResize: _instance_resize,
     MetricHistory: _metric_history,
+    Host: _host,
 }

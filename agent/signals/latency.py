@@ -4,6 +4,7 @@ from agent.incident import Culprit
 from agent.signals.limits import stalled
 from agent.signals.seen import MIB, Finding, Look, Seen, measured, scaled, signal
 from tools.configuration import Configuration
+from tools.host import Host
 from tools.hotkeys import HotKeys
 from tools.latency import LatencyDoctor, LatencyEvents
 from tools.memory import MemoryInfo
@@ -222,7 +223,7 @@ def memory_swapped(seen: Seen) -> Finding | None:
     # 6.2 allocates the backlog at once and touches it as it fills.
     backlog = number(memory.reading.mem_replication_backlog) or 0
     away = used - clients - backlog - resident
-    if away < SWAPPED_FLOOR or resident > SWAPPED_RATIO * used:
+    if away < SWAPPED_FLOOR or resident > SWAPPED_RATIO * used or _swap_is_empty(seen):
         return None
     return Finding(
         "{used} are in use and only {resident} are resident: the rest is swapped out.",
@@ -232,6 +233,13 @@ def memory_swapped(seen: Seen) -> Finding | None:
         ],
         scaled(1 - resident / used, 1 - SWAPPED_RATIO, 0.3),
     )
+
+
+def _swap_is_empty(seen: Seen) -> bool:
+    """Its host says so, where that is known: then nothing can have been swapped out."""
+    host = seen.optional(Host)
+    used = number(host.reading.swap_used_bytes) if host else None
+    return used is not None and used < SWAPPED_FLOOR
 
 
 @signal("symptom")

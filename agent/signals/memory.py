@@ -3,6 +3,7 @@
 from agent.incident import FactDraft
 from agent.signals.seen import KIB, MIB, Finding, Look, Seen, Unmeasured, measured, scaled, signal
 from tools.clients import Clients
+from tools.host import Host
 from tools.memory import MemoryInfo, MemoryStats
 from tools.metric_history import MetricHistory
 from tools.reading import NotMeasured, number
@@ -138,9 +139,13 @@ def maxmemory_is_unset(seen: Seen) -> Finding | None:
 def rss_near_memory_limit(seen: Seen) -> Finding | None:
     """Without maxmemory, resident memory nears what the container or host has."""
     memory = seen.look(MemoryInfo)
-    rss, limit = measured(memory.reading.used_memory_rss), measured(memory.reading.limit)
-    if memory.reading.limit_source in ("maxmemory", "none known"):
+    if memory.reading.limit_source == "maxmemory":
         return None
+    if (host := container_with_limit(seen)) is not None:
+        return _near_container_limit(host, memory)
+    if memory.reading.limit_source == "none known":
+        return None
+    rss, limit = measured(memory.reading.used_memory_rss), measured(memory.reading.limit)
     if limit <= 0 or rss / limit < RSS_NEAR_LIMIT:
         return None
     return Finding(
@@ -153,6 +158,36 @@ def rss_near_memory_limit(seen: Seen) -> Finding | None:
             memory.fact("source", "limit_source", unit="text"),
         ],
         scaled(rss / limit, RSS_NEAR_LIMIT, 0.9),
+    )
+
+
+def container_with_limit(seen: Seen) -> Look[Host] | None:
+    """What the container tells, where it is known and has a limit below what else is known."""
+    host, memory = seen.optional(Host), seen.optional(MemoryInfo)
+    if host is None or (limit := number(host.reading.container_limit_bytes)) is None:
+        return None
+    other = number(memory.reading.limit) if memory else None
+    return host if other is None or limit <= other else None
+
+
+def _near_container_limit(host: Look[Host], memory: Look[MemoryInfo]) -> Finding | None:
+    """The same by the container itself: the kernel kills by its working set, not by RSS."""
+    limit = measured(host.reading.container_limit_bytes)
+    held = measured(host.reading.container_working_set_bytes)
+    if held / limit < RSS_NEAR_LIMIT:
+        return None
+    return Finding(
+        "The container holds {held}, {share} of its limit of {limit}, and no maxmemory stops the "
+        "server ({maxmemory}).",
+        [
+            host.fact("held", "container_working_set_bytes", unit="bytes"),
+            host.fact(
+                "share", "container_working_set_bytes", "container_limit_bytes", unit="ratio"
+            ),
+            host.fact("limit", "container_limit_bytes", unit="bytes"),
+            memory.fact("maxmemory", "maxmemory", unit="bytes"),
+        ],
+        scaled(held / limit, RSS_NEAR_LIMIT, 0.9),
     )
 
 

@@ -1,6 +1,7 @@
 """Signals of snapshots and rewrites: what they copy, and whether they succeed."""
 
 from agent.signals.seen import MIB, Finding, Seen, measured, scaled, signal
+from tools.host import Host
 from tools.memory import MemoryInfo
 from tools.persistence import Persistence
 from tools.reading import number
@@ -65,7 +66,7 @@ def copies_threaten_limit(seen: Seen) -> Finding | None:
     """Resident memory and copies together near the limit of host or container."""
     disk, memory = seen.look(Persistence), seen.look(MemoryInfo)
     copied = measured(disk.reading.current_cow_size)
-    rss, limit = measured(memory.reading.used_memory_rss), _ceiling(memory.reading)
+    rss, limit = measured(memory.reading.used_memory_rss), _ceiling(seen, memory.reading)
     if not _child_runs(disk.reading) or copied < COW_FLOOR or limit <= 0:
         return None
     if (rss + copied) / limit < COW_NEAR_LIMIT:
@@ -83,8 +84,11 @@ def _child_runs(disk: Persistence) -> bool:
     return measured(disk.rdb_bgsave_in_progress) + measured(disk.aof_rewrite_in_progress) > 0
 
 
-def _ceiling(memory: MemoryInfo) -> int:
+def _ceiling(seen: Seen, memory: MemoryInfo) -> float:
     """What the process may not exceed: copies are not maxmemory's business."""
+    host = seen.optional(Host)
+    if host and (limit := number(host.reading.container_limit_bytes)) is not None:
+        return limit
     if memory.limit_source == "configured memory limit":
         return measured(memory.limit)
     return measured(memory.total_system_memory)

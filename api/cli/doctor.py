@@ -24,6 +24,7 @@ from tools.reading import printable
 
 if TYPE_CHECKING:
     from api.store.database import Database
+    from tools.host import HostFacts
 
 T = TypeVar("T")
 SOON = timedelta(days=14)
@@ -155,6 +156,7 @@ async def _target(target: Target) -> list[Finding]:
 async def _trends(settings: Settings) -> list[Finding]:
     """Where the growth of memory is known from, and which targets can be resized."""
     from api import prometheus
+    from api.prometheus_host import facts
     from api.resize_hook import resize_hook_of
     from tools.sizes import read_catalogue
 
@@ -169,6 +171,7 @@ async def _trends(settings: Settings) -> list[Finding]:
             says = f"{entry.name}: {len(found.samples)} samples"
             state: Literal["ok", "warning"] = "ok" if found.samples else "warning"
             findings.append(Finding("prometheus", state, found.because or says))
+            findings += _host_facts(entry.name, await facts(asked, entry))
         if (hook := resize_hook_of(settings, entry.name)) is not None:
             undo = "can undo" if hook.undoes else "cannot undo"
             findings.append(Finding(f"target {entry.name}", "ok", f"resize {hook.shown}, {undo}"))
@@ -176,6 +179,19 @@ async def _trends(settings: Settings) -> list[Finding]:
         own = read_catalogue(str(settings.config.sizes))
         because = getattr(own, "because", None)
         findings.append(Finding("sizes", "missing" if because else "ok", because or "read"))
+    return findings
+
+
+def _host_facts(target: str, facts: "HostFacts") -> list[Finding]:
+    """What Prometheus has of a target's host and container, where they are configured."""
+    findings = []
+    for setting, part in (("host_series", facts.host), ("container_series", facts.container)):
+        if part is None:
+            continue
+        says = f"{target}: {len({one.metric for one in part.series})} metrics of {setting}"
+        state: Literal["ok", "warning"] = "warning" if part.because else "ok"
+        because = f"; {part.because}" if part.because else ""
+        findings.append(Finding("prometheus", state, says + because))
     return findings
 
 
