@@ -20,7 +20,15 @@ from tools.prefixes import Tally
 from tools.reading import Measured, NotMeasured, printable
 from tools.scanner import leaves_idle_time
 from tools.shares import every_key_counts, sampled_shares
-from tools.survey import Survey, SurveyArguments, is_cluster, keeps_idle_times, prepared
+from tools.survey import (
+    Survey,
+    SurveyArguments,
+    ended,
+    is_cluster,
+    keeps_idle_times,
+    prepared,
+    refused_resume,
+)
 
 TOP = 100
 PREFIXES = 100
@@ -39,13 +47,8 @@ async def bigkeys(connection: Connection, args: BigKeysArguments) -> BigKeys | N
     its like.
     """
     info = await read_info(connection, "memory", "keyspace", "server")
-    run_id = args.resume.partition(":")[0]
-    if run_id and run_id != info.get("run_id"):
-        return NotMeasured(
-            not_measured="the rest of a walk",
-            because="the server was started again since: its cursors mean nothing any more",
-            remedy="begin anew, without `resume`",
-        )
+    if (refused := await refused_resume(connection, args, info)) is not None:
+        return refused
     total = await _dbsize(connection)
     survey = await prepared(connection, args, info, total)
     await survey.run(connection)
@@ -66,6 +69,7 @@ async def bigkeys(connection: Connection, args: BigKeysArguments) -> BigKeys | N
         looks = unlooked(census.largest(), failure)
         mean_value = failure.as_not_measured()
         walk.stopped_because += f"; the largest keys were not looked at: {failure}"
+    resume = await ended(connection, survey, info)
     found = census.prefixes.found(PREFIXES)
     shares: Measured[SampledShares] | None = None
     if survey.is_sample:
@@ -76,7 +80,7 @@ async def bigkeys(connection: Connection, args: BigKeysArguments) -> BigKeys | N
             bins = not_met(bins, [look.row(total) for look in looks])
         shares = shares.model_copy(update={"not_met": bins})
     reading = _reading(survey, looks, total, mean_value, info, found)
-    return reading.model_copy(update={"sampled": shares})
+    return reading.model_copy(update={"sampled": shares, "resume": resume})
 
 
 def _reading(
@@ -118,7 +122,6 @@ def _reading(
         lookups=census.lookups + (survey.every.lookups if survey.every else 0),
         pace=walk.pace,
         server_seconds=round(walk.server_seconds, 3),
-        resume=survey.resume(info),
         every_key=every_key_counts(survey.every) if survey.every else None,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from tools.connection import CommandFailure, Connection, read_info
 from tools.keyspace import NO_KEYSIZES, KeyRow, SizeBin
 from tools.reading import Measured, NotMeasured
-from tools.replies import text
+from tools.scanner import selected_database
 
 LARGE = {"string": 1_048_576}
 """Characters of a string from which on a sample ought to have met it."""
@@ -29,18 +29,16 @@ async def size_bins(connection: Connection) -> Measured[list[SizeBin]]:
     """
     try:
         info = await read_info(connection, "keysizes")
-        lines = [name for name in info if "_distrib_" in name]
-        if not lines:
+        if not any("_distrib_" in name for name in info):
             return NO_KEYSIZES
-        ourselves = text(await connection.execute("CLIENT", "INFO"), 4_000)
+        db = await selected_database(connection)
     except CommandFailure as failure:
         return failure.as_not_measured()
-    selected = re.search(r"\bdb=(\d{1,9})\b", ourselves)
-    if selected is None:
+    if db is None:
         return NotMeasured(
             not_measured="CLIENT INFO db", because="the selected database is not told"
         )
-    return parsed(info, int(selected[1]))
+    return parsed(info, db)
 
 
 def parsed(info: dict[str, str], db: int) -> list[SizeBin]:

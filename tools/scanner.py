@@ -7,6 +7,7 @@ Length commands and XINFO also reset OBJECT IDLETIME unless CLIENT NO-TOUCH (7.2
 """
 
 import asyncio
+import re
 import time
 from asyncio import Task
 from collections import deque
@@ -278,6 +279,13 @@ async def leaves_idle_time(connection: Connection) -> bool:
         if failure.kind in ("connection_lost", "timeout"):
             raise
         return False
+
+
+async def selected_database(connection: Connection) -> int | None:
+    """Its number; None: the server does not say. Raises CommandFailure. Source: CLIENT INFO."""
+    reply = await connection.execute("CLIENT", "INFO")
+    told = re.search(rb" db=(\d{1,9}) ", reply) if isinstance(reply, bytes) else None
+    return int(told[1]) if told else None
 
 
 def whole(answer: Answer, tried: str) -> Measured[int]:

@@ -15,7 +15,14 @@ from tools.every_key import EveryKey
 from tools.key_rows import Look
 from tools.reading import Measured, NotMeasured
 from tools.replies import decimal
-from tools.scanner import Pace, ScanArguments, Walk, in_round_trips, leaves_idle_time
+from tools.scanner import (
+    Pace,
+    ScanArguments,
+    Walk,
+    in_round_trips,
+    leaves_idle_time,
+    selected_database,
+)
 
 SAMPLED = 100_000
 """Keys of a random sample: their sizes."""
@@ -27,7 +34,8 @@ SPARE = 100.0
 """Commands a second: a primary that serves fewer can spare a core for some seconds."""
 
 
-_RESUME = re.compile(r"[0-9a-f]{40}:[0-9]{1,20}")
+_RESUME = re.compile(r"[0-9a-f]{40}:[0-9]{1,20}(:[0-9]{1,9})?")
+"""Run id, cursor, and the database unless it is the first."""
 
 
 def _is_resume(text: str) -> str:
@@ -67,6 +75,8 @@ class Survey:
     every: EveryKey | None = None
     is_sample: bool = False
     """Its keys are a random sample, each drawn by the census."""
+    is_mixed: bool = False
+    """Another server has answered from some page on."""
     _asked: deque[int] = field(default_factory=deque)
     """Of each page under way: how many commands are the census's."""
 
@@ -83,11 +93,11 @@ class Survey:
         except CommandFailure as failure:
             self.walk.stopped_because += f"; the last keys were not looked at: {failure}"
 
-    def resume(self, info: dict[str, str]) -> str:
+    def resume(self, info: dict[str, str], db: int = 0) -> str:
         """Where to go on; empty if nothing is left, or if the server tells no such place."""
         cursor = self.walk.cursor.decode("ascii", "replace")
-        place = f"{info.get('run_id', '')}:{cursor}"
-        goes_on = not self.walk.complete and not self.is_sample
+        place = f"{info.get('run_id', '')}:{cursor}" + (f":{db}" if db else "")
+        goes_on = not self.walk.complete and not self.is_sample and not self.is_mixed
         return place if goes_on and _RESUME.fullmatch(place) else ""
 
     def largest(self) -> list[tuple[bytes, int]]:
@@ -163,7 +173,54 @@ def is_cluster(info: dict[str, str]) -> bool:
 def _start(args: SurveyArguments, *, sampled: bool) -> bytes:
     if sampled:  # from the same place every sample would have the same keys
         return str(1 + secrets.randbits(48)).encode()
-    return args.resume.partition(":")[2].encode() or b"0"
+    return args.resume.split(":")[1].encode() if args.resume else b"0"
+
+
+async def refused_resume(
+    connection: Connection, args: SurveyArguments, info: dict[str, str]
+) -> NotMeasured | None:
+    """Why a walk cannot go on there; None: it can. Raises CommandFailure."""
+    if not args.resume:
+        return None
+    run_id, _, *rest = args.resume.split(":")
+    because = ""
+    if run_id != info.get("run_id"):
+        because = "the server was started again since: its cursors mean nothing any more"
+    elif int(rest[0] if rest else 0) != await _database(connection):
+        because = "it was a walk over another database"
+    if not because:
+        return None
+    return NotMeasured(
+        not_measured="the rest of a walk", because=because, remedy="begin anew, without `resume`"
+    )
+
+
+async def ended(connection: Connection, survey: Survey, info: dict[str, str]) -> str:
+    """What to say of it when it is over: where to go on, or that two servers have answered."""
+    walk = survey.walk
+    try:
+        again = await read_info(connection, "server")
+        if again.get("run_id") != info.get("run_id"):
+            # Links are made again: the next server answers any cursor, in an order of its own.
+            survey.is_mixed, walk.complete = True, False
+            walk.stopped_because = (
+                "the server was started again meanwhile, or another took its place: keys may have "
+                "been missed, or seen twice"
+            )
+        db = await _database(connection) if survey.resume(info) else 0
+    except CommandFailure:  # it is gone; in another database the place will be refused
+        db = 0
+    return survey.resume(info, db)
+
+
+async def _database(connection: Connection) -> int:
+    """Its number; the first, if the user may not know."""
+    try:
+        return await selected_database(connection) or 0
+    except CommandFailure as failure:
+        if failure.kind in ("connection_lost", "timeout"):
+            raise
+        return 0
 
 
 async def _pace(connection: Connection, wanted: Pace) -> tuple[Pace, list[str]]:
