@@ -25,12 +25,10 @@ from agent.telemetry import SILENT, Telemetry
 from agent.true_names import SeenNames
 from agent.windows import Window
 from tools.connection import Connection
+from tools.known import Known
 from tools.reading import Evidence
 from tools.remedies.operation import Backups, ResizeHook
 
-Known = Callable[[str], Awaitable[dict[str, Any]]]
-"""Arguments of a tool that only the installation can fill, such as its memory over days: offered to
-no model, kept in no evidence."""
 EventKind = Literal["status", "evidence", "claim", "plan", "action", "end"]
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agent.context import Known, Target
+from agent.context import Target
 from agent.redaction import redact_tree, redacted
 from api.observed_connection import ObservedConnection
 from api.run_telemetry import TELEMETRY
 from tools.connection import Connection, open_for_reading
+from tools.known import Known
 from tools.reading import Evidence, NotMeasured, Reading
 from tools.reads import READS
 from tools.summaries import summarize

@@ -12,7 +12,7 @@ from api.prometheus_ranges import COARSE_SECONDS, DAYS, Grid, ranges
 from api.settings import Settings
 from api.store import samples
 from api.store.database import Database
-from tools.growth import DAY, History
+from tools.growth import DAY, History, hourly
 from tools.ranges import Range, Ranges, rounded
 from tools.reads import READS
 
@@ -30,7 +30,7 @@ class Past:
         fields = READS[tool].args.model_fields
         found: dict[str, Any] = {}
         if "history" in fields:
-            found["history"] = await self.history()
+            found["history"] = hourly(await self.history())
         if "ranges" in fields:
             found["ranges"] = await self.ranges()
         if "facts" in fields:

@@ -11,6 +11,7 @@ from typing import Any
 from api.prometheus import ODD, SOURCE, Unanswered, Window, query, selector_of
 from api.sizing_config import PrometheusEntry
 from tools.growth import DAY
+from tools.metric_history import DATABASE
 from tools.ranges import MOST_SERIES, Range, Ranges, per_second, rounded
 
 Values = list[float | None]
@@ -143,11 +144,13 @@ def _ranges(grid: Grid, found: Found, used_memory: str) -> list[Range]:
     for (name, of), values in found.items():
         if name in COUNTERS:
             series.append(_range(grid, COUNTERS[name], per_second(values, grid.step)))
-        elif name == KEYS:
+        elif name == KEYS and DATABASE.fullmatch(of):
             series.append(_range(grid, "keys", values, of))
         elif name == used_memory or name in GAUGES:
             series.append(_range(grid, GAUGES.get(name, "used_memory_bytes"), values))
-    databases = [values for (name, _), values in found.items() if name == KEYS]
+    databases = [
+        values for (name, of), values in found.items() if name == KEYS and DATABASE.fullmatch(of)
+    ]
     if databases:
         series.append(_range(grid, "keys", [_sum(column) for column in zip(*databases)]))  # noqa: B905
     # The exporter reports all sixteen databases, and most are empty.

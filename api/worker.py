@@ -52,6 +52,7 @@ from tools.connection import (
     open_for_reading,
     open_for_remedies,
 )
+from tools.known import keeping
 
 MOST_IDLE_RUNS = 5
 """Runs without progress before an incident is handed to a person."""
@@ -192,6 +193,7 @@ class Worker:
         begins = most > 0 and incident.status == "queued"
         seen = ObservedConnection(connection, target.name, "investigation")
         recording = recorder.recording_of(seen, target, incident) if begins else None
+        past = Past(self.settings, self.database, target.name)
         context = Context(
             target=target,
             connection=recording or seen,
@@ -203,7 +205,7 @@ class Worker:
             policy=self.settings.policy,
             backups=self.backups,
             resize_hook=resize_hook_of(self.settings, target.name),
-            known=Past(self.settings, self.database, target.name).known,
+            known=keeping(recording.recording, past.known) if recording else past.known,
             stop_reason=self.stopping.reason,
             telemetry=TELEMETRY,
         )

@@ -20,6 +20,7 @@ from evals.score import Checked, Result, recomputed
 from evals.truth import RecordedIncident
 from tools import recording_file
 from tools.connection import CommandFailure, Connection
+from tools.known import known_in, of_tool
 from tools.reading import Evidence
 from tools.reads import READS
 from tools.recording import RecordedConnection
@@ -112,6 +113,7 @@ def opened(
         library=library,
         rules=Rules(library),
         model=model,
+        known=known_in(connection.recording),
     )
 
 
@@ -169,7 +171,7 @@ async def unseen(recording: Recording, known: Container[str]) -> dict[str, dict[
 async def _look(recording: Recording, tool: str, args: dict[str, Any]) -> dict[str, Any]:
     connection = RecordedConnection(recording)  # its clock begins at zero again
     try:
-        reading = await READS[tool].call(connection, args)
+        reading = await READS[tool].call(connection, args | of_tool(recording, tool))
     except (KeyError, ValidationError):
         return {}
     seen: dict[str, Any] = redact_tree(reading.model_dump(mode="json"))

@@ -124,6 +124,22 @@ def fit(history: History, now: datetime) -> Trend | NotMeasured:
     )
 
 
+def hourly(history: History) -> History:
+    """One sample for each hour before the last, its median: `fit` says the same, in less room."""
+    hours: dict[int, list[MemorySample]] = defaultdict(list)
+    last = max((sample.at for sample in history.samples), default=None)
+    if last is None:
+        return history
+    for sample in history.samples:
+        hours[int((last - sample.at).total_seconds() // HOUR)].append(sample)
+    kept = []
+    for hour in sorted(hours, reverse=True):
+        within = sorted(hours[hour], key=lambda sample: sample.at)
+        level = round(statistics.median(sample.used_bytes for sample in within))
+        kept.append(MemorySample(at=within[-1].at, used_bytes=level))
+    return History.model_construct(source=history.source, samples=kept, because=history.because)
+
+
 def seconds_until(limit: float, level: float, per_day: float) -> float | None:
     """Until a level that grows meets a limit; None if it never will, or in ten years."""
     left = max(limit - level, 0.0)

@@ -1,7 +1,8 @@
 """The file of a recording: JSON lines, gzipped when its name ends in .gz.
 
 The first line is the header. A frame line holds one command and what came of it at a virtual
-time; a keys line holds a piece of the key table by columns. Bytes that are UTF-8 are written as
+time; a known line what the installation knew besides; a keys line holds a piece of the key table by
+columns. Bytes that are UTF-8 are written as
 text, others as `{"b64": …}`.
 """
 
@@ -93,6 +94,8 @@ class Recording:
     frames: dict[Words, list[tuple[float, Outcome]]] = field(default_factory=dict)
     """Outcomes of a command by virtual time, earliest first."""
     table: KeyTable = field(default_factory=KeyTable)
+    known: dict[str, Any] = field(default_factory=dict)
+    """Arguments that the installation filled, by name: tools/known.py."""
 
     def add(self, words: Words, at: float, outcome: Outcome) -> None:
         """Keep an outcome. The first one at a virtual time stands."""
@@ -189,7 +192,7 @@ def shortened(recording: Recording, most: int) -> Recording:
         return recording
     left = {key for key in table.scanned if key in kept}
     smaller = KeyTable(kept, left, table.complete - {""}, table.failures)
-    return Recording(recording.header, recording.frames, smaller)
+    return Recording(recording.header, recording.frames, smaller, recording.known)
 
 
 def _frequency(cells: dict[str, Reply]) -> int:
@@ -212,6 +215,8 @@ def _lines(recording: Recording) -> Iterator[str]:
             else:
                 line["r"] = encoded(outcome)
             yield _json(line)
+    if recording.known:
+        yield _json({"known": recording.known})
     table = recording.table
     failures = {name: asdict(failure) for name, failure in table.failures.items()}
     yield _json({"complete": sorted(table.complete), "failures": failures})
@@ -282,6 +287,8 @@ def _take_in(recording: Recording, line: dict[str, Any]) -> None:
         words = tuple(_bytes(part) for part in line["c"])
         outcome = Failure(**line["e"]) if "e" in line else decoded(line["r"])
         recording.add(words, float(line["t"]), outcome)
+    elif "known" in line:
+        recording.known = dict(line["known"])
     elif "complete" in line:
         recording.table.complete = set(line["complete"])
         recording.table.failures = {n: Failure(**f) for n, f in line["failures"].items()}

@@ -29,6 +29,7 @@ def renamed(recording: Recording, names: Pseudonyms) -> Recording:
             for words, outcomes in recording.frames.items()
         },
         _table(recording.table, names),
+        recording.known,  # numbers, and words of ours
     )
 
 

@@ -79,6 +79,8 @@ async def _investigate(
     from agent.run import investigate
     from agent.runbook_library import load_library
     from api.backups import backup_folder
+    from tools.known import known_in
+    from tools.recording import RecordedConnection
 
     # The connection first: at maxclients, or when memory is gone, a later one may be refused.
     connection = await open_connection()
@@ -107,6 +109,11 @@ async def _investigate(
             library=library,
             rules=rules,
             model=model,
+            known=(
+                known_in(connection.recording)
+                if isinstance(connection, RecordedConnection)
+                else None
+            ),
             backups=backup_folder(settings),
         )
         try:

@@ -124,7 +124,7 @@ async def test_a_slope_is_told_with_its_interval(past: str) -> None:
 async def test_databases_are_told_by_name_and_only_those_that_hold_keys(past: str) -> None:
     told = await history(past)
     assert {name for name in told.metrics if name.startswith("keys_")} == {"keys_db0", "keys_db3"}
-    assert told.metrics["keys"].last == pytest.approx(14_007)
+    assert told.metrics["keys"].last == 14_000
     assert "evil" not in told.model_dump_json()
 
 
