@@ -161,7 +161,7 @@ def _refuse_file(name: str) -> None:
         return
     if is_rdb or path.suffix == ".rdb":
         raise failure(
-            f"{name}: RDB files are not read: no maintained parser knows current versions. Start a "
-            "server of your own with it (--dbfilename, --port 0, --unixsocket) and analyze that",
+            f"{name}: RDB files are not read: no maintained parser reads all that current servers "
+            "write. Start a server of your own with it (--dbfilename) and analyze that",
             code=2,
         )
