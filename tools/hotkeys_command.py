@@ -30,7 +30,7 @@ async def counted_by_server(connection: Connection) -> Measured[list[CountedKey]
         if not any(items(known)):  # asking for it would count as an error of the server
             return NotMeasured(
                 not_measured="HOTKEYS",
-                because="this server has no such command (Redis has it since 8.6)",
+                because="this server has no HOTKEYS command (Redis has it since 8.6)",
                 failure="unknown_command",
             )
         reply = await connection.execute("HOTKEYS", "GET")

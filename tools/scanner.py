@@ -281,6 +281,15 @@ async def leaves_idle_time(connection: Connection) -> bool:
         return False
 
 
+def visited_share(cursor: int) -> float:
+    """Share of the keys that a walk from 0 has behind it at this cursor, outside cluster mode.
+
+    The lowest bit counts most: SCAN counts upwards in reversed bits, however large the table is.
+    """
+    bits = f"{cursor:b}"
+    return int(bits[::-1], 2) / (1 << len(bits))
+
+
 async def selected_database(connection: Connection) -> int | None:
     """Its number; None: the server does not say. Raises CommandFailure. Source: CLIENT INFO."""
     reply = await connection.execute("CLIENT", "INFO")

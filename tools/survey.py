@@ -22,6 +22,7 @@ from tools.scanner import (
     in_round_trips,
     leaves_idle_time,
     selected_database,
+    visited_share,
 )
 
 SAMPLED = 100_000
@@ -148,7 +149,7 @@ async def prepared(
         wraps=sampled,
         draw=sampled and is_cluster(info),
         questions=4 if args.every_key else 1,
-        expected=total if isinstance(total, int) else None,
+        expected=_left(total, args, info) if isinstance(total, int) else None,
     )
     walk.remarks += because
     expected = min(total, budget.keys) if isinstance(total, int) else budget.keys
@@ -168,6 +169,13 @@ def keeps_idle_times(info: dict[str, str]) -> bool:
 def is_cluster(info: dict[str, str]) -> bool:
     """Whether the server is in cluster mode, where SCAN goes slot by slot."""
     return "cluster" in (info.get("redis_mode"), info.get("server_mode"))
+
+
+def _left(total: int, args: SurveyArguments, info: dict[str, str]) -> int:
+    """How many keys are still to come."""
+    if not args.resume or is_cluster(info):  # there it goes slot by slot
+        return total
+    return round(total * (1 - visited_share(int(args.resume.split(":")[1]))))
 
 
 def _start(args: SurveyArguments, *, sampled: bool) -> bytes:

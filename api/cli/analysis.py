@@ -93,28 +93,22 @@ async def _analyzed(
 async def _looked(
     connection: Connection, args: BigKeysArguments, wish: Wish, watch: Watch
 ) -> Analysis | NotMeasured:
+    # First: before 7.2 what reads lengths makes every key look used.
+    hot_args = HotKeysArguments(keys=200_000, in_use=wish.hot)
+    hot = await hot_keys(connection, hot_args)
     keys = await bigkeys(connection, args)
     if not isinstance(keys, BigKeys):
         return keys
-    found = Analysis(node=connection.node, taken_at=connection.now(), keys=keys)
-    # What was seen is kept, whatever becomes of the rest.
-    for look in (_encodings, _hot_keys):
-        if not watch.is_over:
-            try:
-                await look(connection, wish, found)
-            except CommandFailure as lost:
-                found.remarks.append(str(lost))
+    found = Analysis(node=connection.node, taken_at=connection.now(), keys=keys, hot_keys=hot)
+    if watch.is_over:
+        return found
+    try:
+        found.encodings = await encodings(
+            connection, EncodingsArguments(keys=10_000, lengths=wish.lengths)
+        )
+    except CommandFailure as lost:  # what was seen is kept
+        found.remarks.append(str(lost))
     return found
-
-
-async def _encodings(connection: Connection, wish: Wish, found: Analysis) -> None:
-    args = EncodingsArguments(keys=10_000, lengths=wish.lengths)
-    found.encodings = await encodings(connection, args)
-
-
-async def _hot_keys(connection: Connection, wish: Wish, found: Analysis) -> None:
-    args = HotKeysArguments(keys=200_000, in_use=wish.hot)
-    found.hot_keys = await hot_keys(connection, args)
 
 
 @contextlib.contextmanager

@@ -182,7 +182,8 @@ def _encodings(found: Encodings | NotMeasured) -> list[RenderableType]:
         name = row.encoding if row.type in row.encoding else f"{row.type}, {row.encoding}"
         table.add_row(size(row.bytes), count(row.keys), count(row.elements), name, Text(row.prefix))
     lines: list[RenderableType] = [_title(title), _with_rest(table, len(found.rows) - ROWS)]
-    lines.append(Text(f"  {found.stopped_because}", style="dim"))
+    hint = "; --lengths reads them" if "were left alone" in found.stopped_because else ""
+    lines.append(_indented(found.stopped_because + hint, "dim"))
     lines.append(_title("What would save memory"))
     for advice in found.advice[:ROWS]:
         saved = advice.saved_bytes

@@ -24,6 +24,7 @@ from tools.hotkeys import HotKeys, HotKeysArguments, KeysInUse, hot_keys
 from tools.keyspace import BigKeys, EveryKeyCounts
 from tools.progress import Progress, Watch, watched
 from tools.reading import NotMeasured
+from tools.scanner import visited_share
 from tools.summaries import summarize
 
 KEYS = 5_000
@@ -133,6 +134,20 @@ async def test_scan_that_is_refused_after_some_pages(server: Server, pace: str) 
         rest = await walked(connection, resume=found.resume)
     assert found.resume
     assert found.keys_seen + rest.keys_seen >= KEYS
+
+
+async def test_a_place_tells_how_much_is_left(server: Server) -> None:
+    fill(server)
+    told: list[Progress] = []
+    async with opened(server.url) as connection:
+        for keys in (500, 2_500, 4_000):
+            part = await walked(connection, keys=keys)
+            cursor = int(part.resume.split(":")[1])
+            assert visited_share(cursor) == pytest.approx(part.keys_seen / KEYS, abs=0.05)
+        with watched(Watch(told.append)):
+            await walked(connection, resume=part.resume)
+    assert told[0].expected == pytest.approx(KEYS - part.keys_seen, abs=0.05 * KEYS)
+    assert visited_share(0) == 0.0
 
 
 async def test_another_database_is_walked_and_its_place_is_its_own(server: Server) -> None:
