@@ -115,8 +115,8 @@ def _step(points: Sequence[Point], at: int) -> _Miss | None:
     if len(before) < LEAST_BEFORE or len(after) < LEAST_AFTER:
         return None
     left, right = _side(before, place), _side(after, place)
-    residuals = left.residuals + right.residuals
-    noise = NORMAL * statistics.median(map(abs, residuals))
+    # Of the noisier side: where noise only begins or ends, the quiet one must not hide it.
+    noise = NORMAL * max(statistics.median(map(abs, s.residuals)) for s in (left, right))
     if _overlap(before, after, upwards=right.level > left.level):
         noise = math.inf
     score = (right.level - left.level) / math.sqrt(left.variance + right.variance)

@@ -1,6 +1,7 @@
 """A target's metrics over days: from a real Prometheus, one that lies, our own samples."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 import respx
 from sqlalchemy import insert
 
+from api import prometheus
 from api.past import Past
 from api.prometheus_ranges import COUNTERS, GAUGES, KEYS, ranges
 from api.settings import Settings
@@ -222,6 +224,31 @@ async def test_whatever_else_it_answers_is_a_reason(response: Any, said: str) ->
     assert isinstance(told, NotMeasured)
     assert said in told.because or said in found.because or said == "no series"
     assert "s3cr3t" not in found.model_dump_json() + told.model_dump_json()
+
+
+async def test_one_that_says_nothing_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes the connection, and a byte comes now and then: no read times out."""
+    monkeypatch.setattr(prometheus, "SECONDS", 0.5)
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            for _ in range(100):
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+
+    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    began = time.monotonic()
+    found = await ranges(entry(f"http://127.0.0.1:{port}", token="t0ken-s3cr3t"), LABELS)
+    assert time.monotonic() - began < 3
+    assert found.because == "Prometheus did not answer (TimeoutError)"
+    server.close()
 
 
 async def test_values_that_are_no_numbers_are_gaps() -> None:
