@@ -159,6 +159,8 @@ class _Part:
         if self._ranges is None:
             return _not_configured(metric, self._setting)
         because = self._ranges.because or f"{self._ranges.source} does not have it"
+        if metric in self._series:
+            because = "there are fewer than two samples of it within the hour"
         return NotMeasured(not_measured=metric, because=because)
 
 

@@ -96,7 +96,10 @@ def data_disk_full(seen: Seen) -> Finding | None:
 def killed_for_memory(seen: Seen) -> Finding | None:
     """The kernel killed the container's process, or one of the host since the server started."""
     host = seen.look(Host)
-    if (number(host.reading.container_oom_kills) or 0) >= 1:
+    in_container = number(host.reading.container_oom_kills)
+    if in_container == 0:
+        return None  # whoever else was killed on the host
+    if in_container is not None:
         return Finding(
             "Within the last hour the kernel killed in the container for want of memory: {kills}.",
             [host.fact("kills", "container_oom_kills", unit="count")],

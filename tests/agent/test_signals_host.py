@@ -78,6 +78,11 @@ DISK = {"data_disk_bytes": 100.0 * GIB, "data_disk_available_bytes": 0.5 * GIB}
         (
             "killed_for_memory",
             [host(oom_kills=1.0), stats(uptime_in_seconds=600)],
+            [host(oom_kills=1.0, container_oom_kills=0.0), stats(uptime_in_seconds=600)],
+        ),
+        (
+            "killed_for_memory",
+            [host(oom_kills=1.0), stats(uptime_in_seconds=600)],
             [host(oom_kills=1.0), stats(uptime_in_seconds=60_000)],
         ),
         (

@@ -87,6 +87,12 @@ def test_no_limit_is_none_whatever_the_kernel_writes(limit: float) -> None:
     assert number(found.container_limit_bytes) is None
 
 
+def test_a_counter_that_was_scraped_once_tells_nothing_yet() -> None:
+    found = seen(host=part(one("oom_kills", None), one("swap_total_bytes", 8.0)))
+    assert isinstance(found.oom_kills, NotMeasured)
+    assert "fewer than two samples" in found.oom_kills.because
+
+
 def test_facts_of_another_time_are_none() -> None:
     old = one("swap_total_bytes", *[1.0] * 2, *[None] * 20)
     found = told(HostFacts(host=part(old)), NOW)
