@@ -11,6 +11,7 @@ from agent.exchange import Ledger
 from agent.incident import Incident, Usage
 from agent.redaction import redact_tree, redacted
 from agent.runbook import Library
+from tools.connection import CommandFailure, Connection
 from tools.reading import Evidence, NotMeasured, Reading
 from tools.reads import READS
 from tools.summaries import summarize
@@ -84,11 +85,15 @@ class CaseFile:
         }
 
     async def _look(self, tool: str, args: dict[str, Any]) -> Evidence:
-        connection = self._context.connection
+        connection: Connection = self._context.connection
         taken_at = connection.now()
         telemetry = self._context.telemetry
         with telemetry.span(f"tool {tool}") as span:
-            seen = await self._read(tool, self._context.names.true(args))
+            try:
+                connection = await self._context.walker.connection_for(READS[tool])
+                seen = await self._read(connection, tool, self._context.names.true(args))
+            except CommandFailure as failure:
+                seen = failure.as_not_measured()
             outcome = seen.failure if isinstance(seen, NotMeasured) else "measured"
             span.set({"redis_oncall.outcome": outcome})
         telemetry.looked(tool, outcome)
@@ -107,7 +112,9 @@ class CaseFile:
         self.evidence.append(evidence)
         return evidence
 
-    async def _read(self, tool: str, args: dict[str, Any]) -> Reading | NotMeasured:
+    async def _read(
+        self, connection: Connection, tool: str, args: dict[str, Any]
+    ) -> Reading | NotMeasured:
         if len(self._looks) > MOST_LOOKS:
             return NotMeasured(
                 not_measured=tool,
@@ -118,7 +125,7 @@ class CaseFile:
             async with asyncio.timeout(LOOK_SECONDS):
                 known = self._context.known
                 ours = await known(tool) if known is not None else {}
-                return await READS[tool].call(self._context.connection, args | ours)
+                return await READS[tool].call(connection, args | ours)
         except TimeoutError:
             return NotMeasured(
                 not_measured=tool,

@@ -28,6 +28,7 @@ from tools.connection import Connection
 from tools.known import Known
 from tools.reading import Evidence
 from tools.remedies.operation import Backups, ResizeHook
+from tools.replicas import Walker, WalkOn
 
 EventKind = Literal["status", "evidence", "claim", "plan", "action", "end"]
 
@@ -44,6 +45,10 @@ class Target:
     """Bytes the server may use when maxmemory is 0 (a container limit), if configured."""
     match: dict[str, str] = field(default_factory=dict)
     """Alert labels that map an alert to this target."""
+    walk_on: WalkOn = "primary"
+    """Where walks over the keyspace go."""
+    has_several_nodes: bool = False
+    """Its URL leads to more than one."""
     part_of: str = ""
     """Targets of the same, such as a primary and its replicas, share their incidents."""
 
@@ -211,3 +216,7 @@ class Context:
     first, or they would take its end for a finding."""
     names: SeenNames = field(default_factory=SeenNames, repr=False)
     """What the run has shown redacted, by its true name."""
+    walker: Walker = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "walker", Walker(self.connection, self.target.walk_on))

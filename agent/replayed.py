@@ -226,6 +226,10 @@ class _Nowhere:
         """Raises CommandFailure."""
         raise CommandFailure("not_recorded", "several", "a replay reaches no server")
 
+    async def at(self, address: str) -> Connection:
+        """Raises CommandFailure."""
+        raise CommandFailure("not_recorded", f"connect to {address}", "a replay reaches no server")
+
     async def wait(self, seconds: float) -> None:
         """No time passes."""
 

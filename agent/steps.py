@@ -19,6 +19,7 @@ from agent.arbitration import arbitrate, is_disputed
 from agent.case import CaseFile
 from agent.claims import check
 from agent.context import Context, ReasonerUnavailable
+from agent.failover import told_of_failovers
 from agent.incident import Action, Culprit, Diagnosis, DiagnosisDraft, Incident, Usage
 from agent.planning import propose as propose_plan
 from agent.policy import waits
@@ -73,6 +74,8 @@ async def observe(state: State, runtime: On) -> Update:
     case = await _case(state, runtime.context)
     started = time.monotonic()
     baseline = dict.fromkeys(t for book in case.runbooks.runbooks for t in book.front.baseline)
+    if runtime.context.target.has_several_nodes:
+        baseline["nodes"] = None
     await asyncio.gather(*(case.look(tool, {}) for tool in baseline))
     await runtime.context.journal.add_usage(Usage(seconds=time.monotonic() - started))
     await _remember(runtime.context)
@@ -170,7 +173,7 @@ async def verify_claims(state: State, runtime: On) -> Update:
         rank(signals, context.library, said(incident)),
         context.library,
     )
-    diagnosis = arbitrate(rules, model, standing, failure)
+    diagnosis = told_of_failovers(arbitrate(rules, model, standing, failure), evidence)
     await context.journal.set_diagnosis(diagnosis)
     return {"mismatches": []}
 

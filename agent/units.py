@@ -36,7 +36,8 @@ _COUNTS = (
     "replicas sampled sampled_keys slots_assigned slots_fail slots_ok slots_owned slots_pfail "
     "subscriptions sync_full sync_partial_err total total_denials total_forks without_ttl size "
     "databases maxmemory-samples samples breaks days looks watched each_time "
-    "connected_clients blocked_clients oom_kills container_oom_kills cpu_periods"
+    "connected_clients blocked_clients oom_kills container_oom_kills cpu_periods "
+    "more_nodes primaries not_reached failing slots moving_slots"
 )
 _PLAIN = (
     "aof_enabled aof_rewrite_in_progress async_loading cpu_cores db "

@@ -266,7 +266,7 @@ def _looks(asked: Asked, evidence: Sequence[Evidence]) -> Looks | None:
         keep = partial(add_asked_evidence, asked.service.database, asked.incident.id)
     numbers = (int(piece.id[1:]) for piece in evidence)
     past = Past(asked.service.settings, asked.service.database, asked.target.name)
-    return Looks(asked.target, keep, past.known, known=max(numbers, default=0))
+    return Looks(asked.target, keep, asked.incident, past.known, known=max(numbers, default=0))
 
 
 async def _keep(asked: Asked, thread_id: str, said: ChatAnswer) -> None:

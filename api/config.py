@@ -29,6 +29,8 @@ from api.model_settings import ModelEntry
 from api.retention_config import RetentionEntry
 from api.sizing_config import PrometheusEntry, ResizeHookEntry, WatchEntry
 from api.source_config import SourceEntry
+from tools.replicas import WalkOn
+from tools.target_url import deployment_of
 
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2,
           "g": 1000**3, "gb": 1024**3}  # fmt: skip
@@ -44,10 +46,7 @@ def _bytes(value: Any) -> Any:
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    url = value.get_secret_value()
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("use redis://, rediss:// or unix://")
-    check_port(url)
+    deployment_of(value.get_secret_value())
     return value
 
 
@@ -72,6 +71,8 @@ class TargetEntry(Entry):
     environment: Name = "production"
     memory_limit: Annotated[int | None, BeforeValidator(_bytes)] = None
     match: dict[str, str] = Field(default_factory=dict)
+    walk_on: WalkOn = "primary"
+    """Where walks over the keyspace go: `replica` where they may never go to the primary."""
     part_of: Name | None = None
     """What it is a replica or a shard of: alerts on targets of the same join one incident."""
     series: dict[str, str] = Field(default_factory=dict, max_length=20)
@@ -86,9 +87,12 @@ class TargetEntry(Entry):
 
     def target(self) -> Target:
         """For the agent."""
+        url = self.url.get_secret_value()
         return Target(
             name=self.name,
-            url=self.url.get_secret_value(),
+            url=url,
+            walk_on=self.walk_on,
+            has_several_nodes=deployment_of(url).kind != "node" or self.walk_on != "primary",
             remedy_url=self.remedy_url.get_secret_value() if self.remedy_url else None,
             environment=self.environment,
             memory_limit=self.memory_limit,
@@ -152,10 +156,11 @@ class AuditEntry(Entry):
     """None: for ever."""
 
 
-def _server(address: RedisUrl) -> str:
-    """What it is reached by, whoever asks: host and port, or the path of a socket."""
-    parts = urlsplit(address.get_secret_value())
-    return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+def _servers(address: RedisUrl) -> list[str]:
+    """What it is reached by, whoever asks: hosts and ports, or the path of a socket."""
+    url = address.get_secret_value()
+    named = deployment_of(url)
+    return [f"{one.lower()}{named.master_name}" for one in named.addresses] or [urlsplit(url).path]
 
 
 class Config(Entry):
@@ -201,13 +206,13 @@ class Config(Entry):
         for target in self.targets:
             if target.remedy_url is None:
                 continue
-            server = _server(target.remedy_url)
-            other = writers.setdefault(server, target.name)
-            if other != target.name:
-                raise ValueError(
-                    f"targets: {other} and {target.name} both have a remedy_url of {server}: two "
-                    "could write to it at once; leave it out of one of them"
-                )
+            for server in _servers(target.remedy_url):
+                other = writers.setdefault(server, target.name)
+                if other != target.name:
+                    raise ValueError(
+                        f"targets: {other} and {target.name} both have a remedy_url of {server}: "
+                        "two could write to it at once; leave it out of one of them"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -8,13 +8,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent.context import Target
+from agent.incident import Incident
+from agent.reaching import open_target
 from agent.redaction import redact_tree, redacted
 from api.observed_connection import ObservedConnection
 from api.run_telemetry import TELEMETRY
-from tools.connection import Connection, open_for_reading
+from tools.connection import CommandFailure, Connection
 from tools.known import Known
 from tools.reading import Evidence, NotMeasured, Reading
 from tools.reads import READS
+from tools.replicas import Walker
 from tools.summaries import summarize
 
 MOST_LOOKS = 16
@@ -28,12 +31,15 @@ class Looks:
     target: Target
     keep: Callable[[Evidence], Awaitable[Evidence]] | None = None
     """Called with what was seen; returns it as it was kept, under the number it got."""
+    incident: Incident | None = None
+    """What it is about, if it is about one."""
     past: Known | None = None
     """What is known of the target besides what can be seen of it."""
     known: int = 0
     """The highest number of the evidence there is."""
     taken: int = 0
     _connection: Connection | None = field(default=None, init=False)
+    _walks: Walker | None = field(default=None, init=False)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def look(self, tool: str, arguments: dict[str, Any]) -> Evidence:
@@ -46,7 +52,11 @@ class Looks:
         connection = await self._open()
         taken_at = connection.now()
         with TELEMETRY.span(f"tool {tool}"):
-            seen = await self._read(connection, tool, args, number - self.known)
+            try:
+                connection = await self._walker(connection).connection_for(chosen)
+                seen = await self._read(connection, tool, args, number - self.known)
+            except CommandFailure as failure:
+                seen = failure.as_not_measured()
         TELEMETRY.looked(tool, seen.failure if isinstance(seen, NotMeasured) else "measured")
         reading = redacted(seen)
         evidence = Evidence(
@@ -65,9 +75,14 @@ class Looks:
     async def _open(self) -> Connection:
         async with self._opening:
             if self._connection is None:
-                opened = await open_for_reading(self.target.url)
+                opened = await open_target(self.target, self.incident)
                 self._connection = ObservedConnection(opened, self.target.name, "chat")
             return self._connection
+
+    def _walker(self, connection: Connection) -> Walker:
+        if self._walks is None:
+            self._walks = Walker(connection, self.target.walk_on)
+        return self._walks
 
     def _with_target_facts(self, tool: str) -> dict[str, Any]:
         limit = self.target.memory_limit

@@ -24,6 +24,8 @@ class ObservedConnection:
     def __init__(self, connection: Connection, target: str, purpose: str) -> None:
         self._inner = connection
         self._target = target
+        self._purpose = purpose
+        self._others: dict[str, ObservedConnection] = {}
         self._commands = metrics.TARGET_COMMANDS.labels(target, purpose)
         self._seconds = metrics.TARGET_SECONDS.labels(target, purpose)
         self._told: tuple[int, float] = (0, 0.0)
@@ -73,6 +75,15 @@ class ObservedConnection:
         self._told = now
         self._commands.inc(now[0] - before[0])
         self._seconds.inc(now[1] - before[1])
+
+    async def at(self, address: str) -> Connection:
+        """Another node of the deployment, observed as well. Raises CommandFailure."""
+        other = await self._inner.at(address)
+        if other is self._inner:
+            return self
+        if address not in self._others:
+            self._others[address] = ObservedConnection(other, self._target, self._purpose)
+        return self._others[address]
 
     async def wait(self, seconds: float) -> None:
         """Let time pass on the target."""

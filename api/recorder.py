@@ -12,8 +12,9 @@ from api.recording_redaction import redacted
 from api.store import recordings
 from api.store.database import Database
 from api.store.tables import RecordingRow
+from tools.capture import CAPTURE_BYTES
 from tools.connection import Command, CommandFailure, Connection, Reply
-from tools.recording import CAPTURE_BYTES, RecordingConnection
+from tools.recording import RecordingConnection
 from tools.recording_file import Recording, fitting, packed
 
 LARGEST_KEPT = 1_000_000

@@ -15,6 +15,7 @@ import structlog
 
 from agent.context import Target
 from agent.incident import Alert
+from agent.reaching import open_target
 from agent.runbook import AlertThreshold, Library
 from agent.thresholds import crossing, declared, is_back, spoken
 from api.alerts.intake import accept
@@ -26,7 +27,7 @@ from api.service import Service
 from api.sizing_config import WatchEntry
 from api.store import audit, crossings, incidents
 from api.store.crossings import SOURCE, Crossing
-from tools.connection import Connection, open_for_reading
+from tools.connection import Connection
 from tools.reading import Evidence, NotMeasured
 from tools.reads import READS
 
@@ -245,7 +246,7 @@ def _resolved(target: Target, over: Crossing, now: datetime) -> Alert:
 async def look(target: Target) -> list[Evidence]:
     """What one look shows, as evidence. Raises CommandFailure where it cannot be reached."""
     limit = target.memory_limit
-    opened = await open_for_reading(target.url)
+    opened = await open_target(target)
     connection = ObservedConnection(opened, target.name, "watch")
     try:
         return [

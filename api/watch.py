@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from agent.context import Target
+from agent.reaching import open_target
 from api import metrics
 from api.observed_connection import ObservedConnection
 from api.settings import Settings
@@ -21,7 +22,7 @@ from api.store.database import Database
 from api.store.leases import acquire
 from api.store.target_tables import SampleRow
 from api.thresholds import Thresholds
-from tools.connection import CommandFailure, open_for_reading, read_info
+from tools.connection import CommandFailure, read_info
 from tools.remedies.vitals import Vitals
 
 LOOK_SECONDS = 10.0
@@ -124,7 +125,7 @@ class Watch:
 
 async def sample(target: Target) -> SampleRow | None:
     """One look. None if the server does not say what it uses. Raises CommandFailure."""
-    opened = await open_for_reading(target.url)
+    opened = await open_target(target)
     connection = ObservedConnection(opened, target.name, "watch")
     try:
         vitals = Vitals(await read_info(connection, "memory", "keyspace"))

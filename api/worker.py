@@ -17,6 +17,7 @@ from sqlalchemy import update
 
 from agent.context import Context, Target
 from agent.incident import UNFINISHED, Incident
+from agent.reaching import open_target
 from agent.runbook import Library
 from api import logs, metrics, recorder, shared_metrics, sweeping, tracing
 from api.auditing import audited
@@ -46,13 +47,9 @@ from api.thresholds import Thresholds
 from api.unusable import told_plainly
 from api.watch import Watch
 from api.worker_http import answering
-from tools.connection import (
-    CommandFailure,
-    Connection,
-    open_for_reading,
-    open_for_remedies,
-)
+from tools.connection import CommandFailure, Connection
 from tools.known import keeping
+from tools.opening import open_for_remedies
 
 MOST_IDLE_RUNS = 5
 """Runs without progress before an incident is handed to a person."""
@@ -60,13 +57,13 @@ MOST_TRIED = 20
 """Incidents that one nudge may find taken by others at the same moment."""
 RunGraph = Callable[[Context, Incident], Awaitable[None]]
 """From the checkpoint to the end or to the gate."""
-OpenReading = Callable[[Target], Awaitable[Connection]]
-"""The way to look at a target. Raises CommandFailure."""
+OpenReading = Callable[[Target, Incident], Awaitable[Connection]]
+"""The way to look at a target, for an incident. Raises CommandFailure."""
 log = structlog.get_logger(__name__)
 
 
-async def _open_live(target: Target) -> Connection:
-    return await open_for_reading(target.url)
+async def _open_live(target: Target, incident: Incident) -> Connection:
+    return await open_target(target, incident)
 
 
 @dataclass
@@ -187,7 +184,7 @@ class Worker:
         """The graph, and a heartbeat beside it: without the lease it is stopped."""
         rules, model = self.reasoners
         # The connection first: at maxclients, or when memory is gone, a later one may be refused.
-        connection = await self.open_reading(target)
+        connection = await self.open_reading(target, incident)
         # A run that goes on after a crash or an approval saw only a part: that is no recording.
         most = self.settings.config.recordings
         begins = most > 0 and incident.status == "queued"
@@ -197,7 +194,7 @@ class Worker:
         context = Context(
             target=target,
             connection=recording or seen,
-            open_for_remedies=lambda: self._open_for_remedies(target),
+            open_for_remedies=lambda: self._open_for_remedies(target, connection),
             journal=journal,
             library=self.library,
             rules=rules,
@@ -224,12 +221,13 @@ class Worker:
             await _ended(*context.looking)
             await connection.close()
 
-    async def _open_for_remedies(self, target: Target) -> Connection:
+    async def _open_for_remedies(self, target: Target, seen: Connection) -> Connection:
         if self.settings.policy.dry_run:
             raise CommandFailure(
                 "refused", "opening a connection to write", "dry run: nothing is written"
             )
-        opened = await open_for_remedies(target.remedy_url)
+        # Of a cluster: to the node that is looked at.
+        opened = await open_for_remedies(target.remedy_url, node=seen.node)
         return ObservedConnection(opened, target.name, "remedy")
 
     async def _beat(self, lease: Lease) -> None:

@@ -36,7 +36,7 @@ from evals.servers import Server
 from evals.symptoms import PATIENCE, Look, Watched, look, number, remaining
 from evals.truth import truth_of
 from tools.backups import BackupFolder
-from tools.connection import open_for_reading, open_for_remedies
+from tools.opening import open_for_reading, open_for_remedies
 
 SCALE = 0.4
 MODE_SECONDS = 240.0

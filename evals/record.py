@@ -10,8 +10,8 @@ from evals import servers
 from evals.faults import FAULTS, Fault
 from evals.faults.beyond import BEYOND
 from evals.truth import RECORDING_SUFFIX, SUITES, TRUTH_SUFFIX, Suite, truth_of, write_truth
-from tools.connection import open_for_reading
-from tools.recording import CAPTURE_BYTES, capture
+from tools.capture import CAPTURE_BYTES, capture
+from tools.opening import open_for_reading
 from tools.recording_file import write
 
 SCALE = 0.4

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from evals import servers
 from evals.record import Take, fault_of, record, takes
 from evals.truth import INCIDENTS, RECORDING_SUFFIX, SUITES, TRUTH_SUFFIX
-from tools.recording import CAPTURE_BYTES
+from tools.capture import CAPTURE_BYTES
 
 ATTEMPTS = 2
 TAKE_SECONDS = 180.0

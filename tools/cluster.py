@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from tools.catalogue import Arguments
+from tools.cluster_view import cluster_view, myself
 from tools.connection import Command, CommandFailure, Connection, Reply, parse_info, read_info
 from tools.reading import Measured, NotMeasured, Reading, printable
 from tools.replies import integer, items, mapping
@@ -195,24 +196,10 @@ def _owned(nodes: Reply | CommandFailure) -> Measured[int]:
     """Slots on the line of CLUSTER NODES about this node, or about the primary it follows."""
     if isinstance(nodes, CommandFailure):
         return nodes.as_not_measured()
-    lines = (
-        [line.split() for line in nodes.decode("utf-8", "replace").splitlines()]
-        if isinstance(nodes, bytes)
-        else []
-    )
-    lines = [line for line in lines if len(line) >= 8]
-    myself = next((line for line in lines if "myself" in line[2]), None)
-    if myself is None:
+    view = cluster_view(nodes)
+    if (me := myself(view)) is None:
         return _why(None, "CLUSTER NODES myself")
-    followed = next((line for line in lines if line[0] == myself[3]), myself)
-    return sum(_span(part) for part in followed[8:] if not part.startswith("["))
-
-
-def _span(part: str) -> int:
-    first, _, last = part.partition("-")
-    if not first.isdecimal():
-        return 0
-    return (int(last) if last.isdecimal() else int(first)) - int(first) + 1
+    return next((node for node in view if node.id == me.primary_id), me).slot_count
 
 
 def _number(told: Reply | CommandFailure, info: dict[str, str], name: str) -> Measured[int]:

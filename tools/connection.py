@@ -6,6 +6,7 @@ raw RESP2 shapes: bytes, int, None, list.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol, cast
@@ -14,9 +15,10 @@ import redis.exceptions as errors
 
 from tools.failures import ERROR_REPLIES, CommandFailure, failure_of
 from tools.link import Argument, Command, Link, LinkLost
-from tools.permissions import READ_ONLY, READ_WRITE, Permission
+from tools.permissions import READ_ONLY, Permission
 from tools.reading import printable
-from tools.target_url import display_url, host_port
+from tools.siblings import Siblings
+from tools.target_url import display_url, host_port, url_at
 
 __all__ = [
     "Argument",
@@ -25,11 +27,8 @@ __all__ = [
     "Connection",
     "LiveConnection",
     "Reply",
-    "UnreachableConnection",
     "display_url",
     "failure_of",
-    "open_for_reading",
-    "open_for_remedies",
     "parse_info",
     "read_info",
     "worded",
@@ -40,6 +39,12 @@ Reply = bytes | int | None | list["Reply"]
 COMMAND_SECONDS = 5.0
 RECONNECTS = 3
 """How often one investigation may reconnect after a dropped connection."""
+PATIENCE_SECONDS = 60.0
+"""How long, in all, it is waited for another node to take over. Sentinels need 30 s by default, a
+cluster 15 s, before they begin to."""
+PAUSE_SECONDS = 0.5
+ROLE_SECONDS = 2.0
+"""How old the role in a node's name may be."""
 LONGEST_PIPELINE = 2_000
 CLIENT_NAME = "redis-oncall"
 _PLAIN = frozenset({bytes, int, list, type(None)})
@@ -58,6 +63,13 @@ class Connection(Protocol):
     async def execute_many(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
         """Run commands in one round trip; each fails on its own. Raises if the link is lost."""
 
+    async def at(self, address: str) -> "Connection":
+        """Another node of the same deployment, by host:port, with the same credentials.
+
+        The same one again for the same address; it is closed with this one. Raises CommandFailure,
+        also where the target's URL names but one node.
+        """
+
     async def wait(self, seconds: float) -> None:
         """Let time pass on the target: sleeps on a live server, moves on in a recording."""
 
@@ -74,6 +86,16 @@ def worded(command: Command) -> str:
         printable(part if isinstance(part, bytes | str) else str(part), 80) for part in command
     ]
     return " ".join(shown[:8]) + (" …" if len(shown) > 8 else "")
+
+
+class Route(Protocol):
+    """Finds the node to speak to, where a URL names several (`tools/routes.py`)."""
+
+    async def url(self) -> str:
+        """The URL of the node to connect to now. Raises CommandFailure."""
+
+    def takes(self, role: str) -> bool:
+        """Whether a node in this role (`master`, `slave`; empty: unknown) is the one wanted."""
 
 
 def _link(url: str, seconds: float) -> Link:
@@ -95,6 +117,10 @@ class LiveConnection:
     A dropped connection is opened again, at most `reconnects` times, and with the read-only
     permission the commands that met the drop are sent once more. An executor passes 0 and has
     another permission: a write must never be sent twice.
+
+    With a `route` the node is looked for anew each time, for at most PATIENCE_SECONDS in all: a
+    failover takes its time. `follows`: `at` opens the nodes that this one names, with its
+    credentials.
     """
 
     def __init__(
@@ -104,6 +130,8 @@ class LiveConnection:
         *,
         reconnects: int = RECONNECTS,
         command_seconds: float = COMMAND_SECONDS,
+        route: Route | None = None,
+        follows: bool = False,
     ) -> None:
         self.address = display_url(url)
         self.node = self.address
@@ -112,15 +140,23 @@ class LiveConnection:
         """Commands sent so far."""
         self._permission = permission
         self._reconnects = reconnects
+        self._command_seconds = command_seconds
+        self._route = route
+        self._others = Siblings(self._open_other if follows else None)
+        self._patience = PATIENCE_SECONDS
+        self._role = ""
+        self._role_at: float | None = None
+        self._waited = 0.0
         self._lock = asyncio.Lock()
         self._opened = False
         self._gone: CommandFailure | None = None
+        self._url = url
         self._link = _link(url, command_seconds)
 
     @property
     def seconds(self) -> float:
         """Time spent waiting for the server, in seconds."""
-        return self._link.waited
+        return self._waited + self._link.waited
 
     async def open(self) -> None:
         """Connect, authenticate and introduce ourselves. Raises CommandFailure."""
@@ -128,6 +164,45 @@ class LiveConnection:
             await self._connect()
 
     async def _connect(self) -> None:
+        if self._route is None:
+            return await self._connect_to_node()
+        while True:
+            began = time.monotonic()
+            try:
+                if await self._is_connected_by(self._route):
+                    return None
+            finally:
+                self._patience -= time.monotonic() - began + PAUSE_SECONDS
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _is_connected_by(self, route: Route) -> bool:
+        """One try; False: another is worth it. Raises CommandFailure: none is."""
+        is_last = self._patience <= 0
+        try:
+            url = await route.url()
+        except CommandFailure:
+            if is_last or not self._opened:
+                raise
+            return False
+        try:
+            await self._connect_to_node(url)
+        except CommandFailure as failure:
+            if is_last or failure.kind == "auth":
+                raise
+            return False
+        if route.takes(self._role):
+            return True
+        await self._link.drop()
+        if not is_last:
+            return False
+        tried = f"look at the primary, {host_port(self.address)}"
+        raise CommandFailure("unreachable", tried, "it is none: a failover is under way")
+
+    async def _connect_to_node(self, url: str | None = None) -> None:
+        if url is not None and url != self._url:
+            self._waited += self._link.waited
+            self._url, self.address = url, display_url(url)
+            self._link = _link(url, self._command_seconds)
         tried = f"connect to {self.address} as '{self._link.user}'"
         try:
             await self._link.connect()
@@ -148,11 +223,17 @@ class LiveConnection:
         # NO-TOUCH keeps our reads from resetting OBJECT IDLETIME.
         await self._ask("CLIENT", "SETNAME", CLIENT_NAME)
         await self._ask("CLIENT", "NO-TOUCH", "ON")
-        role = await self._ask("ROLE")
-        if isinstance(role, list) and role and isinstance(role[0], bytes):
-            self.node = f"{host_port(self.address)} ({printable(role[0])})"
-        else:
-            self.node = host_port(self.address)
+        self._take_role(await self._ask("ROLE"))
+
+    def _take_role(self, reply: Reply | CommandFailure) -> None:
+        known = isinstance(reply, list) and reply and isinstance(reply[0], bytes)
+        if not known and isinstance(reply, CommandFailure) and reply.kind in ("busy", "loading"):
+            known = True  # as it was
+        elif known:
+            self._role = printable(cast("list[bytes]", reply)[0])
+        # Where it is refused it is not asked again.
+        self._role_at = time.monotonic() if known else None
+        self.node = host_port(self.address) + (f" ({self._role})" if self._role else "")
 
     async def _ask(self, *command: Argument) -> Reply:
         reply = await self._link.ask(*command)
@@ -179,6 +260,21 @@ class LiveConnection:
             place, refusal = refused
             raise CommandFailure("not_allowed", worded(commands[place]), refusal)
         self.commands += len(commands)
+        if not self._role_is_old():
+            return await self._send(commands)
+        *replies, role = await self._send([*commands, ("ROLE",)])
+        self._take_role(role)
+        if self._route is not None and not self._route.takes(self._role):
+            await self._link.drop()  # the next command goes to the one that took over
+        return replies
+
+    def _role_is_old(self) -> bool:
+        """Asked along now and then: a failover may leave the link as it is."""
+        reads = self._permission is READ_ONLY
+        at = self._role_at
+        return reads and at is not None and time.monotonic() - at > ROLE_SECONDS
+
+    async def _send(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
         try:
             return await self._round_trip(commands)
         except CommandFailure as failure:
@@ -235,6 +331,20 @@ class LiveConnection:
     def _tried(self, command: Command) -> str:
         return f"{worded(command)} on {host_port(self.address)} as '{self._link.user}'"
 
+    async def at(self, address: str) -> "LiveConnection":
+        """Another node of the deployment. Raises CommandFailure."""
+        return self if address == host_port(self.address) else await self._others.at(address)
+
+    async def _open_other(self, address: str) -> "LiveConnection":
+        url, seconds = url_at(self._url, address), self._command_seconds
+        other = LiveConnection(url, reconnects=1, command_seconds=seconds)
+        try:
+            await other.open()
+        except BaseException:
+            await other.close()
+            raise
+        return other
+
     async def wait(self, seconds: float) -> None:
         """Sleep."""
         await asyncio.sleep(seconds)
@@ -247,6 +357,7 @@ class LiveConnection:
         """Close the link: it is not opened again. Repeatable."""
         self._reconnects = 0
         await self._link.drop()
+        await self._others.close()
 
 
 def _stop_if_cancelled() -> None:
@@ -254,69 +365,6 @@ def _stop_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-class UnreachableConnection:
-    """Stands in for a server that could not be opened: every command fails with the reason."""
-
-    def __init__(self, node: str, failure: CommandFailure) -> None:
-        self.node = node
-        self.failure = failure
-
-    async def execute(self, *command: Argument) -> Reply:
-        """Fail with the reason why the connection could not be opened."""
-        raise CommandFailure(
-            self.failure.kind, worded(command), str(self.failure), self.failure.remedy
-        )
-
-    async def execute_many(self, commands: Sequence[Command]) -> list[Reply | CommandFailure]:
-        """Fail with the reason why the connection could not be opened."""
-        return [await self.execute(*command) for command in commands]
-
-    async def wait(self, seconds: float) -> None:
-        """Nothing changes on a server that cannot be seen: do not wait."""
-
-    def now(self) -> datetime:
-        """Now, UTC."""
-        return datetime.now(UTC)
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
-async def open_for_reading(url: str) -> LiveConnection | UnreachableConnection:
-    """The diagnosis identity's connection: read-only commands, kept, may reconnect."""
-    try:
-        connection = LiveConnection(url)
-    except CommandFailure as failure:
-        return UnreachableConnection(host_port(display_url(url)), failure)
-    try:
-        await connection.open()
-    except CommandFailure as failure:
-        await connection.close()
-        return UnreachableConnection(host_port(connection.address), failure)
-    return connection
-
-
-async def open_for_remedies(url: str | None) -> LiveConnection:
-    """The executor's connection: may write, never retries, never reconnects.
-
-    Raises CommandFailure, also when no second identity is configured.
-    """
-    if url is None:
-        raise CommandFailure(
-            "not_allowed",
-            "open a connection for remedies",
-            "the target has no remedy_url",
-            "configure remedy_url (`redis-oncall acl` prints its user), or carry it out by hand",
-        )
-    connection = LiveConnection(url, READ_WRITE, reconnects=0)
-    try:
-        await connection.open()
-    except CommandFailure:
-        await connection.close()
-        raise
-    return connection
 
 
 def parse_info(reply: Reply) -> dict[str, str]:

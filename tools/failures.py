@@ -41,6 +41,7 @@ _CLASS_KINDS: tuple[tuple[type[Exception], FailureKind], ...] = (
     (errors.BusyLoadingError, "loading"),
     (errors.OutOfMemoryError, "oom"),
     (errors.ReadOnlyError, "readonly"),
+    (errors.AskError, "moved"),
     (errors.MasterDownError, "masterdown"),
     (errors.MaxConnectionsError, "maxclients"),
     (errors.TimeoutError, "timeout"),
@@ -66,6 +67,7 @@ _REMEDIES: dict[FailureKind, str] = {
     "unreachable": "check host, port and that the server runs",
     "unresolvable": "check the host name in the target's URL",
     "unknown_command": "this server version or service does not offer the command",
+    "moved": "look at the node that serves the slot now",
     "not_allowed": "",
 }
 
@@ -74,6 +76,8 @@ def failure_of(error: Exception, tried: str) -> CommandFailure:
     """The typed failure for an exception of redis-py or the network."""
     text = printable(str(error) or type(error).__name__, 300)
     kind = _kind_of(error, text)
+    if kind == "moved":  # all that is left of it are the slot and the address
+        text = f"its slot is on another node of the cluster: {text}"
     return CommandFailure(kind, tried, text, _REMEDIES.get(kind, ""))
 
 

@@ -21,6 +21,7 @@ FailureKind = Literal[
     "maxclients",  # no connection slot left
     "masterdown",  # MASTERDOWN: replica refuses stale reads
     "readonly",  # READONLY: a write on a replica
+    "moved",  # MOVED, ASK: another node of the cluster serves the key's slot
     "timeout",
     "connection_lost",
     "unreachable",  # refused TCP connection, no route

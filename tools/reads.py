@@ -14,6 +14,7 @@ from tools.latency import latency_doctor, latency_histogram, latency_latest
 from tools.memory import memory_doctor, memory_info, memory_stats
 from tools.metric_history import metric_history
 from tools.modules import modules
+from tools.nodes import nodes
 from tools.persistence import persistence
 from tools.replication import replication
 from tools.resize import instance_resize
@@ -47,6 +48,7 @@ _TOOLS: tuple[Tool, ...] = (
     tool(clients),
     tool(stream_info),
     tool(cluster),
+    tool(nodes),
     tool(instance_resize),
     tool(metric_history),
     tool(host),

@@ -5,9 +5,8 @@ that run side by side each see both of their samples, and a replay sleeps for no
 """
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,7 +16,6 @@ from weakref import WeakKeyDictionary
 
 from tools import recording_file
 from tools.connection import (
-    LONGEST_PIPELINE,
     Argument,
     Command,
     CommandFailure,
@@ -26,8 +24,7 @@ from tools.connection import (
     parse_info,
     worded,
 )
-from tools.key_rows import LENGTH_OF
-from tools.permissions import CONFIG_PARAMETERS, READ_ONLY, acl_name
+from tools.permissions import READ_ONLY, acl_name
 from tools.recording_answers import INTRODUCTION, LINK_FAILURES, answer, cell_of, normalised
 from tools.recording_file import (
     MOST_FRAMES,
@@ -40,18 +37,8 @@ from tools.recording_file import (
     Words,
 )
 from tools.recording_privacy import Pseudonyms, tidy, without_arguments, without_credentials
-from tools.scanner import leaves_idle_time
 
-__all__ = ["RecordedConnection", "RecordingConnection", "RecordingUnreadable", "capture"]
-
-CAPTURE_BYTES = 60_000
-"""What `capture` aims at, compressed."""
-SAMPLED_KEYS = 10_000
-"""Keys that `capture` reads for the key table."""
-_PAGE = 100
-SAMPLE_SECONDS = 5.0
-CAPTURE_SECONDS = 60.0
-"""Longest a single tool may take while capturing."""
+__all__ = ["RecordedConnection", "RecordingConnection", "RecordingUnreadable"]
 
 _clock: ContextVar[WeakKeyDictionary[object, float] | None] = ContextVar(
     "virtual_time", default=None
@@ -94,6 +81,7 @@ class RecordingConnection:
         self._limit = limit
         self._names = Pseudonyms() if hash_names else None
         self._pages: dict[str, dict[bytes, bytes]] = {}
+        self._others: dict[str, RecordingConnection] = {}
         header = Header(
             captured_at=live.now().isoformat(),
             flavour="unknown",
@@ -132,6 +120,22 @@ class RecordingConnection:
             self._keep(command, at, reply)
         return replies
 
+    async def at(self, address: str) -> Connection:
+        """Another node, recorded beside this one. Raises CommandFailure."""
+        name = self._names.address(address.encode()).decode() if self._names else address
+        try:
+            live = await self._live.at(address)
+        except CommandFailure as failure:
+            self.recording.others[name] = self._failure(failure)
+            raise
+        if live is self._live:
+            return self
+        if name not in self._others:
+            other = RecordingConnection(live)
+            other._names = self._names
+            self._others[name] = other
+        return self._others[name]
+
     async def wait(self, seconds: float) -> None:
         """Let time pass, and say so in the recording."""
         await self._live.wait(seconds)
@@ -158,6 +162,7 @@ class RecordingConnection:
                 self.recording.table.complete.add(kind)
         flavour = _flavour(self.recording)
         self.recording.header = replace(self.recording.header, flavour=flavour, node=self._node())
+        self.recording.others |= {name: one.finished() for name, one in self._others.items()}
         return self.recording
 
     def _keep(self, command: Command, at: float, reply: Reply | CommandFailure) -> None:
@@ -256,6 +261,7 @@ class RecordedConnection:
         self.recording = loaded
         self.header = loaded.header
         self.node = loaded.header.node
+        self._others: dict[str, RecordedConnection] = {}
         self.missing: Counter[str] = Counter()
         """What was asked and not recorded, by command."""
         try:
@@ -296,6 +302,22 @@ class RecordedConnection:
         (outcome,) = found
         return outcome.raised_for(command) if isinstance(outcome, Failure) else outcome
 
+    async def at(self, address: str) -> Connection:
+        """Another node, where it was recorded. Raises CommandFailure."""
+        tried = f"connect to {address}"
+        known = self.recording.others.get(address)
+        if isinstance(known, Failure):
+            raise CommandFailure(known.kind, known.tried or tried, known.text, known.remedy)
+        if address == self.node.partition(" ")[0]:
+            return self
+        if known is None:
+            self.missing["at"] += 1
+            raise CommandFailure("not_recorded", tried, "the recording does not hold this node")
+        if address not in self._others:
+            other = self._others[address] = RecordedConnection(known)
+            other.missing = self.missing
+        return self._others[address]
+
     async def wait(self, seconds: float) -> None:
         """Move this task's clock on; nothing sleeps."""
         _pass_time(self, seconds)
@@ -306,93 +328,3 @@ class RecordedConnection:
 
     async def close(self) -> None:
         """Nothing to close."""
-
-
-async def capture(
-    connection: Connection,
-    path: Path | str,
-    *,
-    hash_names: bool = False,
-    memory_limit: int | None = None,
-    alert: dict[str, Any] | None = None,
-    limit: int = CAPTURE_BYTES,
-) -> Recording:
-    """Record what every read-only tool sees of a server, with a sample of its keys.
-
-    The file stays within `limit` bytes by holding fewer keys. The connection stays open.
-    """
-    from tools.reads import READS  # every tool: only needed here
-
-    recorder = RecordingConnection(
-        connection, hash_names=hash_names, memory_limit=memory_limit, alert=alert, limit=limit
-    )
-    # Idle times first: length commands of the tools reset them on servers without NO-TOUCH.
-    await _try(_sample_keys(recorder))
-    configuration = recorder.execute_many([("CONFIG", "GET", name) for name in CONFIG_PARAMETERS])
-    looks = [tool.call(recorder, {}) for tool in READS.values()]
-    await asyncio.gather(*map(_try, [_two_samples(recorder), configuration, *looks]))
-    await asyncio.to_thread(recorder.save, Path(path))
-    return recorder.recording
-
-
-async def _try(look: Coroutine[Any, Any, object]) -> None:
-    """One look; one that fails is on record as such and does not end the capture."""
-    with contextlib.suppress(CommandFailure, TimeoutError, ValueError):
-        async with asyncio.timeout(CAPTURE_SECONDS):
-            await look
-
-
-async def _two_samples(recorder: RecordingConnection) -> None:
-    for pause in (SAMPLE_SECONDS, 0.0):
-        await recorder.execute("INFO", "everything")
-        await recorder.wait(pause)
-
-
-_LOOKS: tuple[tuple[str, ...], ...] = (
-    ("OBJECT", "IDLETIME"), ("TYPE",), ("PTTL",), ("MEMORY", "USAGE"), ("OBJECT", "ENCODING"),
-)  # fmt: skip
-
-
-async def _sample_keys(recorder: RecordingConnection) -> None:
-    # Elsewhere a length command would reset the idle time of the keys it looks at.
-    may_touch = await leaves_idle_time(recorder)
-    looks: list[tuple[str, ...]] | None = None
-    cursor: Argument = 0
-    for _ in range(SAMPLED_KEYS // _PAGE):
-        page = await recorder.execute("SCAN", cursor, "COUNT", _PAGE)
-        if not (isinstance(page, list) and len(page) == 2 and isinstance(page[1], list)):
-            return
-        keys = [key for key in page[1][: LONGEST_PIPELINE // 5] if isinstance(key, bytes)]
-        if keys and looks is None:
-            looks = await _answered(recorder, keys[0])
-        await _read_keys(recorder, keys, looks or [], may_touch)
-        cursor = page[0] if isinstance(page[0], bytes) else b"0"
-        if cursor == b"0":
-            return
-
-
-async def _answered(recorder: RecordingConnection, key: bytes) -> list[tuple[str, ...]]:
-    """Looks that work here: each error reply counts as one of the server's (LFU, NOPERM)."""
-    probes: list[Command] = [(*look, key) for look in _LOOKS]
-    replies = await recorder.execute_many(probes)
-    return [
-        look
-        for look, reply in zip(_LOOKS, replies, strict=True)
-        if not isinstance(reply, CommandFailure)
-    ]
-
-
-async def _read_keys(
-    recorder: RecordingConnection, keys: list[bytes], looks: list[tuple[str, ...]], may_touch: bool
-) -> None:
-    commands: list[Command] = [(*look, key) for look in looks for key in keys]
-    if not commands:
-        return
-    replies = await recorder.execute_many(commands)
-    lengths: list[Command] = [
-        (LENGTH_OF[kind.decode()], command[1])
-        for command, kind in zip(commands, replies, strict=True)
-        if command[0] == "TYPE" and isinstance(kind, bytes) and kind.decode() in LENGTH_OF
-    ]
-    if lengths and may_touch:
-        await recorder.execute_many(lengths)

@@ -96,6 +96,8 @@ class Recording:
     table: KeyTable = field(default_factory=KeyTable)
     known: dict[str, Any] = field(default_factory=dict)
     """Arguments that the installation filled, by name: tools/known.py."""
+    others: "dict[str, Recording | Failure]" = field(default_factory=dict)
+    """What other nodes of the deployment answered, by host:port; or why they were not reached."""
 
     def add(self, words: Words, at: float, outcome: Outcome) -> None:
         """Keep an outcome. The first one at a virtual time stands."""
@@ -192,7 +194,9 @@ def shortened(recording: Recording, most: int) -> Recording:
         return recording
     left = {key for key in table.scanned if key in kept}
     smaller = KeyTable(kept, left, table.complete - {""}, table.failures)
-    return Recording(recording.header, recording.frames, smaller, recording.known)
+    return Recording(
+        recording.header, recording.frames, smaller, recording.known, recording.others
+    )
 
 
 def _frequency(cells: dict[str, Reply]) -> int:
@@ -207,6 +211,16 @@ def _size(cells: dict[str, Reply]) -> int:
 
 def _lines(recording: Recording) -> Iterator[str]:
     yield _json(asdict(recording.header))
+    yield from _content(recording)
+    for address, other in recording.others.items():
+        if isinstance(other, Failure):
+            yield _json({"at": address, "e": asdict(other)})
+        else:
+            yield _json({"at": address, "header": asdict(other.header)})
+            yield from _content(other)
+
+
+def _content(recording: Recording) -> Iterator[str]:
     for words, outcomes in recording.frames.items():
         for at, outcome in outcomes:
             line: dict[str, Any] = {"t": at, "c": [encoded(word) for word in words]}
@@ -254,11 +268,16 @@ def read(path: Path) -> Recording:
         recording = Recording(_header(json.loads(lines[0])))
     except (ValueError, TypeError, AttributeError) as error:
         raise RecordingUnreadable(f"{path.name} is not a recording: {error}") from None
+    node = recording
     for number, line in enumerate(lines[1:], 2):
         if not line:
             continue
         try:
-            _take_in(recording, json.loads(line))
+            content = json.loads(line)
+            if "at" in content:
+                node = _other(recording, content)
+            else:
+                _take_in(node, content)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RecordingUnreadable(f"{path.name}, line {number}: {error!r}") from None
     return recording
@@ -280,6 +299,14 @@ def _header(value: dict[str, Any]) -> Header:
     if version != FORMAT_VERSION:
         raise RecordingUnreadable(f"format version {version!r}; this build reads {FORMAT_VERSION}")
     return Header(**{f.name: value[f.name] for f in fields(Header) if f.name in value})
+
+
+def _other(recording: Recording, line: dict[str, Any]) -> Recording:
+    """What the lines that follow are of."""
+    failed = "e" in line
+    other = Recording(recording.header if failed else _header(line["header"]))
+    recording.others[str(line["at"])] = Failure(**line["e"]) if failed else other
+    return other
 
 
 def _take_in(recording: Recording, line: dict[str, Any]) -> None:

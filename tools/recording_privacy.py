@@ -142,6 +142,7 @@ _INFO_HOST = re.compile(
     rb"^(master_host|slave[0-9]+|executable|config_file)(:)(.*?)(\r?)$", re.MULTILINE
 )
 _IP = re.compile(rb"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
+_CLUSTER_NODE = re.compile(rb"^(\S+ )([^\s,]*)(?:,\S*)? ", re.MULTILINE)
 _HOST = re.compile(rb"((?:ip|host)=)([^,]*)")
 
 
@@ -245,7 +246,7 @@ class Pseudonyms:
             b"XINFO CONSUMERS": _each(lambda row: self._valued(row, b"name")),
             b"XPENDING": self._pending,
             b"FUNCTION LIST": _each(lambda row: self._valued(row, b"library_name", b"name")),
-            b"CLUSTER NODES": lambda _: b"",
+            b"CLUSTER NODES": self._nodes,
             b"CLUSTER SLOTS": lambda _: [],
             b"CLUSTER SHARDS": lambda _: [],
         }
@@ -278,6 +279,12 @@ class Pseudonyms:
             return match[0]
         other = self.address(value) if field in (b"addr", b"laddr") else self.name(value)
         return bytes(field + b"=" + other)
+
+    def _nodes(self, reply: Reply) -> Reply:
+        """Node ids are random; host names and what else follows the address are left out."""
+        if not isinstance(reply, bytes):
+            return reply
+        return _CLUSTER_NODE.sub(lambda found: found[1] + self.address(found[2]) + b" ", reply)
 
     def _info(self, reply: Reply) -> Reply:
         if not isinstance(reply, bytes):

@@ -17,6 +17,7 @@ from tools.latency import LatencyDoctor, LatencyEvents, LatencyHistogram
 from tools.memory import MemoryDoctor, MemoryInfo, MemoryStats
 from tools.metric_history import MetricHistory
 from tools.modules import Modules
+from tools.nodes import Nodes
 from tools.persistence import Persistence
 from tools.reading import NotMeasured, Reading, number
 from tools.replication import Replication
@@ -155,6 +156,21 @@ def _persistence(r: Persistence) -> str:
         f"{'LOADING, ' if r.loading == 1 else ''}last snapshot {word(r.rdb_last_bgsave_status)}, "
         f"{count(r.seconds_since_last_save)} s ago, {count(r.rdb_changes_since_last_save)} changes "
         f"since, last copy-on-write {size(r.rdb_last_cow_size)}, {aof}"
+    )
+
+
+def _nodes(r: Nodes) -> str:
+    here = r.rows[0]
+    numbers = here.numbers
+    if r.kind == "single" or isinstance(numbers, NotMeasured):
+        return f"{here.node} stands alone" if r.kind == "single" else f"{len(r.rows)} nodes"
+    marked = f", {r.failing} marked as failed" if r.failing else ""
+    missed = f", {r.not_reached} not reached" if r.not_reached else ""
+    return (
+        f"{r.primaries} primaries, {r.replicas} replicas{marked}{missed}; {here.node} "
+        f"({here.role}) uses {size(numbers.used_bytes)} at {count(numbers.ops_per_second)}/s, the "
+        f"other primaries' median {size(r.others_median_used_bytes)} at "
+        f"{count(r.others_median_ops_per_second)}/s"
     )
 
 
@@ -347,6 +363,7 @@ _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {
     CommandStats: _command_stats,
     ErrorStats: _error_stats,
     Persistence: _persistence,
+    Nodes: _nodes,
     Replication: _replication,
     Slowlog: _slowlog,
     LatencyEvents: _latency_events,

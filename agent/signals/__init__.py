@@ -86,6 +86,7 @@ _ALL: tuple[SignalSpec, ...] = (
     access.access_refused,
     access.refusals_counted,
     cluster.slots_skewed,
+    cluster.node_stands_out,
     limits.oom_errors,
     limits.noeviction_policy,
     limits.allkeys_policy,

@@ -1,9 +1,10 @@
-"""Signals of a cluster, as far as one node can tell: whether its load sits in one slot."""
+"""Signals of a cluster: whether one node carries what all should, and whether one slot does."""
 
 from agent.incident import Culprit
-from agent.signals.seen import MIB, Finding, Look, Seen, scaled, signal
+from agent.signals.seen import MIB, Finding, Look, Seen, measured, scaled, signal
 from tools.cluster import Cluster, slot_of
 from tools.keyspace import BigKeys
+from tools.nodes import Nodes
 from tools.reading import number
 
 SLOT_SHARE = 0.3
@@ -17,6 +18,12 @@ SLOTS_LEAST = 50
 UNFAIR = 1.5
 """Times its fair share of slots: what resharding left uneven, not the rounding of 16,384."""
 BYTES_SHARE = 0.4
+MORE_MEMORY, MEMORY_FLOOR = 1.5, 32 * MIB
+"""Times the median of the other primaries, and bytes above it: FAILURE_MODES.md 41."""
+MORE_LOAD, LOAD_FLOOR = 3.0, 1_000
+"""The same of commands a second; a node serves some hundred thousand."""
+OTHERS_LEAST = 2
+"""Of one other primary nobody can tell which of the two is the odd one."""
 
 
 @signal("trend")
@@ -99,4 +106,39 @@ def _too_many(cluster: Look[Cluster]) -> Finding | None:
             cluster.fact("nodes", "size", unit="count"),
         ],
         scaled(fair, UNFAIR, 2.5),
+    )
+
+
+@signal("trait")
+def node_stands_out(seen: Seen) -> Finding | None:
+    """This primary holds far more memory, or serves far more commands, than the others do."""
+    # Only with a URL of several nodes it is looked for: one node's slots tell enough without.
+    if (nodes := seen.optional(Nodes)) is None:
+        return None
+    others = [row for row in nodes.reading.rows[1:] if row.role == "primary"]
+    here = nodes.reading.rows[0]
+    if here.role != "primary" or len(others) < OTHERS_LEAST:
+        return None
+    numbers = measured(here.numbers)
+    used, ops = (
+        measured(nodes.reading.others_median_used_bytes),
+        measured(nodes.reading.others_median_ops_per_second),
+    )
+    if numbers.used_bytes >= max(MORE_MEMORY * used, used + MEMORY_FLOOR):
+        return _stands_out(nodes, "used_bytes", "bytes", "uses {own}", numbers.used_bytes / used)
+    if numbers.ops_per_second >= max(MORE_LOAD * ops, ops + LOAD_FLOOR):
+        share = numbers.ops_per_second / max(1, ops)
+        return _stands_out(nodes, "ops_per_second", "per_second", "serves {own}", share)
+    return None
+
+
+def _stands_out(nodes: Look[Nodes], field: str, unit: str, says: str, times: float) -> Finding:
+    return Finding(
+        f"{{node}} {says}, the median of the other primaries is {{others}}.",
+        [
+            nodes.fact("node", "rows.0.node", unit="text"),
+            nodes.fact("own", f"rows.0.numbers.{field}", unit=unit),
+            nodes.fact("others", f"others_median_{field}", unit=unit),
+        ],
+        scaled(times, MORE_MEMORY, 2 * MORE_LOAD),
     )

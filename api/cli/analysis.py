@@ -14,16 +14,20 @@ from pydantic import Field, ValidationError
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from agent.context import Target
+from agent.reaching import open_target
 from api.cli import render
 from api.cli.analysis_report import Analysis, analysis_report
 from api.cli.oneshot import failure, settings_or_exit, target_of
 from tools.bigkeys import BigKeysArguments, bigkeys
-from tools.connection import CommandFailure, Connection, open_for_reading
+from tools.connection import CommandFailure, Connection
 from tools.encodings import EncodingsArguments, encodings
 from tools.hotkeys import HotKeysArguments, hot_keys
 from tools.keyspace import BigKeys
 from tools.progress import Progress, Watch, watched
 from tools.reading import NotMeasured
+from tools.reads import READS
+from tools.replicas import Walker
 
 INTERRUPTED = 130
 _RDB = b"REDIS", b"VALKEY"
@@ -64,7 +68,7 @@ def analyze_url(url: str, wish: Wish, *, as_json: bool) -> None:
     if wish.resume and wish.mode == "sampled":
         raise failure("--resume: only an exact walk goes on", code=2)
     target = target_of(settings_or_exit(), url, None)
-    found, interrupted = asyncio.run(_analyzed(target.url, args, wish))
+    found, interrupted = asyncio.run(_analyzed(target, args, wish))
     if isinstance(found, NotMeasured):
         because = f"{found.because}; {found.remedy}" if found.remedy else found.because
         raise failure(f"{target.name}: {found.not_measured}: {because}")
@@ -78,12 +82,13 @@ def analyze_url(url: str, wish: Wish, *, as_json: bool) -> None:
 
 
 async def _analyzed(
-    url: str, args: BigKeysArguments, wish: Wish
+    target: Target, args: BigKeysArguments, wish: Wish
 ) -> tuple[Analysis | NotMeasured, bool]:
-    connection = await open_for_reading(url)
+    connection = await open_target(target)
     try:
+        node = await Walker(connection, target.walk_on).connection_for(READS["bigkeys"])
         with _watching() as watch:
-            return await _looked(connection, args, wish, watch), watch.is_over
+            return await _looked(node, args, wish, watch), watch.is_over
     except CommandFailure as lost:
         return lost.as_not_measured(), False
     finally:

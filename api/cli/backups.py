@@ -11,7 +11,8 @@ from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit, target_of
 from api.cli.trail import note_deed
 from tools.backups import BackupFolder, Kept
-from tools.connection import CommandFailure, open_for_remedies
+from tools.connection import CommandFailure
+from tools.opening import open_for_remedies
 from tools.remedies.operation import Operation
 from tools.remedies.restoring import restore
 

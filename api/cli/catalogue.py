@@ -34,7 +34,8 @@ def print_acl(version: str) -> None:
 
 
 async def _server_version(url: str) -> tuple[bool, str]:
-    from tools.connection import CommandFailure, open_for_reading, read_info
+    from tools.connection import CommandFailure, read_info
+    from tools.opening import open_for_reading
 
     connection = await open_for_reading(url)
     try:

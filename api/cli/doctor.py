@@ -121,11 +121,12 @@ def _runbooks(settings: Settings) -> list[Finding]:
 
 
 async def _target(target: Target) -> list[Finding]:
-    from tools.connection import CommandFailure, open_for_reading, read_info
+    from agent.reaching import open_target
+    from tools.connection import CommandFailure, read_info
     from tools.reads import READS
 
     name = f"target {target.name}"
-    connection = await open_for_reading(target.url)
+    connection = await open_target(target)
     try:
         info = await read_info(connection, "server")
     except CommandFailure as failure:

@@ -12,13 +12,13 @@ import typer
 from agent.context import Context, EventKind, Target
 from agent.incident import Alert, Incident
 from agent.memory_journal import MemoryJournal
+from agent.reaching import open_target
 from api.cli import render
 from api.reasoning import reasoners
 from api.settings import Settings, SettingsError, load_settings
-from tools.connection import CommandFailure, Connection, display_url, open_for_reading
+from tools.connection import CommandFailure, Connection
 from tools.progress import Progress, Watch, watched
-
-_SCHEMES = ("redis://", "rediss://", "unix://")
+from tools.target_url import SCHEMES, deployment_of, display_url
 
 
 def investigate_url(
@@ -29,7 +29,7 @@ def investigate_url(
     target = target_of(settings, url, memory_limit)
 
     async def open_live() -> Connection:
-        return await open_for_reading(target.url)
+        return await open_target(target)
 
     _print(asyncio.run(_investigate(settings, target, alert, open_live)), as_json, full)
 
@@ -43,14 +43,15 @@ def replay_file(file: str, alert: str, *, as_json: bool, full: bool) -> None:
     async def open_recording() -> Connection:
         return RecordedConnection(path)
 
-    target = Target(name=path.name.removesuffix(".gz").removesuffix(".jsonl"), url="")
+    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    target = Target(name=name, url="", has_several_nodes=_has_several_nodes(path))
     settings = settings_or_exit()
     _print(asyncio.run(_investigate(settings, target, alert, open_recording)), as_json, full)
 
 
 def capture_url(url: str, output: str, memory_limit: int | None, *, hash_names: bool) -> None:
     """Record a live server into a file."""
-    from tools.recording import capture
+    from tools.capture import capture
 
     target = target_of(settings_or_exit(), url, memory_limit)
     path = Path(output)
@@ -58,7 +59,7 @@ def capture_url(url: str, output: str, memory_limit: int | None, *, hash_names: 
         raise failure(f"--output: the folder {path.parent} does not exist; make it first", code=2)
 
     async def record() -> None:
-        connection = await open_for_reading(target.url)
+        connection = await open_target(target)
         try:
             await capture(connection, path, hash_names=hash_names, memory_limit=target.memory_limit)
         finally:
@@ -141,17 +142,34 @@ def _opened(target: Target, alert: str) -> Incident:
 
 def target_of(settings: Settings, url: str, memory_limit: int | None) -> Target:
     """The target of a URL, or the configured one of that name; else exit 2."""
-    if url.startswith(_SCHEMES):
-        return Target(name=display_url(url), url=url, memory_limit=memory_limit)
+    if url.partition("://")[0] in SCHEMES:
+        try:
+            several = deployment_of(url).kind != "node"
+        except ValueError as error:
+            raise failure(f"{display_url(url)}: {error}", code=2) from None
+        return Target(
+            name=display_url(url), url=url, memory_limit=memory_limit, has_several_nodes=several
+        )
     for target in settings.agent_targets():
         if target.name == url:
             return target
     names = ", ".join(target.name for target in settings.agent_targets()) or "none"
+    schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
     raise failure(
-        f"'{display_url(url)}' is neither a redis://, rediss:// or unix:// URL "
-        f"nor a configured target (configured: {names})",
+        f"'{display_url(url)}' is neither a configured target (configured: {names}) nor a URL "
+        f"({schemes})",
         code=2,
     )
+
+
+def _has_several_nodes(path: Path) -> bool:
+    from tools import recording_file
+    from tools.recording import RecordingUnreadable
+
+    try:
+        return bool(recording_file.read(path).others)
+    except RecordingUnreadable as unreadable:
+        raise failure(str(unreadable), code=2) from None
 
 
 def _existing(file: str) -> Path:

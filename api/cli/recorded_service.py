@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.context import Target
+from agent.incident import Incident
 from api.cli.service import serve, work
 from api.worker import OpenReading
 from tools import recording_file
@@ -38,7 +39,7 @@ def recorded(files: Sequence[str]) -> OpenReading:
     """`bench-0000` and so on answer from these in turn. They are read now, and kept."""
     recordings = [recording_file.read(Path(file)) for file in files]
 
-    async def open_reading(target: Target) -> Connection:
+    async def open_reading(target: Target, _incident: Incident) -> Connection:
         number = int(target.name.rpartition("-")[2])
         return Paced(recordings[number % len(recordings)])
 

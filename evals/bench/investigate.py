@@ -19,15 +19,9 @@ from agent.runbook_library import load_library
 from evals import servers
 from evals.bench.options import Options, Tell, machine
 from evals.faults import FAULTS
-from tools.connection import (
-    Argument,
-    Command,
-    CommandFailure,
-    Connection,
-    Reply,
-    open_for_reading,
-)
-from tools.recording import SAMPLE_SECONDS
+from tools.capture import SAMPLE_SECONDS
+from tools.connection import Argument, Command, CommandFailure, Connection, Reply
+from tools.opening import open_for_reading
 
 FAULT = "missing-ttl-prefix-leak"
 RUNS = 3
@@ -70,6 +64,10 @@ class TimedConnection:
         self.commands += len(commands)
         with self._away():
             return await self._live.execute_many(commands)
+
+    async def at(self, address: str) -> Connection:
+        """Another node: its time is not counted."""
+        return await self._live.at(address)
 
     async def wait(self, seconds: float) -> None:
         """Sleep."""

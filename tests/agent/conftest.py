@@ -13,7 +13,8 @@ from agent.reasoner import OpenAIReasoner
 from evals.servers import Server
 from tests.agent.desk import Desk, library
 from tests.agent.endpoint import BASE, KEY
-from tools.connection import Connection, open_for_reading
+from tools.connection import Connection
+from tools.opening import open_for_reading
 
 
 @pytest.fixture

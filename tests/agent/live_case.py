@@ -8,7 +8,8 @@ from agent.memory_journal import MemoryLedger
 from agent.redaction import redact_tree
 from agent.runbook import Library
 from tests.agent.readings import AT
-from tools.connection import LiveConnection, open_for_reading
+from tools.connection import LiveConnection
+from tools.opening import open_for_reading
 from tools.reading import Evidence, NotMeasured
 from tools.reads import READS
 

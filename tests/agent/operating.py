@@ -13,15 +13,8 @@ from agent.policy import Policy
 from agent.runbook import Library
 from agent.work import identify
 from evals.servers import Server
-from tools.connection import (
-    Argument,
-    Command,
-    CommandFailure,
-    Connection,
-    LiveConnection,
-    Reply,
-    open_for_reading,
-)
+from tools.connection import Argument, Command, CommandFailure, Connection, LiveConnection, Reply
+from tools.opening import open_for_reading
 from tools.permissions import READ_WRITE
 from tools.remedies.catalogue import REMEDIES
 
@@ -120,6 +113,9 @@ class Wrapped:
         other = LiveConnection(self.url, READ_WRITE, reconnects=0)
         await other.open()
         return other
+
+    async def at(self, address: str) -> Connection:
+        return await self.connection.at(address)
 
     async def wait(self, seconds: float) -> None:
         await self.connection.wait(seconds)

@@ -20,7 +20,7 @@ from agent.runbook_library import load_library
 from evals.servers import Server
 from tests.agent.chatting import Kept, ask, evidence_of, looking, solved
 from tests.agent.desk import AT, MIB, Desk, incident, library, piece, some_evidence
-from tools.connection import open_for_reading
+from tools.opening import open_for_reading
 from tools.reading import Evidence
 from tools.reads import READS
 

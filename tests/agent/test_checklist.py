@@ -18,10 +18,10 @@ from evals.servers import Server
 from tests.agent.readings import MIB, UNSEEN, bigkeys, blank, evidence, prefix
 from tools.clients import Clients
 from tools.configuration import Configuration
-from tools.connection import open_for_reading
 from tools.keyspace import Keyspace
 from tools.memory import MemoryInfo
 from tools.modules import ModuleRow, Modules
+from tools.opening import open_for_reading
 from tools.persistence import Persistence
 from tools.reading import Evidence, NotMeasured
 from tools.reads import READS

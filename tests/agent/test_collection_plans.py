@@ -15,7 +15,8 @@ from agent.runbook_library import load_library
 from evals.servers import BUILDS, Server
 from tests.agent.test_planning import NOW, Case, diagnosis
 from tools.backups import BackupFolder
-from tools.connection import Connection, open_for_reading
+from tools.connection import Connection
+from tools.opening import open_for_reading
 
 OWN = """---
 id: own

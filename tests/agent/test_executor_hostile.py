@@ -17,15 +17,8 @@ from agent.incident import Action
 from evals.servers import Server
 from tests.agent.operating import HZ, Desk, Wrapped, hz
 from tests.tools.load import fill
-from tools.connection import (
-    Argument,
-    Command,
-    CommandFailure,
-    Connection,
-    LiveConnection,
-    Reply,
-    open_for_reading,
-)
+from tools.connection import Argument, Command, CommandFailure, Connection, LiveConnection, Reply
+from tools.opening import open_for_reading
 from tools.permissions import READ_WRITE
 from tools.remedies.vitals import MIB
 

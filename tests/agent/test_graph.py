@@ -18,7 +18,8 @@ from agent.run import advance
 from agent.runbook_library import load_library
 from evals import servers
 from evals.pouring import pour
-from tools.connection import Connection, open_for_reading, open_for_remedies
+from tools.connection import Connection
+from tools.opening import open_for_reading, open_for_remedies
 
 
 def fill_sessions(port: int) -> None:

@@ -11,7 +11,7 @@ from agent.incident import Action
 from api.resize_hook import Terms, command_hook
 from evals.servers import Server
 from tests.agent.test_planning import Case, diagnosis
-from tools.connection import open_for_reading
+from tools.opening import open_for_reading
 from tools.remedies.operation import ResizeHook
 
 MIB = 1 << 20

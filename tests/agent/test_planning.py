@@ -37,7 +37,8 @@ from evals.pouring import pour
 from evals.servers import Server
 from tests.agent.operating import AT_ONCE
 from tests.tools.load import stuck_subscriber
-from tools.connection import Connection, LiveConnection, open_for_reading
+from tools.connection import Connection, LiveConnection
+from tools.opening import open_for_reading
 from tools.permissions import READ_WRITE
 from tools.reading import NotMeasured
 from tools.reads import READS

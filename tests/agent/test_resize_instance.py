@@ -22,7 +22,7 @@ from evals.servers import Server
 from tests.agent import resizing_server
 from tests.agent.operating import Desk
 from tests.agent.resizing_server import calls, environment, write_state
-from tools.connection import open_for_reading
+from tools.opening import open_for_reading
 from tools.remedies import resizing
 from tools.remedies.operation import Operation, ResizeHook
 from tools.remedies.resizing import ResizeInstance, ResizeInstanceArguments

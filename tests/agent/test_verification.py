@@ -21,7 +21,7 @@ from evals.faults.workload import Actor, Application, Traffic, connect, everyday
 from evals.servers import Server
 from tests.agent.operating import HZ, Desk, hz
 from tools import pulse
-from tools.connection import open_for_reading
+from tools.opening import open_for_reading
 from tools.remedies.config import SetConfig
 from tools.remedies.remedy import Verification
 from tools.remedies.vitals import MIB

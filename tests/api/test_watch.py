@@ -25,8 +25,9 @@ from api.store.target_tables import SampleRow
 from api.watch import AGAIN_AT_A_TIME, Watch, sample
 from evals.servers import Server
 from tests.api.serving import until
-from tools.connection import CommandFailure, open_for_reading
+from tools.connection import CommandFailure
 from tools.growth import Trend, fit
+from tools.opening import open_for_reading
 from tools.reads import READS
 from tools.resize import InstanceResize
 

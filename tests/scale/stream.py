@@ -57,6 +57,9 @@ class Stream:
         ]
         return [b"0" if last == self.keys else b"%d" % last, names]
 
+    async def at(self, address: str) -> "Stream":
+        raise AssertionError(address)
+
     async def wait(self, seconds: float) -> None:
         pass
 

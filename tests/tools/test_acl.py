@@ -12,7 +12,8 @@ from redis.exceptions import NoPermissionError
 
 from evals.servers import Server
 from tools.acl import DIAGNOSIS, REMEDY, acl_lines
-from tools.connection import CommandFailure, open_for_reading
+from tools.connection import CommandFailure
+from tools.opening import open_for_reading
 from tools.permissions import READ_COMMANDS, READ_ONLY, WRITE_COMMANDS
 from tools.reads import READS
 

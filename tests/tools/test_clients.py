@@ -13,7 +13,7 @@ import redis
 from evals.servers import Server
 from tools import clients as tool
 from tools.clients import Clients, ClientsArguments, clients
-from tools.connection import open_for_reading
+from tools.opening import open_for_reading
 from tools.reading import NotMeasured
 
 WAIT_SECONDS = 10.0

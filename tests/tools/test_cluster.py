@@ -6,11 +6,12 @@ import pytest
 
 from evals.servers import Server
 from tests.tools.looking import StartServer, client_of, opened, read, until
+from tools.capture import capture
 from tools.cluster import Cluster, slot_of
 from tools.connection import LiveConnection
 from tools.reading import NotMeasured
 from tools.reads import READS
-from tools.recording import RecordedConnection, capture
+from tools.recording import RecordedConnection
 
 
 def alone(build: str, start_server: StartServer) -> Server:

@@ -18,11 +18,8 @@ from tests.tools.looking import (
     opened,
     until,
 )
-from tools.connection import (
-    CommandFailure,
-    LiveConnection,
-    open_for_reading,
-)
+from tools.connection import CommandFailure, LiveConnection
+from tools.opening import open_for_reading
 from tools.permissions import READ_COMMANDS, Permission
 from tools.reading import NotMeasured, printable
 from tools.reads import READS

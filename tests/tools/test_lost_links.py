@@ -18,13 +18,8 @@ from tests.tools.looking import (
     look_and_fail,
     opened,
 )
-from tools.connection import (
-    CommandFailure,
-    LiveConnection,
-    UnreachableConnection,
-    display_url,
-    open_for_reading,
-)
+from tools.connection import CommandFailure, LiveConnection, display_url
+from tools.opening import UnreachableConnection, open_for_reading
 from tools.permissions import READ_WRITE
 from tools.reading import NotMeasured
 

@@ -12,22 +12,14 @@ import redis
 
 from evals.servers import Server
 from tools import recording_file
+from tools.capture import capture
 from tools.catalogue import Tool
-from tools.connection import (
-    CommandFailure,
-    LiveConnection,
-    UnreachableConnection,
-    open_for_reading,
-)
+from tools.connection import CommandFailure, LiveConnection
+from tools.opening import UnreachableConnection, open_for_reading
 from tools.permissions import CONFIG_PARAMETERS
 from tools.reading import NotMeasured
 from tools.reads import READS
-from tools.recording import (
-    RecordedConnection,
-    RecordingConnection,
-    RecordingUnreadable,
-    capture,
-)
+from tools.recording import RecordedConnection, RecordingConnection, RecordingUnreadable
 from tools.recording_answers import matches
 from tools.recording_file import Header, KeyTable, Recording
 from tools.recording_privacy import Pseudonyms, command_and_key, tidy

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.servers import Server
-from tools.connection import open_for_reading
+from tools.opening import open_for_reading
 from tools.reading import NotMeasured
 from tools.resize import (
     COPY_ON_WRITE,

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from evals.servers import Server
-from tools.connection import open_for_reading
+from tools.opening import open_for_reading
 from tools.reading import NotMeasured, printable
 from tools.streams import StreamInfoArguments, Streams, stream_info
 

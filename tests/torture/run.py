@@ -30,7 +30,7 @@ from evals import servers
 from tests.torture import hand, scenes
 from tests.torture.proxy import ERRORS, Bad, Proxy
 from tests.torture.scenes import Scene, Stage, State
-from tools.connection import open_for_reading
+from tools.opening import open_for_reading
 from tools.remedies.catalogue import REMEDIES
 
 BADS: tuple[Bad, ...] = (

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from evals.servers import Server
 from tests.tools.load import failing
 from tests.tools.remedies.keeping import CutOff, Notes
-from tools.connection import CommandFailure, LiveConnection, open_for_reading
+from tools.connection import CommandFailure, LiveConnection
+from tools.opening import open_for_reading
 from tools.remedies.clear_pending import ClearPending, ClearPendingArguments
 from tools.remedies.pending_entries import Delivery, packed_deliveries, unpacked_deliveries
 from tools.remedies.pending_gone import ClearGone

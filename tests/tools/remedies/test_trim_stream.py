@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from evals.servers import Server
 from tests.tools.load import failing
 from tests.tools.remedies.keeping import CutOff, Notes
-from tools.connection import CommandFailure, LiveConnection, open_for_reading
+from tools.connection import CommandFailure, LiveConnection
+from tools.opening import open_for_reading
 from tools.permissions import READ_WRITE
 from tools.remedies.saved_commands import unpacked
 from tools.remedies.stream_groups import read_stream

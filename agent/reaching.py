@@ -1,0 +1,30 @@
+"""Opening a target for an incident: of several nodes, the one that the incident is about."""
+
+from agent.context import Target
+from agent.incident import Incident
+from tools.connection import Connection
+from tools.opening import open_for_reading
+
+MOST_LABELS = 100
+LONGEST_LABEL = 300
+
+
+async def open_target(target: Target, incident: Incident | None = None) -> Connection:
+    """The diagnosis identity's connection. One that cannot be opened says so of each command."""
+    return await open_for_reading(
+        target.url,
+        wanted=_wanted(incident) if incident is not None else (),
+        follows=target.walk_on != "primary",
+    )
+
+
+def _wanted(incident: Incident) -> list[str]:
+    """What may name the node: where it was looked at before, the labels of its alerts.
+
+    An approval, or a run that goes on, is about the node of the evidence.
+    """
+    goes_on = incident.status not in ("queued", "closed", "resolved", "failed")
+    seen = [piece.node for piece in incident.evidence if piece.node.endswith(")")]
+    labels = [value for alert in incident.alerts for value in alert.labels.values()]
+    known = [label for label in labels if len(label) <= LONGEST_LABEL][:MOST_LABELS]
+    return [*(seen[-1:] if goes_on else ()), *known]

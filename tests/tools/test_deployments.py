@@ -1,0 +1,229 @@
+"""Looking at real clusters, Sentinels and replicas, while they fail over and when they lie."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from evals import servers
+from evals.servers import Server
+from tests.deployments import cluster, kill, say, told, until, watched
+from tools.capture import capture
+from tools.catalogue import tool
+from tools.connection import CommandFailure, LiveConnection
+from tools.keyspace import BigKeys, Keyspace
+from tools.node_rows import NodeNumbers
+from tools.nodes import Nodes, nodes
+from tools.opening import UnreachableConnection, open_for_reading, open_for_remedies
+from tools.reading import NotMeasured
+from tools.reads import READS
+from tools.recording import RecordedConnection
+from tools.replicas import Walker, WalkOn
+
+
+async def seen(connection: object) -> Nodes:
+    found = await tool(nodes).call(connection, {})  # type: ignore[arg-type]
+    assert isinstance(found, Nodes), found
+    return found
+
+
+def fill(ports: list[int], tag: str, keys: int, size: int) -> None:
+    with redis.RedisCluster(host="127.0.0.1", port=ports[0]) as client:
+        for number in range(keys):
+            client.set(f"{{{tag}}}:{number}", "x" * size)
+
+
+@pytest.mark.long
+async def test_a_cluster_is_looked_at_where_the_trouble_is_and_followed(
+    build: str, tmp_path: Path
+) -> None:
+    with cluster(build) as made:
+        fill([made.primaries[0].port], "cart", 3_000, 2_000)
+        ours = made.owner_of("{cart}:1")
+        connection = await open_for_reading(made.url)
+        assert connection.node == f"127.0.0.1:{ours.port} (master)"
+
+        found = await seen(connection)
+        here = found.rows[0]
+        assert (found.kind, found.primaries, found.replicas) == ("cluster", 3, 3)
+        assert (found.not_reached, found.failing, found.more_nodes) == (0, 0, 0)
+        assert isinstance(here.numbers, NodeNumbers)
+        assert here.numbers.keys == 3_000
+        assert here.slots in (5461, 5462)
+        # The replica of the same shard is next, and has caught up.
+        assert (found.rows[1].primary, found.rows[1].lag_bytes) == (here.node, 0)
+        assert isinstance(found.others_median_used_bytes, int)
+        assert here.numbers.used_bytes > 2 * found.others_median_used_bytes
+
+        keys = [row.numbers.keys for row in found.rows]  # type: ignore[union-attr]
+        # A recording holds the other nodes too, under other names if that is asked for.
+        for hash_names in (False, True):
+            path = tmp_path / f"{hash_names}.jsonl.gz"
+            await capture(connection, path, hash_names=hash_names)
+            again = await seen(RecordedConnection(path))
+            assert [row.numbers.keys for row in again.rows] == keys  # type: ignore[union-attr]
+            assert ("127.0.0.1" in again.model_dump_json()) is not hash_names
+
+        # It dies in the middle of a walk: the next look is at whoever serves its slots.
+        walk = asyncio.create_task(READS["bigkeys"].call(connection, {}))
+        await asyncio.sleep(0.05)
+        kill(ours)
+        await walk
+        sized = await READS["keyspace"].call(connection, {})
+        assert isinstance(sized, Keyspace)
+        after = (await seen(connection)).rows[0]
+        assert after.node != here.node
+        assert connection.node == f"{after.node} (master)"
+        assert isinstance(after.numbers, NodeNumbers)
+        assert after.numbers.keys == 3_000
+        await connection.close()
+
+
+async def test_the_labels_of_an_alert_choose_the_node_and_the_remedy_goes_to_the_same() -> None:
+    with cluster("valkey-9.1") as made:
+        quiet, replica = made.primaries[1], made.replicas[2]
+        for server, role in ((quiet, "master"), (replica, "slave")):
+            labels = ["critical", f"127.0.0.1:{server.port}"]
+            connection = await open_for_reading(made.url, wanted=labels)
+            assert connection.node == f"127.0.0.1:{server.port} ({role})"
+            await connection.close()
+        writing = await open_for_remedies(made.url, node=f"127.0.0.1:{quiet.port} (master)")
+        assert writing.node == f"127.0.0.1:{quiet.port} (master)"
+        await writing.close()
+
+
+async def test_a_primary_that_steps_down_is_left_though_the_link_holds() -> None:
+    with cluster("valkey-9.1") as made:
+        first = made.primaries[0]
+        connection = await open_for_reading(made.url, wanted=[f"127.0.0.1:{first.port}"])
+        say(made.replicas[0].port, "CLUSTER", "FAILOVER")
+        until(lambda: say(first.port, "ROLE")[0] == "slave", "the failover")
+        await asyncio.sleep(2.1)  # the role is asked along every two seconds
+        await connection.execute("DBSIZE")
+        await connection.execute("DBSIZE")
+        assert connection.node == f"127.0.0.1:{made.replicas[0].port} (master)"
+        await connection.close()
+
+
+async def test_a_slot_that_moves_away_is_no_failure_of_the_walk() -> None:
+    with cluster("valkey-9.1", replicas=False) as made:
+        fill([made.primaries[0].port], "moving", 500, 100)
+        source = made.owner_of("{moving}:1")
+        target = next(p for p in made.primaries if p is not source)
+        connection = await open_for_reading(made.url, wanted=[f"127.0.0.1:{source.port}"])
+        gone, *_ = made.migrate("{moving}:1", source, target, most=250)
+        found = await READS["bigkeys"].call(connection, {})
+        assert isinstance(found, BigKeys)
+        assert found.keys_seen == 250
+        assert (await seen(connection)).rows[0].moving_slots == 1
+        with pytest.raises(CommandFailure, match="on another node") as moved:
+            await connection.execute("MEMORY", "USAGE", gone)
+        assert moved.value.kind == "moved"
+        await connection.close()
+
+
+@pytest.mark.long
+async def test_sentinels_say_who_is_the_primary_and_are_asked_again(build: str) -> None:
+    with watched(build) as made:
+        connection = await open_for_reading(made.url)
+        assert connection.node == f"127.0.0.1:{made.primary.port} (master)"
+        until(lambda: made.in_sync(), "replicas")
+        found = await seen(connection)
+        assert (found.kind, found.primaries, found.replicas) == ("replication", 1, 2)
+        assert all(row.state == "ok" for row in found.rows)
+        kill(made.primary)  # and nobody waits for the Sentinels
+        found = await seen(connection)
+        assert found.rows[0].node == connection.node.partition(" ")[0]
+        assert connection.node == f"127.0.0.1:{made.named()} (master)"
+        await connection.close()
+
+
+async def test_sentinels_that_know_no_such_primary_or_do_not_answer_are_told() -> None:
+    with watched("valkey-9.1") as made:
+        unknown = await open_for_reading(made.url.replace("prod", "staging"))
+        assert isinstance(unknown, UnreachableConnection)
+        assert "staging" in str(unknown.failure)
+        assert "master_name" in unknown.failure.remedy
+    port = servers.free_port()
+    gone = await open_for_reading(f"redis-sentinel://u:secret@127.0.0.1:{port}/0?master_name=prod")
+    assert isinstance(gone, UnreachableConnection)
+    assert "secret" not in str(gone.failure)
+
+
+async def test_credentials_go_to_no_node_that_the_url_does_not_lead_to(
+    start_server: Callable[..., Server],
+) -> None:
+    primary = start_server("valkey-9.1")
+    replica = start_server("valkey-9.1", "--replicaof", f"127.0.0.1 {primary.port}")
+    until(lambda: told(replica.port, "INFO")["master_link_status"] == "up", "the replica")
+    connection = LiveConnection(primary.url)
+    await connection.open()
+    with pytest.raises(CommandFailure, match="credentials are sent to no other"):
+        await connection.at(f"127.0.0.1:{replica.port}")
+    found = await seen(connection)
+    assert [row.role for row in found.rows] == ["primary", "replica"]
+    assert isinstance(found.rows[1].numbers, NotMeasured)
+    assert "walk_on" in found.rows[1].numbers.remedy
+    await connection.close()
+
+
+@pytest.fixture
+def pair(build: str, start_server: Callable[..., Server]) -> tuple[Server, Server]:
+    """A primary and its replica, in sync."""
+    primary = start_server(build)
+    replica = start_server(build)
+    say(replica.port, "REPLICAOF", "127.0.0.1", primary.port)
+    with redis.Redis(port=primary.port) as client:
+        client.mset({f"k:{number}": "x" for number in range(50)})
+    until(lambda: offset(replica, "slave") == offset(primary, "master"), "the replica")
+    return primary, replica
+
+
+def offset(server: Server, role: str) -> str:
+    return told(server.port, "INFO", "replication").get(f"{role}_repl_offset", f"not {role}")
+
+
+def walks(port: int) -> int:
+    """SCANs that it has served."""
+    told_of = told(port, "INFO", "commandstats").get("cmdstat_scan", "calls=0")
+    return int(told_of.partition("calls=")[2].partition(",")[0])
+
+
+@pytest.mark.parametrize("walk_on", ["primary", "prefer_replica", "replica"])
+async def test_walks_go_where_the_policy_says(pair: tuple[Server, Server], walk_on: WalkOn) -> None:
+    primary, replica = pair
+    connection = await open_for_reading(primary.url, follows=walk_on != "primary")
+    walker = Walker(connection, walk_on)
+    assert await walker.connection_for(READS["memory_info"]) is connection
+    node = await walker.connection_for(READS["bigkeys"])
+    found = await READS["bigkeys"].call(node, {})
+    assert isinstance(found, BigKeys)
+    assert found.keys_seen == 50
+    expected = (primary, "master") if walk_on == "primary" else (replica, "slave")
+    assert node.node == f"127.0.0.1:{expected[0].port} ({expected[1]})"
+    assert (walks(primary.port) > 0) is (walk_on == "primary")
+    await connection.close()
+
+
+@pytest.mark.parametrize("walk_on", ["prefer_replica", "replica"])
+async def test_a_replica_that_is_not_well_is_not_walked_on(
+    pair: tuple[Server, Server], walk_on: WalkOn
+) -> None:
+    primary, replica = pair
+    say(replica.port, "REPLICAOF", "127.0.0.1", servers.free_port())
+    say(replica.port, "CONFIG", "SET", "replica-announce-port", "0")
+    os.kill(replica.pid, signal.SIGSTOP)
+    connection = await open_for_reading(primary.url, follows=True)
+    walker = Walker(connection, walk_on)
+    if walk_on == "prefer_replica":
+        assert await walker.connection_for(READS["bigkeys"]) is connection
+    else:
+        with pytest.raises(CommandFailure, match="choose a replica") as told_of:
+            await walker.connection_for(READS["bigkeys"])
+        assert "prefer_replica" in told_of.value.remedy
+        assert walks(primary.port) == 0
+    await connection.close()

@@ -1,0 +1,128 @@
+"""The nodes of a cluster as one of them sees the others. Source: CLUSTER NODES. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tools.connection import Reply
+from tools.target_url import address_of, is_address
+
+MOST_NODES = 1_000
+"""The cluster specification's own limit."""
+
+
+@dataclass(frozen=True)
+class ClusterNode:
+    """One line of CLUSTER NODES."""
+
+    id: str
+    address: str
+    """host:port; empty where the cluster does not know it."""
+    flags: frozenset[str]
+    primary_id: str
+    """Of a replica; `-` of a primary."""
+    epoch: int
+    slots: tuple[tuple[int, int], ...]
+    """First and last of each range it serves."""
+    moving_slots: int
+    """On their way from or to it."""
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it is one, as far as the one who was asked knows."""
+        return "master" in self.flags
+
+    @property
+    def is_failing(self) -> bool:
+        """Marked as failed by most (`fail`) or by the one who was asked (`fail?`)."""
+        return bool(self.flags & {"fail", "fail?", "noaddr", "handshake"}) or not self.address
+
+    @property
+    def slot_count(self) -> int:
+        """Slots it serves, of 16,384."""
+        return sum(last - first + 1 for first, last in self.slots)
+
+
+def cluster_view(reply: Reply, *, by_name: bool = False) -> list[ClusterNode]:
+    """The nodes; lines that are none are left out. `by_name`: their host names where they have one.
+
+    TLS is checked against names.
+    """
+    if not isinstance(reply, bytes):
+        return []
+    lines = (line.split(" ") for line in reply.decode("utf-8", "replace").splitlines()[:MOST_NODES])
+    return [_node(line, by_name=by_name) for line in lines if len(line) >= 8]
+
+
+def _node(words: Sequence[str], *, by_name: bool) -> ClusterNode:
+    place, _, names = words[1].partition(",")
+    host, _, port = place.partition("@")[0].rpartition(":")
+    name = names.partition(",")[0]
+    address = address_of(name if by_name and name and "=" not in name else host, port)
+    return ClusterNode(
+        id=words[0],
+        address=address if is_address(address) and host else "",
+        flags=frozenset(words[2].split(",")),
+        primary_id=words[3],
+        epoch=int(words[6]) if words[6].isdecimal() else 0,
+        slots=tuple(_span(word) for word in words[8:] if not word.startswith("[")),
+        moving_slots=sum(word.startswith("[") for word in words[8:]),
+    )
+
+
+def _span(word: str) -> tuple[int, int]:
+    first, _, last = word.partition("-")
+    if not first.isdecimal():
+        return 0, -1
+    return int(first), int(last) if last.isdecimal() else int(first)
+
+
+def newest(views: Iterable[Sequence[ClusterNode]]) -> Sequence[ClusterNode]:
+    """Of several nodes' views the one that knows of the latest failover: of the highest epoch.
+
+    Nodes cut off from the others keep an old one.
+    """
+    return max(views, key=lambda view: max((node.epoch for node in view), default=-1), default=())
+
+
+def myself(view: Iterable[ClusterNode]) -> ClusterNode | None:
+    """The node that was asked."""
+    return next((node for node in view if "myself" in node.flags), None)
+
+
+def successor(before: ClusterNode, view: Sequence[ClusterNode]) -> ClusterNode | None:
+    """Who serves now what a primary served: itself, or who has most of its slots.
+
+    None: nobody does, so far.
+    """
+    now = next((node for node in view if node.id == before.id), None)
+    is_well = now is not None and now.is_primary and not now.is_failing
+    if now is not None and is_well and (now.slots or not before.slots):
+        return now
+    serving = [node for node in view if node.is_primary and not node.is_failing]
+    best = max(serving, key=lambda node: _shared(node, before), default=None)
+    return best if best is not None and _shared(best, before) > 0 else None
+
+
+def _shared(node: ClusterNode, other: ClusterNode) -> int:
+    return sum(
+        max(0, min(last, end) - max(first, begin) + 1)
+        for first, last in node.slots
+        for begin, end in other.slots
+    )
+
+
+def named_by(texts: Iterable[str], view: Sequence[ClusterNode]) -> ClusterNode | None:
+    """The node an alert's labels speak of: by host and port, else by a host that only one has.
+
+    An exporter's `instance` has the exporter's port.
+    """
+    known = [text.rpartition("://")[2] for text in texts]
+    for node in view:
+        if node.address and node.address in known:
+            return node
+    hosts = [node.address.rpartition(":")[0] for node in view]
+    for text in known:
+        host = text.rpartition(":")[0] or text
+        if host and hosts.count(host) == 1:
+            return view[hosts.index(host)]
+    return None

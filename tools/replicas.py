@@ -1,0 +1,76 @@
+"""Where walks over the keyspace go: to a healthy replica, where the target's policy says so."""
+
+import asyncio
+from typing import Literal
+
+from tools.catalogue import Tool
+from tools.connection import CommandFailure, Connection
+from tools.node_rows import NodeRow
+from tools.nodes import replication_nodes
+from tools.reading import NotMeasured
+from tools.scanner import ScanArguments
+
+WalkOn = Literal["primary", "prefer_replica", "replica"]
+MOST_LAG_BYTES = 16 * 1024**2
+"""Of the replication stream: a replica further behind than this shows another keyspace."""
+
+
+class Walker:
+    """Chooses the node once, for all walks of an investigation."""
+
+    def __init__(self, connection: Connection, walk_on: WalkOn) -> None:
+        self._connection = connection
+        self._walk_on = walk_on
+        self._chosen: Connection | None = None
+        self._choosing = asyncio.Lock()
+
+    async def connection_for(self, tool: Tool) -> Connection:
+        """The connection to run a tool on. Raises CommandFailure: on none."""
+        if self._walk_on == "primary" or not issubclass(tool.args, ScanArguments):
+            return self._connection
+        async with self._choosing:
+            if self._chosen is None:
+                self._chosen = await self._choose()
+        return self._chosen
+
+    async def _choose(self) -> Connection:
+        try:
+            found = await replication_nodes(self._connection)
+            if found.rows[0].role == "replica":
+                return self._connection
+            return await self._connection.at(_healthiest(found.rows[1:]))
+        except CommandFailure:
+            if self._walk_on == "replica":
+                raise
+            return self._connection
+
+
+def _healthiest(rows: list[NodeRow]) -> str:
+    """The replica with the least to do among those that are well. Raises CommandFailure."""
+    reasons = {row.node: why for row in rows if (why := _unfit(row))}
+    fit = [row for row in rows if row.node not in reasons]
+    if not fit:
+        said = "; ".join(f"{node}: {why}" for node, why in list(reasons.items())[:3])
+        raise CommandFailure(
+            "refused",
+            "choose a replica to walk on",
+            said or "the primary has none",
+            "mend a replica, or let walks go to the primary (`walk_on: prefer_replica`)",
+        )
+    return min(fit, key=_ops).node
+
+
+def _ops(row: NodeRow) -> int:
+    return row.numbers.ops_per_second if not isinstance(row.numbers, NotMeasured) else 0
+
+
+def _unfit(row: NodeRow) -> str:
+    if isinstance(row.numbers, NotMeasured):
+        return row.numbers.because
+    if row.numbers.link != "up":
+        return f"its link to the primary is {row.numbers.link or 'unknown'}"
+    if isinstance(row.lag_bytes, NotMeasured):
+        return row.lag_bytes.because
+    if (row.lag_bytes or 0) > MOST_LAG_BYTES:
+        return f"it is {row.lag_bytes:,} bytes behind"
+    return ""

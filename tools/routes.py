@@ -1,0 +1,141 @@
+"""Which node to speak to now, where a URL names several: asked again whenever a link is made."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import redis.exceptions as errors
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
+
+from tools.cluster_view import ClusterNode, cluster_view, named_by, newest, successor
+from tools.connection import CommandFailure, Reply, failure_of
+from tools.link import CONNECT_SECONDS
+from tools.reading import printable
+from tools.target_url import Deployment, address_of, is_address, sentinel_options, url_at
+
+MOST_ASKED = 8
+"""Nodes that are asked for their view of the cluster, at the same time."""
+
+
+class SentinelRoute:
+    """The primary that Sentinels name at this moment."""
+
+    def __init__(self, url: str, deployment: Deployment) -> None:
+        self._url = url
+        self._name = deployment.master_name
+        self._sentinels = [
+            (host.strip("[]"), int(port))
+            for host, _, port in (address.rpartition(":") for address in deployment.addresses)
+        ]
+
+    def takes(self, role: str) -> bool:
+        """Sentinels name the old primary until the new one is promoted."""
+        return role in ("master", "")
+
+    async def url(self) -> str:
+        """Ask them. Raises CommandFailure."""
+        tried = f"ask {len(self._sentinels)} Sentinels for '{printable(self._name, 80)}'"
+        options: dict[str, object] = {
+            **sentinel_options(self._url),
+            "ssl": self._url.startswith("rediss"),
+            "socket_timeout": CONNECT_SECONDS,
+            "socket_connect_timeout": CONNECT_SECONDS,
+        }
+        sentinel = Sentinel(self._sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        try:
+            host, port = await sentinel.discover_master(self._name)
+        except MasterNotFoundError as error:
+            raise CommandFailure(
+                "unreachable",
+                tried,
+                printable(str(error), 300),
+                "check master_name and the Sentinels' addresses; they may be electing a new one",
+            ) from None
+        except (errors.RedisError, OSError) as error:
+            raise failure_of(error, tried) from None
+        finally:
+            for client in sentinel.sentinels:
+                with contextlib.suppress(errors.RedisError, OSError):
+                    await client.aclose()
+        address = address_of(str(host), port)
+        if not is_address(address):
+            raise CommandFailure("error", tried, "they name something that is no address")
+        return url_at(self._url, address)
+
+
+Ask = Callable[[str], Awaitable[Reply]]
+"""CLUSTER NODES of the node with this URL. Raises CommandFailure."""
+Trouble = Callable[[Sequence[str]], Awaitable[str | None]]
+"""Of the nodes at these addresses the one to look at. None: none could be looked at."""
+
+
+@dataclass
+class ClusterRoute:
+    """The node of a cluster that is in trouble; once chosen, whoever serves its slots."""
+
+    cluster_url: str
+    seeds: Sequence[str]
+    """host:port"""
+    ask: Ask
+    stands_out: Trouble
+    wanted: Sequence[str] = ()
+    """What may name the node: `host:port (role)` of an earlier look, an alert's labels."""
+    _chosen: ClusterNode | None = None
+    _known: Sequence[str] = ()
+
+    def takes(self, role: str) -> bool:
+        """A replica is looked at where it was named."""
+        return self._chosen is None or not self._chosen.is_primary or role in ("master", "")
+
+    async def url(self) -> str:
+        """Ask the nodes for their view, and choose. Raises CommandFailure."""
+        view = await self._view()
+        if self._chosen is None:
+            self._chosen = await self._choose(view)
+        node: ClusterNode | None = self._chosen
+        if self._chosen.is_primary and (node := successor(self._chosen, view)) is None:
+            raise CommandFailure(
+                "unreachable",
+                f"find who serves the slots of {self._chosen.address}",
+                "it has failed, and no replica has taken over",
+                "look at its replicas: CLUSTER NODES, CLUSTER FAILOVER",
+            )
+        assert node is not None  # noqa: S101 - one of the two branches
+        self._chosen = node
+        return url_at(self.cluster_url, node.address)
+
+    async def _view(self) -> Sequence[ClusterNode]:
+        asked = [*dict.fromkeys([*self.seeds, *self._known])][:MOST_ASKED]
+        replies = await asyncio.gather(
+            *(self.ask(url_at(self.cluster_url, address)) for address in asked),
+            return_exceptions=True,
+        )
+        by_name = self.cluster_url.startswith("rediss")
+        view = newest(cluster_view(r, by_name=by_name) for r in replies if isinstance(r, bytes))
+        if not view:
+            raise next(r for r in replies if isinstance(r, BaseException))
+        self._known = [node.address for node in view if node.is_primary and node.address]
+        return view
+
+    def _named(self, view: Sequence[ClusterNode]) -> ClusterNode | None:
+        named = named_by([text.partition(" ")[0] for text in self.wanted], view)
+        was_primary = any(text.endswith("(master)") for text in self.wanted)
+        if named is None or named.is_primary or not was_primary:
+            return named
+        return next((node for node in view if node.id == named.primary_id), None)
+
+    async def _choose(self, view: Sequence[ClusterNode]) -> ClusterNode:
+        if (named := self._named(view)) is not None and not named.is_failing:
+            return named
+        primaries = [node for node in view if node.is_primary and node.slots and node.address]
+        found = await self.stands_out([node.address for node in primaries if not node.is_failing])
+        chosen = next((node for node in primaries if node.address == found), None)
+        if chosen is None:
+            raise CommandFailure(
+                "unreachable",
+                f"choose one of {len(primaries)} primaries of the cluster",
+                "none of those that hold slots answers",
+                "check that their addresses can be reached from here",
+            )
+        return chosen
