@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
+import trustme
 
 from evals import servers
 from tools.cluster import SLOTS, slot_of
@@ -206,3 +208,67 @@ def _sentinel(path: Path, watches: int) -> Iterator[int]:
 def _sees_all(port: int) -> bool:
     (primary,) = [dict(zip(m[::2], m[1::2], strict=True)) for m in say(port, "SENTINEL", "MASTERS")]
     return (primary["num-other-sentinels"], primary["num-slaves"]) == ("2", "2")
+
+
+class Certificates:
+    """An authority, a server and a client of its, and a client of nobody's."""
+
+    def __init__(self, folder: Path) -> None:
+        authority, self.folder = trustme.CA(), folder
+        authority.cert_pem.write_to_path(str(self.path("ca")))
+        for name, issued in (
+            ("server", authority.issue_cert("127.0.0.1", "localhost", "::1")),
+            ("client", authority.issue_cert("oncall@redis.example")),
+            ("stranger", trustme.CA().issue_cert("oncall@redis.example")),
+        ):
+            issued.private_key_pem.write_to_path(str(self.path(f"{name}-key")))
+            issued.cert_chain_pems[0].write_to_path(str(self.path(name)))
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.pem"
+
+    def arguments(self) -> list[str]:
+        """For a server whose only port speaks TLS."""
+        return ["--tls-cert-file", str(self.path("server")),
+                "--tls-key-file", str(self.path("server-key")),
+                "--tls-ca-cert-file", str(self.path("ca")),
+                "--tls-replication", "yes",
+                "--tls-cluster", "yes"]  # fmt: skip
+
+    def options(self, client: str = "") -> str:
+        """Of a URL."""
+        own = f"&ssl_certfile={self.path(client)}&ssl_keyfile={self.path(client + '-key')}"
+        return f"ssl_ca_certs={self.path('ca')}" + (own if client else "")
+
+
+@contextlib.contextmanager
+def tls_port(certificates: Certificates, *arguments: str) -> Iterator[int]:
+    """The port of Debian's server, the only build here with TLS; skipped where it is not."""
+    path = servers.binary("redis-7.0")
+    if path is None:
+        pytest.skip("a server with TLS is not installed here (Debian package redis-server)")
+    port = servers.free_port()
+    command = [str(path), "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1",
+               "--save", "", "--dir", str(certificates.folder), *certificates.arguments(),
+               *arguments]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    url = f"rediss://127.0.0.1:{port}/0?{certificates.options('client')}"
+
+    def answers() -> bool:
+        with redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+
+    try:
+        until(answers, "the server with TLS")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def tls_server(folder: Path, *arguments: str) -> Iterator[tuple[int, str]]:
+    """One that wants a certificate of its clients: its port, and a URL that has one."""
+    certificates = Certificates(folder)
+    with tls_port(certificates, "--tls-auth-clients", "yes", *arguments) as port:
+        yield port, f"rediss://127.0.0.1:{port}/0?{certificates.options('client')}"

@@ -116,6 +116,8 @@ class RecordingConnection:
             for command in commands:
                 self._keep(command, at, failure)
             raise
+        finally:
+            self.node = self._live.node  # another one, after a failover
         for command, reply in zip(commands, replies, strict=True):
             self._keep(command, at, reply)
         return replies

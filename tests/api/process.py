@@ -26,10 +26,13 @@ _UNWANTED = ("DATABASE_URL", "REDIS_ONCALL_QUEUE", "OPENAI_MODEL")
 class Oncall:
     """An installation with one target in staging; Alice is its administrator."""
 
-    def __init__(self, folder: Path, redis_port: int, policy: Any = None, **env: str) -> None:
+    def __init__(
+        self, folder: Path, redis_port: int, policy: Any = None, url: str = "", **env: str
+    ) -> None:
+        url = url or f"redis://127.0.0.1:{redis_port}"
         target = {
-            "name": "cache", "url": f"redis://127.0.0.1:{redis_port}", "environment": "staging",
-            "remedy_url": f"redis://127.0.0.1:{redis_port}", "match": {"instance": "cache-eu"},
+            "name": "cache", "url": url, "environment": "staging", "remedy_url": url,
+            "match": {"instance": "cache-eu"},
         }  # fmt: skip
         tokens = [{"name": n, "role": "admin", "sha256": sha256(t)} for n, t in PEOPLE.items()]
         config = folder / "oncall.yaml"
@@ -122,8 +125,10 @@ class Oncall:
         assert response.is_success, response.text
         return response.json()
 
-    def alert(self) -> str:
-        (one,) = self.post("/v1/alerts/alertmanager", message(firing()))["incidents"]
+    def alert(self, **labels: str) -> str:
+        alert = firing()
+        alerts = message(alert | {"labels": alert["labels"] | labels})
+        (one,) = self.post("/v1/alerts/alertmanager", alerts)["incidents"]
         return str(one["id"])
 
     def incident(self, incident_id: str) -> Incident:

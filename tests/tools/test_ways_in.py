@@ -1,17 +1,13 @@
 """TLS with and without client certificates, Unix sockets, IPv6, users: the same look by each."""
 
-import ssl
-import subprocess
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import redis
-import trustme
 
-from evals import servers
 from evals.servers import Server
-from tests.deployments import cluster, say, until
+from tests.deployments import Certificates, cluster, say, tls_port
 from tools.connection import Connection
 from tools.memory import MemoryInfo
 from tools.opening import UnreachableConnection, open_for_reading
@@ -25,76 +21,16 @@ async def used(connection: Connection) -> int:
     return found.used_memory
 
 
-class Certificates:
-    """An authority, a server and a client of its, and a client of nobody's."""
-
-    def __init__(self, folder: Path) -> None:
-        authority, self.folder = trustme.CA(), folder
-        authority.cert_pem.write_to_path(str(self.path("ca")))
-        for name, issued in (
-            ("server", authority.issue_cert("127.0.0.1", "localhost", "::1")),
-            ("client", authority.issue_cert("oncall@redis.example")),
-            ("stranger", trustme.CA().issue_cert("oncall@redis.example")),
-        ):
-            issued.private_key_pem.write_to_path(str(self.path(f"{name}-key")))
-            issued.cert_chain_pems[0].write_to_path(str(self.path(name)))
-
-    def path(self, name: str) -> Path:
-        return self.folder / f"{name}.pem"
-
-    def arguments(self, auth_clients: str) -> list[str]:
-        """For a server whose only port speaks TLS."""
-        return ["--tls-cert-file", str(self.path("server")),
-                "--tls-key-file", str(self.path("server-key")),
-                "--tls-ca-cert-file", str(self.path("ca")),
-                "--tls-auth-clients", auth_clients, "--tls-replication", "yes",
-                "--tls-cluster", "yes"]  # fmt: skip
-
-    def options(self, client: str = "") -> str:
-        """Of a URL."""
-        own = f"&ssl_certfile={self.path(client)}&ssl_keyfile={self.path(client + '-key')}"
-        return f"ssl_ca_certs={self.path('ca')}" + (own if client else "")
-
-
 @pytest.fixture
 def certificates(tmp_path: Path) -> Certificates:
     return Certificates(tmp_path)
 
 
 @pytest.fixture
-def start_tls(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[[str], int]]:
-    """`start_tls(auth_clients)`: the port of Debian's server, the only build here with TLS."""
-    path = servers.binary("redis-7.0")
-    if path is None:
-        pytest.skip("a server with TLS is not installed here (Debian package redis-server)")
-    processes = []
-
-    def start(auth_clients: str) -> int:
-        port = servers.free_port()
-        process = subprocess.Popen(
-            [path, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "",
-             "--dir", str(tmp_path), *certificates.arguments(auth_clients)],
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        processes.append(process)
-        context = ssl.create_default_context(cafile=str(certificates.path("ca")))
-        context.load_cert_chain(certificates.path("client"), certificates.path("client-key"))
-
-        def answers() -> bool:
-            with redis.Redis(
-                port=port, ssl=True, ssl_ca_certs=str(certificates.path("ca")),
-                ssl_certfile=str(certificates.path("client")),
-                ssl_keyfile=str(certificates.path("client-key")),
-            ) as client:  # fmt: skip
-                return bool(client.ping())
-
-        until(answers, "the server with TLS")
-        return port
-
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait(10)
+def start_tls(certificates: Certificates) -> Iterator[Callable[[str], int]]:
+    """`start_tls(auth_clients)`: the port of a server that speaks nothing but TLS."""
+    with contextlib.ExitStack() as stack:
+        yield lambda auth: stack.enter_context(tls_port(certificates, "--tls-auth-clients", auth))
 
 
 async def test_tls_is_checked_and_a_client_certificate_is_shown(
