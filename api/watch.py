@@ -24,6 +24,7 @@ from api.store.target_tables import SampleRow
 from api.thresholds import Thresholds
 from tools.connection import CommandFailure, read_info
 from tools.remedies.vitals import Vitals
+from tools.target_url import deployment_of
 
 LOOK_SECONDS = 10.0
 AT_A_TIME = 8
@@ -124,7 +125,12 @@ class Watch:
 
 
 async def sample(target: Target) -> SampleRow | None:
-    """One look. None if the server does not say what it uses. Raises CommandFailure."""
+    """One look. None if the server does not say what it uses. Raises CommandFailure.
+
+    None of a cluster, too: the node in trouble is not always the same.
+    """
+    if deployment_of(target.url).kind == "cluster":
+        return None
     opened = await open_target(target)
     connection = ObservedConnection(opened, target.name, "watch")
     try:

@@ -46,7 +46,7 @@ async def bigkeys(connection: Connection, args: BigKeysArguments) -> BigKeys | N
     Source: SCAN or RANDOMKEY, MEMORY USAGE, TYPE, PTTL, OBJECT IDLETIME, OBJECT ENCODING, HLEN and
     its like.
     """
-    info = await read_info(connection, "memory", "keyspace", "server")
+    info = await read_info(connection, "memory", "keyspace", "server", "replication")
     if (refused := await refused_resume(connection, args, info)) is not None:
         return refused
     total = await _dbsize(connection)

@@ -21,7 +21,7 @@ GONE = -2
 """PTTL of a key that is not there."""
 NO_IDLE_TIMES = NotMeasured(
     not_measured="OBJECT IDLETIME",
-    because="this server keeps frequencies instead (LFU)",
+    because="kept as frequencies under LFU, and a replica does not see what its primary is asked",
     failure="disabled",
 )
 KEYS_AT_ONCE = 50

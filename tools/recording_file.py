@@ -194,9 +194,7 @@ def shortened(recording: Recording, most: int) -> Recording:
         return recording
     left = {key for key in table.scanned if key in kept}
     smaller = KeyTable(kept, left, table.complete - {""}, table.failures)
-    return Recording(
-        recording.header, recording.frames, smaller, recording.known, recording.others
-    )
+    return Recording(recording.header, recording.frames, smaller, recording.known, recording.others)
 
 
 def _frequency(cells: dict[str, Reply]) -> int:

@@ -162,8 +162,12 @@ async def prepared(
 
 
 def keeps_idle_times(info: dict[str, str]) -> bool:
-    """Whether OBJECT IDLETIME tells anything; under LFU it is an error reply for each key."""
-    return not info.get("maxmemory_policy", "").endswith("-lfu")
+    """Whether OBJECT IDLETIME tells anything.
+
+    Under LFU it is an error reply for each key, and a replica does not know what is read from its
+    primary.
+    """
+    return not info.get("maxmemory_policy", "").endswith("-lfu") and info.get("role") != "slave"
 
 
 def is_cluster(info: dict[str, str]) -> bool:

@@ -24,6 +24,7 @@ from tools.reading import printable
 
 if TYPE_CHECKING:
     from api.store.database import Database
+    from tools.connection import Connection
     from tools.host import HostFacts
 
 T = TypeVar("T")
@@ -139,6 +140,8 @@ async def _target(target: Target) -> list[Finding]:
         reading = await READS[tool].call(connection, {})
         if (because := getattr(reading, "because", None)) is not None:
             findings.append(Finding(name, "warning", f"{tool}: {because}"))
+    if target.has_several_nodes:
+        findings += await _nodes(name, target, connection)
     await connection.close()
     if target.remedy_url is None:
         findings.append(
@@ -152,6 +155,29 @@ async def _target(target: Target) -> list[Finding]:
         )
     )
     return findings
+
+
+async def _nodes(name: str, target: Target, connection: "Connection") -> list[Finding]:
+    from tools.connection import CommandFailure
+    from tools.nodes import Nodes
+    from tools.reading import NotMeasured
+    from tools.reads import READS
+    from tools.replicas import Walker
+    from tools.summaries import summarize
+
+    seen = await READS["nodes"].call(connection, {})
+    found = [Finding(name, "ok" if isinstance(seen, Nodes) else "warning", summarize(seen))]
+    found += [
+        Finding(name, "warning", f"{row.node}: {row.numbers.because}")
+        for row in (seen.rows if isinstance(seen, Nodes) else ())
+        if isinstance(row.numbers, NotMeasured)
+    ]
+    try:
+        node = await Walker(connection, target.walk_on).connection_for(READS["bigkeys"])
+        found.append(Finding(name, "ok", f"walks over the keyspace go to {node.node}"))
+    except CommandFailure as failure:
+        found.append(Finding(name, "warning", f"{failure}; {failure.remedy}"))
+    return found
 
 
 async def _trends(settings: Settings) -> list[Finding]:
