@@ -7,8 +7,10 @@ from itertools import pairwise
 from agent.incident import Culprit
 from agent.runbook import Cause, Library
 from agent.signals import SIGNALS, Signals
+from agent.signals.cluster import OF_OTHER_NODES
 from agent.signals.host import OF_THE_HOST
 
+SELDOM_MEASURED = OF_THE_HOST | OF_OTHER_NODES
 ENOUGH_SUPPORT = 0.35
 """Share of what could support a cause that has to, before it is named."""
 TOP = 0.95
@@ -85,7 +87,7 @@ def _scored(cause: Cause, signals: Signals, text: str) -> RankedCause:
     possible = sum(
         weight * (UNSEEN_WEIGHT if name in missing else 1.0)
         for name, weight in cause.supported_by.items()
-        if name in weighed or name not in OF_THE_HOST
+        if name in weighed or name not in SELDOM_MEASURED
     )
     score = sum(weighed.values()) - sum(against.values())
     support = max(score, 0.0) / possible if possible else 0.0
@@ -122,7 +124,7 @@ def _coverage(cause: Cause, missing: Sequence[str], score: float) -> float:
     weights = {
         name: weight
         for name, weight in (cause.supported_by | cause.ruled_out_by).items()
-        if name not in OF_THE_HOST
+        if name not in SELDOM_MEASURED
     }
     total = sum(weights.values())
     unseen = sum(weight for name, weight in weights.items() if name in missing)

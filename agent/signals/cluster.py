@@ -22,6 +22,8 @@ MORE_MEMORY, MEMORY_FLOOR = 1.5, 32 * MIB
 """Times the median of the other primaries, and bytes above it: FAILURE_MODES.md 41."""
 MORE_LOAD, LOAD_FLOOR = 3.0, 1_000
 """The same of commands a second; a node serves some hundred thousand."""
+OF_OTHER_NODES: frozenset[str] = frozenset({"node_stands_out"})
+"""With the URL of one node nobody can measure them: they count where they fired."""
 OTHERS_LEAST = 2
 """Of one other primary nobody can tell which of the two is the odd one."""
 
@@ -112,9 +114,7 @@ def _too_many(cluster: Look[Cluster]) -> Finding | None:
 @signal("trait")
 def node_stands_out(seen: Seen) -> Finding | None:
     """This primary holds far more memory, or serves far more commands, than the others do."""
-    # Only with a URL of several nodes it is looked for: one node's slots tell enough without.
-    if (nodes := seen.optional(Nodes)) is None:
-        return None
+    nodes = seen.look(Nodes)
     others = [row for row in nodes.reading.rows[1:] if row.role == "primary"]
     here = nodes.reading.rows[0]
     if here.role != "primary" or len(others) < OTHERS_LEAST:

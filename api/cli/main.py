@@ -31,12 +31,7 @@ for command in (analyze, silence, silences, lift):
     app.command()(command)
 
 Full = Annotated[bool, typer.Option("--full", help="Also the steps and commands to hand over.")]
-Url = Annotated[
-    str,
-    typer.Argument(
-        help="A redis://, unix://, redis-sentinel:// or redis-cluster:// URL, or a target's name."
-    ),
-]
+Url = Annotated[str, typer.Argument(help="Any redis URL of api/README.md, or a target's name.")]
 MemoryLimit = Annotated[
     int | None,
     typer.Option(help="Bytes the server may use when maxmemory is 0 (a container's limit)."),
