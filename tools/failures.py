@@ -66,7 +66,7 @@ _REMEDIES: dict[FailureKind, str] = {
     "connection_lost": "look at the server's log: it closed the connection",
     "unreachable": "check host, port and that the server runs",
     "unresolvable": "check the host name in the target's URL",
-    "unknown_command": "this server version or service does not offer the command",
+    "unknown_command": "this version does not have it, or a managed service keeps it to itself",
     "moved": "look at the node that serves the slot now",
     "not_allowed": "",
 }

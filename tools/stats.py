@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from tools.catalogue import Arguments
 from tools.commands import READS, WRITES, is_diagnostic
 from tools.connection import CommandFailure, Connection, read_info
+from tools.provider import provider_of
 from tools.reading import InfoReading, Measured, NotMeasured, Reading, printable
 from tools.replies import absent, fields, whole
 from tools.samples import SampleArguments, take_samples
@@ -26,6 +27,8 @@ class ServerInfo(InfoReading):
     hz: Measured[int]
     flavour: str
     """`redis 7.0.15` or `valkey 9.1.2`"""
+    provider: str | None = None
+    """Whose managed service it is, by the name of its endpoint."""
     round_trip_seconds: Measured[float]
     """Median of five pings (an error reply to PING counts: it travelled)."""
 
@@ -159,6 +162,7 @@ async def server_info(connection: Connection, args: ServerInfoArguments) -> Serv
     return ServerInfo.from_info(
         info,
         flavour=flavour,
+        provider=provider_of(connection.node),
         round_trip_seconds=trip or absent("round trip in a recording, where no time passes"),
     )
 

@@ -94,7 +94,8 @@ def _shown(value: object) -> str:
 def _server_info(r: ServerInfo) -> str:
     trip = number(r.round_trip_seconds)
     return (
-        f"{r.flavour}, {word(r.redis_mode)}, up {count(r.uptime_in_seconds)} s, "
+        f"{r.flavour}{f' at {r.provider}' if r.provider else ''}, {word(r.redis_mode)}, "
+        f"up {count(r.uptime_in_seconds)} s, "
         f"round trip {milliseconds(None if trip is None else trip * 1e6)}"
     )
 

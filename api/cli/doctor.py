@@ -124,6 +124,7 @@ def _runbooks(settings: Settings) -> list[Finding]:
 async def _target(target: Target) -> list[Finding]:
     from agent.reaching import open_target
     from tools.connection import CommandFailure, read_info
+    from tools.provider import provider_of
     from tools.reads import READS
 
     name = f"target {target.name}"
@@ -134,7 +135,8 @@ async def _target(target: Target) -> list[Finding]:
         await connection.close()
         return [Finding(name, "missing", f"{failure} {failure.remedy}")]
     version = info.get("valkey_version") or info.get("redis_version", "?")
-    findings = [Finding(name, "ok", f"{connection.node}, version {version}")]
+    at = f" at {provider}" if (provider := provider_of(connection.node)) else ""
+    findings = [Finding(name, "ok", f"{connection.node}, version {version}{at}")]
     quick = {"memory_info", "config_get", "clients", "slowlog", "latency_latest", "acl_log"}
     for tool in sorted(quick & set(READS)):
         reading = await READS[tool].call(connection, {})
