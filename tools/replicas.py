@@ -1,12 +1,13 @@
 """Where walks over the keyspace go: to a healthy replica, where the target's policy says so."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Literal
 
 from tools.catalogue import Tool
 from tools.connection import CommandFailure, Connection
 from tools.node_rows import NodeRow
-from tools.nodes import replication_nodes
+from tools.nodes import Nodes, replication_nodes
 from tools.reading import NotMeasured
 from tools.scanner import ScanArguments
 
@@ -38,14 +39,14 @@ class Walker:
             found = await replication_nodes(self._connection)
             if found.rows[0].role == "replica":
                 return self._connection
-            return await self._connection.at(_healthiest(found.rows[1:]))
+            return await self._connection.at(healthiest(found.rows[1:]))
         except CommandFailure:
             if self._walk_on == "replica":
                 raise
             return self._connection
 
 
-def _healthiest(rows: list[NodeRow]) -> str:
+def healthiest(rows: Sequence[NodeRow]) -> str:
     """The replica with the least to do among those that are well. Raises CommandFailure."""
     reasons = {row.node: why for row in rows if (why := _unfit(row))}
     fit = [row for row in rows if row.node not in reasons]
@@ -58,6 +59,21 @@ def _healthiest(rows: list[NodeRow]) -> str:
             "mend a replica, or let walks go to the primary (`walk_on: prefer_replica`)",
         )
     return min(fit, key=_ops).node
+
+
+def walking_nodes(found: Nodes, walk_on: WalkOn) -> list[str]:
+    """Of a cluster, where to walk so as to see all keys: a node of each shard."""
+    primaries = [row for row in found.rows if row.role == "primary" and row.slots]
+    return [_of_shard(row, found.rows, walk_on) for row in primaries]
+
+
+def _of_shard(primary: NodeRow, rows: Sequence[NodeRow], walk_on: WalkOn) -> str:
+    if walk_on == "primary":
+        return primary.node
+    try:
+        return healthiest([row for row in rows if row.primary == primary.node])
+    except CommandFailure:
+        return primary.node if walk_on == "prefer_replica" else ""
 
 
 def _ops(row: NodeRow) -> int:

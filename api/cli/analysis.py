@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import typer
 from pydantic import Field, ValidationError
@@ -24,10 +24,12 @@ from tools.connection import CommandFailure, Connection
 from tools.encodings import EncodingsArguments, encodings
 from tools.hotkeys import HotKeysArguments, hot_keys
 from tools.keyspace import BigKeys
+from tools.nodes import NodesArguments, nodes
 from tools.progress import Progress, Watch, watched
 from tools.reading import NotMeasured
 from tools.reads import READS
-from tools.replicas import Walker
+from tools.replicas import Walker, walking_nodes
+from tools.target_url import deployment_of
 
 INTERRUPTED = 130
 _RDB = b"REDIS", b"VALKEY"
@@ -68,31 +70,85 @@ def analyze_url(url: str, wish: Wish, *, as_json: bool) -> None:
     if wish.resume and wish.mode == "sampled":
         raise failure("--resume: only an exact walk goes on", code=2)
     target = target_of(settings_or_exit(), url, None)
-    found, interrupted = asyncio.run(_analyzed(target, args, wish))
-    if isinstance(found, NotMeasured):
-        because = f"{found.because}; {found.remedy}" if found.remedy else found.because
-        raise failure(f"{target.name}: {found.not_measured}: {because}")
-    found.target = target.name
+    if wish.resume and _is_cluster(target):
+        raise failure("--resume: name the node whose walk goes on: redis://HOST:PORT", code=2)
+    seen, interrupted = asyncio.run(_analyzed(target, args, wish))
+    found = [one for one in seen if isinstance(one, Analysis)]
+    missed = [_worded(one) for one in seen if isinstance(one, NotMeasured)]
+    if not found:
+        raise failure(f"{target.name}: {'; '.join(missed)}")
+    for one in found:
+        one.target = target.name
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_document(target, found, missed), indent=2, ensure_ascii=False))
     else:
-        render.console().print(analysis_report(found))
+        for one in found:
+            render.console().print(analysis_report(one))
+        for because in missed:
+            typer.echo(f"redis-oncall: {because}", err=True)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
+def _document(target: Target, found: list[Analysis], missed: list[str]) -> dict[str, Any]:
+    """Of one server what was seen of it; of a cluster that of a node of each shard."""
+    if not _is_cluster(target):
+        return found[0].as_json()
+    nodes = [one.as_json() for one in found]
+    return {"target": target.name, "nodes": nodes, "not_measured": missed}
+
+
+def _is_cluster(target: Target) -> bool:
+    return deployment_of(target.url).kind == "cluster"
+
+
+def _worded(missed: NotMeasured) -> str:
+    because = f"{missed.because}; {missed.remedy}" if missed.remedy else missed.because
+    return f"{missed.not_measured}: {because}"
+
+
 async def _analyzed(
     target: Target, args: BigKeysArguments, wish: Wish
-) -> tuple[Analysis | NotMeasured, bool]:
+) -> tuple[list[Analysis | NotMeasured], bool]:
     connection = await open_target(target)
+    found: list[Analysis | NotMeasured] = []
     try:
-        node = await Walker(connection, target.walk_on).connection_for(READS["bigkeys"])
         with _watching() as watch:
-            return await _looked(node, args, wish, watch), watch.is_over
+            for address in await _addresses(connection, target):
+                if watch.is_over:
+                    break
+                found.append(await _at(connection, address, target, args, wish, watch))
+            return found, watch.is_over
     except CommandFailure as lost:
-        return lost.as_not_measured(), False
+        return [lost.as_not_measured()], False
     finally:
         await connection.close()
+
+
+async def _addresses(connection: Connection, target: Target) -> list[str]:
+    """Of a cluster a node of each shard; else the one that is connected. Raises CommandFailure."""
+    if not _is_cluster(target):
+        return [""]
+    seen = await nodes(connection, NodesArguments())
+    return walking_nodes(seen, target.walk_on)
+
+
+async def _at(
+    connection: Connection,
+    address: str,
+    target: Target,
+    args: BigKeysArguments,
+    wish: Wish,
+    watch: Watch,
+) -> Analysis | NotMeasured:
+    """One node; of a cluster a failure of one does not keep the others."""
+    try:
+        if _is_cluster(target):
+            return await _looked(await connection.at(address), args, wish, watch)
+        walker = Walker(connection, target.walk_on)
+        return await _looked(await walker.connection_for(READS["bigkeys"]), args, wish, watch)
+    except CommandFailure as lost:
+        return lost.as_not_measured()
 
 
 async def _looked(

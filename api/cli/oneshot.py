@@ -154,10 +154,9 @@ def target_of(settings: Settings, url: str, memory_limit: int | None) -> Target:
         if target.name == url:
             return target
     names = ", ".join(target.name for target in settings.agent_targets()) or "none"
-    schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
     raise failure(
-        f"'{display_url(url)}' is neither a configured target (configured: {names}) nor a URL "
-        f"({schemes})",
+        f"'{display_url(url)}' is neither a redis://, rediss://, unix://, redis-sentinel:// or "
+        f"redis-cluster:// URL nor a configured target (configured: {names})",
         code=2,
     )
 

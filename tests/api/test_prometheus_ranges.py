@@ -232,15 +232,20 @@ async def test_one_that_says_nothing_is_waited_for_only_so_long(
     """It takes the connection, and a byte comes now and then: no read times out."""
     monkeypatch.setattr(prometheus, "SECONDS", 0.5)
 
+    over, ended = asyncio.Event(), asyncio.Event()
+
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-            for _ in range(100):
+            while not over.is_set():
                 writer.write(b" ")
                 await writer.drain()
                 await asyncio.sleep(0.05)
-        writer.close()
+        with contextlib.suppress(ConnectionError):
+            writer.close()
+            await writer.wait_closed()
+        ended.set()
 
     server = await asyncio.start_server(trickle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -248,7 +253,10 @@ async def test_one_that_says_nothing_is_waited_for_only_so_long(
     found = await ranges(entry(f"http://127.0.0.1:{port}", token="t0ken-s3cr3t"), LABELS)
     assert time.monotonic() - began < 3
     assert found.because == "Prometheus did not answer (TimeoutError)"
+    over.set()
+    await asyncio.wait_for(ended.wait(), 10)
     server.close()
+    await server.wait_closed()
 
 
 async def test_values_that_are_no_numbers_are_gaps() -> None:

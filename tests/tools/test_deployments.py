@@ -1,6 +1,7 @@
 """Looking at real clusters, Sentinels and replicas, while they fail over and when they lie."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import redis
 
 from evals import servers
 from evals.servers import Server
+from tests.acceptance.program import run
 from tests.deployments import cluster, kill, say, told, until, watched
 from tools.capture import capture
 from tools.catalogue import tool
@@ -124,6 +126,35 @@ async def test_a_slot_that_moves_away_is_no_failure_of_the_walk() -> None:
             await connection.execute("MEMORY", "USAGE", gone)
         assert moved.value.kind == "moved"
         await connection.close()
+
+
+@pytest.mark.long
+def test_an_analysis_of_a_cluster_sees_every_shard_and_tells_which_it_missed() -> None:
+    with cluster("valkey-9.1") as made:
+        with redis.RedisCluster(host="127.0.0.1", port=made.primaries[0].port) as client:
+            for number in range(300):
+                client.set(f"k:{number}", "x")
+        done = run("analyze", made.url, "--json")
+        assert done.returncode == 0, done.stderr
+        told_of = json.loads(done.stdout)
+        assert {one["node"] for one in told_of["nodes"]} == {
+            f"127.0.0.1:{node.port} (master)" for node in made.primaries
+        }
+        assert sum(one["bigkeys"]["keys_seen"] for one in told_of["nodes"]) == 300
+        assert told_of["not_measured"] == []
+
+        silent = made.primaries[1]
+        os.kill(silent.pid, signal.SIGSTOP)
+        # Not waited for: whether its replica takes over meanwhile is the cluster's business.
+        done = run("analyze", made.url, "--json")
+        os.kill(silent.pid, signal.SIGCONT)
+        assert done.returncode == 0, done.stderr
+        told_of = json.loads(done.stdout)
+        assert len(told_of["nodes"]) + len(told_of["not_measured"]) >= 3
+        assert f"127.0.0.1:{silent.port} (master)" not in {one["node"] for one in told_of["nodes"]}
+
+        refused = run("analyze", made.url, "--resume", "x:1")
+        assert refused.returncode == 2
 
 
 @pytest.mark.long
