@@ -1,5 +1,6 @@
 """The nodes of a cluster as one of them sees the others. Source: CLUSTER NODES. Pure."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ from tools.target_url import address_of, is_address
 
 MOST_NODES = 1_000
 """The cluster specification's own limit."""
+SLOTS = 16_384
+_EPOCH = re.compile(r"[0-9]{1,20}")
+_SPAN = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,25 @@ def _node(words: Sequence[str], *, by_name: bool) -> ClusterNode:
         address=address if is_address(address) and host else "",
         flags=frozenset(words[2].split(",")),
         primary_id=words[3],
-        epoch=int(words[6]) if words[6].isdecimal() else 0,
-        slots=tuple(_span(word) for word in words[8:] if not word.startswith("[")),
+        epoch=int(words[6]) if _EPOCH.fullmatch(words[6]) else 0,
+        slots=_spans(words[8:]),
         moving_slots=sum(word.startswith("[") for word in words[8:]),
     )
 
 
-def _span(word: str) -> tuple[int, int]:
-    first, _, last = word.partition("-")
-    if not first.isdecimal():
-        return 0, -1
-    return int(first), int(last) if last.isdecimal() else int(first)
+def _spans(words: Iterable[str]) -> tuple[tuple[int, int], ...]:
+    """In order and apart, whatever the node says: what compares them takes no longer then."""
+    said = (_SPAN.fullmatch(word) for word in words)
+    spans = sorted((int(span[1]), int(span[2] or span[1])) for span in said if span)
+    found: list[tuple[int, int]] = []
+    for first, last in spans:
+        if last >= SLOTS or last < first:
+            continue
+        if found and first <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    return tuple(found)
 
 
 def newest(views: Iterable[Sequence[ClusterNode]]) -> Sequence[ClusterNode]:
@@ -104,11 +116,11 @@ def successor(before: ClusterNode, view: Sequence[ClusterNode]) -> ClusterNode |
 
 
 def _shared(node: ClusterNode, other: ClusterNode) -> int:
-    return sum(
-        max(0, min(last, end) - max(first, begin) + 1)
-        for first, last in node.slots
-        for begin, end in other.slots
-    )
+    return len(_served(node) & _served(other))
+
+
+def _served(node: ClusterNode) -> set[int]:
+    return {slot for first, last in node.slots for slot in range(first, last + 1)}
 
 
 def named_by(texts: Iterable[str], view: Sequence[ClusterNode]) -> ClusterNode | None:

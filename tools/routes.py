@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis.exceptions as errors
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
 
 from tools.cluster_view import ClusterNode, cluster_view, named_by, newest, successor
 from tools.connection import CommandFailure, Reply, failure_of
@@ -16,6 +20,8 @@ from tools.target_url import Deployment, address_of, is_address, sentinel_option
 
 MOST_ASKED = 8
 """Nodes that are asked for their view of the cluster, at the same time."""
+_MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
+"""redis-py, of a reply that is no Sentinel's."""
 
 
 class SentinelRoute:
@@ -34,34 +40,53 @@ class SentinelRoute:
         return role in ("master", "")
 
     async def url(self) -> str:
-        """Ask them. Raises CommandFailure."""
+        """Ask them, and take whom most of them name. Raises CommandFailure."""
         tried = f"ask {len(self._sentinels)} Sentinels for '{printable(self._name, 80)}'"
+        answers = await asyncio.gather(*map(self._named_by, self._sentinels))
+        named = Counter(answer for answer in answers if isinstance(answer, str))
+        if not named:
+            said = [
+                f"{address_of(*one)}: {answer.failed}"
+                for one, answer in zip(self._sentinels, answers, strict=True)
+                if isinstance(answer, CommandFailure)
+            ]
+            raise CommandFailure(
+                "unreachable",
+                tried,
+                printable("; ".join(said), 300),
+                "check master_name and the Sentinels' addresses; they may be electing a new one",
+            )
+        address = named.most_common(1)[0][0]
+        if not is_address(address):
+            raise CommandFailure("error", tried, "they name something that is no address")
+        return url_at(self._url, address)
+
+    async def _named_by(self, sentinel: tuple[str, int]) -> str | CommandFailure:
+        """host:port of the primary, or why this one names none: it does not keep the others."""
         options: dict[str, object] = {
             **sentinel_options(self._url),
             "ssl": self._url.startswith("rediss"),
             "socket_timeout": CONNECT_SECONDS,
             "socket_connect_timeout": CONNECT_SECONDS,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
         }
-        sentinel = Sentinel(self._sentinels, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        asked = Sentinel([sentinel], sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        (client,) = asked.sentinels
         try:
-            host, port = await sentinel.discover_master(self._name)
-        except MasterNotFoundError as error:
-            raise CommandFailure(
-                "unreachable",
-                tried,
-                printable(str(error), 300),
-                "check master_name and the Sentinels' addresses; they may be electing a new one",
-            ) from None
+            async with asyncio.timeout(2 * CONNECT_SECONDS):
+                masters: Any = await client.sentinel_masters()
+                state = masters.get(self._name)
+                if state is None or not asked.check_master_state(state, self._name):
+                    return CommandFailure("unreachable", "", "knows no such primary that is well")
+                return address_of(str(state["ip"]), state["port"])
         except (errors.RedisError, OSError) as error:
-            raise failure_of(error, tried) from None
+            return failure_of(error, "")
+        except _MALFORMED:
+            return CommandFailure("error", "", "its reply is no Sentinel's")
         finally:
-            for client in sentinel.sentinels:
-                with contextlib.suppress(errors.RedisError, OSError):
-                    await client.aclose()
-        address = address_of(str(host), port)
-        if not is_address(address):
-            raise CommandFailure("error", tried, "they name something that is no address")
-        return url_at(self._url, address)
+            with contextlib.suppress(errors.RedisError, OSError):
+                await client.aclose()
 
 
 Ask = Callable[[str], Awaitable[Reply]]
@@ -114,7 +139,10 @@ class ClusterRoute:
         by_name = self.cluster_url.startswith("rediss")
         view = newest(cluster_view(r, by_name=by_name) for r in replies if isinstance(r, bytes))
         if not view:
-            raise next(r for r in replies if isinstance(r, BaseException))
+            failures = (r for r in replies if isinstance(r, BaseException))
+            raise next(failures, None) or CommandFailure(
+                "error", "read CLUSTER NODES of the cluster", "the reply names no node"
+            )
         self._known = [node.address for node in view if node.is_primary and node.address]
         return view
 

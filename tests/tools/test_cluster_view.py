@@ -36,7 +36,20 @@ def test_lines_are_nodes() -> None:
 @given(st.binary(max_size=400))
 def test_no_text_breaks_it(text: bytes) -> None:
     for node in cluster_view(text):
-        assert node.slot_count <= 10**400
+        assert node.slot_count <= 16_384
+
+
+@pytest.mark.parametrize("said", [b"9" * 5_000, b"0-" + b"9" * 5_000, b"5-4 16384", b"7-99999"])
+def test_slots_that_there_are_not_are_left_out(said: bytes) -> None:
+    (node,) = cluster_view(b"a 10.0.0.1:1@2 master - 0 0 " + b"9" * 5_000 + b" connected 3 " + said)
+    assert (node.epoch, node.slots) == (0, ((3, 3),))
+
+
+def test_a_node_that_claims_slots_many_times_is_compared_no_longer() -> None:
+    line = b"a 10.0.0.1:1@2 master%s - 0 0 1 connected " + b"0-100 90-200 201 5-9 " * 20_000
+    (before,), (now,) = cluster_view(line % b""), cluster_view(line % b"")
+    assert before.slots == ((0, 201),)
+    assert successor(before, [now]) is now
 
 
 def test_an_address_that_is_none_leads_nowhere() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,6 +184,48 @@ async def test_sentinels_that_know_no_such_primary_or_do_not_answer_are_told() -
     gone = await open_for_reading(f"redis-sentinel://u:secret@127.0.0.1:{port}/0?master_name=prod")
     assert isinstance(gone, UnreachableConnection)
     assert "secret" not in str(gone.failure)
+
+
+async def test_a_sentinel_that_hangs_or_is_none_does_not_keep_the_others(
+    start_server: Callable[..., Server],
+) -> None:
+    none = start_server("valkey-9.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent, watched("valkey-9.1") as made:
+        hangs = silent.getsockname()[1]
+        first = f"redis-sentinel://127.0.0.1:{hangs},127.0.0.1:{none.port},"
+        async with asyncio.timeout(12):  # redis-py alone: thrice the retries of each, one by one
+            connection = await open_for_reading(made.url.replace("redis-sentinel://", first))
+        assert connection.node == f"127.0.0.1:{made.primary.port} (master)"
+        await connection.close()
+    alone = await open_for_reading(f"redis-sentinel://127.0.0.1:{none.port}/0?master_name=prod")
+    assert isinstance(alone, UnreachableConnection)
+    assert "unknown command" in str(alone.failure)
+
+
+async def test_most_sentinels_are_believed() -> None:
+    with watched("valkey-9.1") as made, watched("valkey-9.1") as another:
+        hosts = [another.sentinels[0], *made.sentinels[:2]]
+        url = "redis-sentinel://" + ",".join(f"127.0.0.1:{port}" for port in hosts)
+        connection = await open_for_reading(url + "/0?master_name=prod")
+        assert connection.node == f"127.0.0.1:{made.primary.port} (master)"
+        await connection.close()
+
+
+async def test_a_node_that_names_no_nodes_is_told() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while said := await reader.readline():
+            if said.strip().upper() in (b"CLIENT", b"ROLE"):
+                writer.write(b"+OK\r\n")
+            elif said.strip().upper() == b"NODES":
+                writer.write(b"$0\r\n\r\n")
+        writer.close()
+
+    node = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = node.sockets[0].getsockname()[1]
+    found = await open_for_reading(f"redis-cluster://127.0.0.1:{port}")
+    assert isinstance(found, UnreachableConnection)
+    assert "names no node" in str(found.failure)
+    node.close()
 
 
 async def test_credentials_go_to_no_node_that_the_url_does_not_lead_to(
