@@ -1,11 +1,17 @@
-"""A failover between two looks: the evidence is of two servers, and that is said. Pure."""
+"""Which nodes the evidence is of, and a failover between two looks, which is said. Pure."""
 
 from collections.abc import Sequence
 
-from agent.incident import Diagnosis
+from agent.incident import Diagnosis, EvidenceSummary, Incident
 from tools.reading import Evidence
 
 _PRIMARY = " (master)"
+
+
+def nodes_seen(incident: Incident) -> list[EvidenceSummary]:
+    """The last look at all nodes of a deployment, where there was one: which node it is about."""
+    seen = [piece for piece in incident.evidence if piece.tool == "nodes"]
+    return seen[-1:]
 
 
 def told_of_failovers(diagnosis: Diagnosis, evidence: Sequence[Evidence]) -> Diagnosis:

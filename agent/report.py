@@ -15,6 +15,7 @@ from agent.arbitration import told
 from agent.budget import cost
 from agent.effects import Effect, effects
 from agent.facts import printed
+from agent.failover import nodes_seen
 from agent.incident import Action, Claim, Diagnosis, Fact, Incident
 from agent.report_timeline import Happened, moments
 from tools.reading import printable
@@ -82,6 +83,7 @@ def _head(incident: Incident) -> Iterator[str]:
     yield ""
     yield f"- Incident: {escape(incident.id)}, attempt {incident.attempt}"
     yield f"- Target: {escape(incident.target) or 'none matched'}"
+    yield from (f"- Nodes: {escape(seen.summary)}" for seen in nodes_seen(incident))
     yield f"- Severity: {incident.severity}"
     yield f"- Status: **{incident.status}**" + _because(incident.ended_because)
     yield f"- Opened {_at(incident.opened_at)}, last changed {_at(incident.updated_at)}"

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from agent.arbitration import told
 from agent.budget import model_calls, money
+from agent.failover import nodes_seen
 from agent.incident import CALLS_PEOPLE, Action, ChecklistItem, Diagnosis, Incident
 from agent.report import quieted
 
@@ -44,6 +45,7 @@ def incident(shown: Incident, *, full: bool = False) -> RenderableType:
     if shown.follows:
         parts.append(Text(f"follows {shown.follows}: its alert fired again", style="yellow"))
     parts += [Text(line, style="yellow") for line in quieted(shown)]
+    parts += [Text(f"nodes: {seen.summary}") for seen in nodes_seen(shown)]
     if shown.diagnosis is not None:
         parts += _diagnosis(shown.diagnosis)
     executable = [action for action in shown.plan.actions if action.executable]

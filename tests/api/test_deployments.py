@@ -98,6 +98,8 @@ def test_a_cluster_whose_shard_is_full_and_then_fails_over(tmp_path: Path) -> No
         }
         seen = next(e for e in incident.evidence if e.tool == "nodes")
         assert seen.summary.startswith("3 primaries, 3 replicas;")
+        report = oncall.client.get(f"/v1/incidents/{incident.id}/report").text
+        assert f"- Nodes: 3 primaries, 3 replicas; 127.0.0.1:{full.port} (primary) uses" in report
 
         # It dies before somebody says yes: that yes was about another server.
         action = proposed(oncall, incident)
