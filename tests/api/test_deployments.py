@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from agent.context import Target
 from agent.incident import Action, Incident
+from api.watch import sample
 from evals import servers
 from evals.pouring import pour
 from tests.api.process import Oncall
@@ -193,3 +195,10 @@ def test_everything_over_tls_with_certificates_of_both_sides(tmp_path: Path) -> 
             str(tmp_path / "ca.pem")
             not in oncall.client.get(f"/v1/incidents/{incident.id}/report").text
         )
+
+
+async def test_no_memory_over_days_is_kept_of_a_cluster() -> None:
+    with cluster("valkey-9.1", replicas=False) as made:
+        assert await sample(Target(name="shop", url=made.url)) is None
+        alone = await sample(Target(name="one", url=made.primaries[0].url))
+        assert alone is not None

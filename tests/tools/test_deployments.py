@@ -19,13 +19,13 @@ from tools.capture import capture
 from tools.catalogue import tool
 from tools.connection import CommandFailure, LiveConnection
 from tools.keyspace import BigKeys, Keyspace
-from tools.node_rows import NodeNumbers
+from tools.node_rows import NodeNumbers, NodeRow
 from tools.nodes import Nodes, nodes
 from tools.opening import UnreachableConnection, open_for_reading, open_for_remedies
 from tools.reading import NotMeasured
 from tools.reads import READS
 from tools.recording import RecordedConnection
-from tools.replicas import Walker, WalkOn
+from tools.replicas import Walker, WalkOn, healthiest
 
 
 async def seen(connection: object) -> Nodes:
@@ -277,6 +277,9 @@ async def test_walks_go_where_the_policy_says(pair: tuple[Server, Server], walk_
     found = await READS["bigkeys"].call(node, {})
     assert isinstance(found, BigKeys)
     assert found.keys_seen == 50
+    # Of a replica they would say when it, not the primary, was asked for a key.
+    idle = found.prefixes[0].median_idle_seconds
+    assert isinstance(idle, NotMeasured) is (walk_on != "primary")
     expected = (primary, "master") if walk_on == "primary" else (replica, "slave")
     assert node.node == f"127.0.0.1:{expected[0].port} ({expected[1]})"
     assert (walks(primary.port) > 0) is (walk_on == "primary")
@@ -301,3 +304,27 @@ async def test_a_replica_that_is_not_well_is_not_walked_on(
         assert "prefer_replica" in told_of.value.remedy
         assert walks(primary.port) == 0
     await connection.close()
+
+
+def replica(name: str, **numbers: object) -> NodeRow:
+    well = NodeNumbers(
+        version="9.1.2", used_bytes=1, limit_bytes=0, ops_per_second=5, connected_clients=1, keys=1,
+        link="up", offset_bytes=1, refuses_writes=False,
+    )  # fmt: skip
+    row = NodeRow(node=name, role="replica", primary="p:1", state="ok", lag_bytes=0, numbers=well)
+    lag = numbers.pop("lag_bytes", 0)
+    return row.model_copy(update={"numbers": well.model_copy(update=numbers), "lag_bytes": lag})
+
+
+def test_the_replica_with_the_least_to_do_is_walked_on_among_those_that_are_well() -> None:
+    rows = [
+        replica("down:1", link="down", ops_per_second=0),
+        replica("late:1", lag_bytes=17 * 1024**2, ops_per_second=0),
+        replica("busy:1", ops_per_second=900),
+        replica("calm:1", ops_per_second=9),
+    ]
+    assert healthiest(rows) == "calm:1"
+    with pytest.raises(CommandFailure, match=r"down:1: its link .* late:1: it is 17,825,792 bytes"):
+        healthiest(rows[:2])
+    with pytest.raises(CommandFailure, match="the primary has none"):
+        healthiest([])
