@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from agent.incident import Diagnosis, EvidenceSummary, Incident
-from tools.reading import Evidence
+from tools.reading import Evidence, printable
 
 _PRIMARY = " (master)"
 
@@ -14,13 +14,46 @@ def nodes_seen(incident: Incident) -> list[EvidenceSummary]:
     return seen[-1:]
 
 
-def told_of_failovers(diagnosis: Diagnosis, evidence: Sequence[Evidence]) -> Diagnosis:
-    """The diagnosis, with what the failover leaves unmeasured; a person is to look at it, too."""
-    if (said := failover(evidence)) is None:
+def told_of_nodes(diagnosis: Diagnosis, evidence: Sequence[Evidence]) -> Diagnosis:
+    """The diagnosis, with what a failover or a silent node leaves unmeasured.
+
+    A person is to look at it, too. While a node is silent nobody can say that nothing is wrong.
+    """
+    silent = silent_nodes(evidence)
+    said = [text for text in (failover(evidence), silent) if text is not None]
+    if not said:
         return diagnosis
-    return diagnosis.model_copy(
-        update={"not_measured": [*diagnosis.not_measured, said], "escalate": True}
-    )
+    update: dict[str, object] = {
+        "not_measured": [*diagnosis.not_measured, *said], "escalate": True,
+    }  # fmt: skip
+    if silent is not None and not diagnosis.is_incident:
+        update |= {
+            "root_cause": "unknown",
+            "title": "A node of the deployment could not be looked at",
+            "summary": f"{silent}. On the node that was looked at: {diagnosis.summary}",
+            "is_incident": True,
+            "confidence": 0.0,
+        }
+    return diagnosis.model_copy(update=update)
+
+
+MOST_NAMED = 3
+
+
+def silent_nodes(evidence: Sequence[Evidence]) -> str | None:
+    """Which nodes of the deployment did not answer, by the last look at all of them, and why."""
+    looks = [piece for piece in evidence if piece.tool == "nodes"]
+    if not looks:
+        return None
+    if not looks[-1].measured:
+        because = printable(str(looks[-1].reading.get("because", "")), 200)
+        return f"the other nodes of the deployment: {because}"
+    rows = [row for row in looks[-1].reading["rows"] if "not_measured" in row["numbers"]]
+    if not rows:
+        return None
+    told = [f"{row['node']} ({row['role']}): {row['numbers']['because']}" for row in rows]
+    more = f" and {len(told) - MOST_NAMED} more" if len(told) > MOST_NAMED else ""
+    return f"nodes that did not answer: {'; '.join(told[:MOST_NAMED])}{more}"
 
 
 def failover(evidence: Sequence[Evidence]) -> str | None:

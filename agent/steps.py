@@ -19,7 +19,7 @@ from agent.arbitration import arbitrate, is_disputed
 from agent.case import CaseFile
 from agent.claims import check
 from agent.context import Context, ReasonerUnavailable
-from agent.failover import told_of_failovers
+from agent.failover import told_of_nodes
 from agent.incident import Action, Culprit, Diagnosis, DiagnosisDraft, Incident, Usage
 from agent.planning import propose as propose_plan
 from agent.policy import waits
@@ -173,7 +173,7 @@ async def verify_claims(state: State, runtime: On) -> Update:
         rank(signals, context.library, said(incident)),
         context.library,
     )
-    diagnosis = told_of_failovers(arbitrate(rules, model, standing, failure), evidence)
+    diagnosis = told_of_nodes(arbitrate(rules, model, standing, failure), evidence)
     await context.journal.set_diagnosis(diagnosis)
     return {"mismatches": []}
 

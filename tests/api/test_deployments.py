@@ -1,6 +1,8 @@
 """The whole incident, on a cluster, behind Sentinels and over TLS, with failovers in its middle."""
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from agent.incident import Action, Incident
 from api.watch import sample
 from evals import servers
 from evals.pouring import pour
+from tests.acceptance.program import run
 from tests.api.process import Oncall
 from tests.deployments import ClusterOfNodes, cluster, kill, say, tls_server, until, watched
 
@@ -202,3 +205,20 @@ async def test_no_memory_over_days_is_kept_of_a_cluster() -> None:
         assert await sample(Target(name="shop", url=made.url)) is None
         alone = await sample(Target(name="one", url=made.primaries[0].url))
         assert alone is not None
+
+
+@pytest.mark.long
+def test_while_a_node_hangs_nobody_says_that_nothing_is_wrong() -> None:
+    patient = ("--cluster-node-timeout", "60000")  # so the others do not notice
+    with cluster("valkey-9.1", *patient, replicas=False) as made:
+        hangs = made.primaries[2]
+        os.kill(hangs.pid, signal.SIGSTOP)
+        done = run("investigate", made.url, "--json")
+        assert done.returncode == 0, done.stderr
+        incident = Incident.model_validate_json(done.stdout)
+        assert incident.status == "needs_human"
+        assert incident.diagnosis is not None
+        assert (incident.diagnosis.root_cause, incident.diagnosis.escalate) == ("unknown", True)
+        silent = f"nodes that did not answer: 127.0.0.1:{hangs.port} (primary): "
+        assert incident.diagnosis.summary.startswith(silent)
+        assert any(text.startswith(silent) for text in incident.diagnosis.not_measured)
