@@ -76,7 +76,8 @@ def analyze_url(url: str, wish: Wish, *, as_json: bool) -> None:
     found = [one for one in seen if isinstance(one, Analysis)]
     missed = [_worded(one) for one in seen if isinstance(one, NotMeasured)]
     if not found:
-        raise failure(f"{target.name}: {'; '.join(missed)}")
+        nobody = "no primary holds slots"
+        raise failure(f"{target.name}: {'; '.join(missed) or nobody}")
     for one in found:
         one.target = target.name
     if as_json:
@@ -142,6 +143,13 @@ async def _at(
     watch: Watch,
 ) -> Analysis | NotMeasured:
     """One node; of a cluster a failure of one does not keep the others."""
+    if _is_cluster(target) and not address:
+        return NotMeasured(
+            not_measured="the keys of one shard",
+            because="none of its replicas is well, and its primary may not be walked on",
+            failure="refused",
+            remedy="mend a replica, or set walk_on: prefer_replica",
+        )
     try:
         if _is_cluster(target):
             return await _looked(await connection.at(address), args, wish, watch)

@@ -222,3 +222,17 @@ def test_while_a_node_hangs_nobody_says_that_nothing_is_wrong() -> None:
         silent = f"nodes that did not answer: 127.0.0.1:{hangs.port} (primary): "
         assert incident.diagnosis.summary.startswith(silent)
         assert any(text.startswith(silent) for text in incident.diagnosis.not_measured)
+
+
+@pytest.mark.long
+def test_an_approval_is_carried_out_on_the_node_that_was_looked_at(tmp_path: Path) -> None:
+    """Though by then another one is in greater trouble."""
+    with cluster("valkey-9.1", *LIMIT, replicas=False) as made:
+        worse, full = made.primaries[:2]
+        leak_into(made, full)
+        with oncall_of(tmp_path, made.url) as oncall:
+            incident = oncall.reaches(oncall.alert(), "awaiting_approval")
+            assert incident.evidence[-1].node == f"127.0.0.1:{full.port} (master)"
+            say(worse.port, "CONFIG", "SET", "maxmemory", "1mb")
+            verified(oncall, incident, full.port)
+            assert settings_written_to(worse.port) == 1, "by this test"

@@ -86,6 +86,19 @@ async def test_a_cluster_is_looked_at_where_the_trouble_is_and_followed(
         await connection.close()
 
 
+@pytest.mark.long
+def test_an_analysis_that_may_only_walk_on_replicas_tells_that_there_are_none(
+    tmp_path: Path,
+) -> None:
+    with cluster("valkey-9.1", replicas=False) as made:
+        config = tmp_path / "oncall.yaml"
+        config.write_text(f"targets: [{{name: shop, url: '{made.url}', walk_on: replica}}]\n")
+        done = run("analyze", "shop", REDIS_ONCALL_CONFIG=str(config))
+        assert done.returncode == 1
+        assert "none of its replicas is well" in done.stderr
+        assert sum(map(walks, (node.port for node in made.primaries))) == 0
+
+
 async def test_the_labels_of_an_alert_choose_the_node_and_the_remedy_goes_to_the_same() -> None:
     with cluster("valkey-9.1") as made:
         quiet, replica = made.primaries[1], made.replicas[2]
