@@ -20,13 +20,18 @@ LARGEST = 25_000
 def keeping(recording: Recording, known: Known) -> Known:
     """The same answers, kept in the recording: readings, not paths and the like.
 
+    Whoever asks second is told what the first was told: of what grows meanwhile one state is kept.
     What is too large is not kept; a replay then says that it is not known.
     """
+    told: dict[str, BaseModel] = {}
 
     async def asked(tool: str) -> dict[str, Any]:
         found = await known(tool)
         for name, value in found.items():
-            if isinstance(value, BaseModel) and name not in recording.known:
+            if not isinstance(value, BaseModel):
+                continue
+            found[name] = told.setdefault(name, value)
+            if found[name] is value:
                 kept = value.model_dump(mode="json")
                 if len(zlib.compress(json.dumps(kept).encode())) <= LARGEST:
                     recording.known[name] = kept

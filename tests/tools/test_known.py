@@ -123,3 +123,20 @@ def test_one_sample_an_hour_says_the_same_of_growth(seed: int) -> None:
 
 def test_no_samples_stay_none() -> None:
     assert hourly(History(because="why")).because == "why"
+
+
+async def test_whoever_asks_second_is_told_what_the_first_was() -> None:
+    """Prometheus has gone on meanwhile; the evidence of one incident is of one state."""
+    asked = 0
+
+    async def growing(tool: str) -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        return {"history": history([n * (asked << 20) for n in range(240)])}
+
+    recording = empty()
+    known = keeping(recording, growing)
+    first, second = await known("instance_resize"), await known("metric_history")
+    assert asked == 2
+    assert second == first
+    assert recording.known["history"] == first["history"].model_dump(mode="json")
