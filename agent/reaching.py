@@ -4,6 +4,7 @@ from agent.context import Target
 from agent.incident import Incident
 from tools.connection import Connection
 from tools.opening import open_for_reading
+from tools.recording_file import Recording
 
 MOST_LABELS = 100
 LONGEST_LABEL = 300
@@ -15,6 +16,19 @@ async def open_target(target: Target, incident: Incident | None = None) -> Conne
         target.url,
         wanted=_wanted(incident) if incident is not None else (),
         follows=target.walk_on != "primary",
+    )
+
+
+def recorded_target(name: str, recording: Recording) -> Target:
+    """What a recording is of, for a look at it: as it was looked at when it was made."""
+    others = [one for one in recording.others.values() if isinstance(one, Recording)]
+    on_replica = not recording.table.scanned and any(one.table.scanned for one in others)
+    return Target(
+        name=name,
+        url="",
+        memory_limit=recording.header.memory_limit,
+        walk_on="replica" if on_replica else "primary",
+        has_several_nodes=bool(recording.others),
     )
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agent.context import Context, Reasoner, Target
+from agent.context import Context, Reasoner
 from agent.exchange import Exchange
 from agent.incident import Alert, Diagnosis, Incident
 from agent.memory_journal import MemoryJournal, MemoryLedger
+from agent.reaching import recorded_target
 from agent.redaction import redact_tree
 from agent.rules import Rules
 from agent.run import investigate
@@ -106,7 +107,7 @@ def opened(
     """What a run of this incident may reach: the recording, and nothing else."""
     connection = RecordedConnection(recording or recorded.recording)
     return Context(
-        target=Target(recorded.id, "", memory_limit=connection.header.memory_limit),
+        target=recorded_target(recorded.id, connection.recording),
         connection=connection,
         open_for_remedies=_refuse,
         journal=MemoryJournal(_opened(recorded.id, connection)),

@@ -5,20 +5,23 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from agent.context import Context, EventKind, Target
 from agent.incident import Alert, Incident
 from agent.memory_journal import MemoryJournal
-from agent.reaching import open_target
+from agent.reaching import open_target, recorded_target
 from api.cli import render
 from api.reasoning import reasoners
 from api.settings import Settings, SettingsError, load_settings
 from tools.connection import CommandFailure, Connection
 from tools.progress import Progress, Watch, watched
 from tools.target_url import SCHEMES, deployment_of, display_url
+
+if TYPE_CHECKING:
+    from tools.recording_file import Recording
 
 
 def investigate_url(
@@ -39,12 +42,13 @@ def replay_file(file: str, alert: str, *, as_json: bool, full: bool) -> None:
     from tools.recording import RecordedConnection
 
     path = _existing(file)
+    recording = _recording(path)
 
     async def open_recording() -> Connection:
-        return RecordedConnection(path)
+        return RecordedConnection(recording)
 
     name = path.name.removesuffix(".gz").removesuffix(".jsonl")
-    target = Target(name=name, url="", has_several_nodes=_has_several_nodes(path))
+    target = recorded_target(name, recording)
     settings = settings_or_exit()
     _print(asyncio.run(_investigate(settings, target, alert, open_recording)), as_json, full)
 
@@ -161,13 +165,12 @@ def target_of(settings: Settings, url: str, memory_limit: int | None) -> Target:
     )
 
 
-def _has_several_nodes(path: Path) -> bool:
+def _recording(path: Path) -> "Recording":
     from tools import recording_file
-    from tools.recording import RecordingUnreadable
 
     try:
-        return bool(recording_file.read(path).others)
-    except RecordingUnreadable as unreadable:
+        return recording_file.read(path)
+    except recording_file.RecordingUnreadable as unreadable:
         raise failure(str(unreadable), code=2) from None
 
 

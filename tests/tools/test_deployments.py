@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from agent.reaching import recorded_target
 from evals import servers
 from evals.servers import Server
 from tests.acceptance.program import run
-from tests.deployments import cluster, kill, say, told, until, watched
+from tests.deployments import AT_ONCE, cluster, kill, say, told, until, watched
 from tools.capture import capture
 from tools.catalogue import tool
 from tools.connection import CommandFailure, LiveConnection
@@ -24,7 +25,7 @@ from tools.nodes import Nodes, nodes
 from tools.opening import UnreachableConnection, open_for_reading, open_for_remedies
 from tools.reading import NotMeasured
 from tools.reads import READS
-from tools.recording import RecordedConnection
+from tools.recording import RecordedConnection, RecordingConnection
 from tools.replicas import Walker, WalkOn, healthiest
 
 
@@ -244,7 +245,7 @@ async def test_a_node_that_names_no_nodes_is_told() -> None:
 async def test_credentials_go_to_no_node_that_the_url_does_not_lead_to(
     start_server: Callable[..., Server],
 ) -> None:
-    primary = start_server("valkey-9.1")
+    primary = start_server("valkey-9.1", *AT_ONCE)
     replica = start_server("valkey-9.1", "--replicaof", f"127.0.0.1 {primary.port}")
     until(lambda: told(replica.port, "INFO")["master_link_status"] == "up", "the replica")
     connection = LiveConnection(primary.url)
@@ -261,7 +262,7 @@ async def test_credentials_go_to_no_node_that_the_url_does_not_lead_to(
 @pytest.fixture
 def pair(build: str, start_server: Callable[..., Server]) -> tuple[Server, Server]:
     """A primary and its replica, in sync."""
-    primary = start_server(build)
+    primary = start_server(build, *AT_ONCE)
     replica = start_server(build)
     say(replica.port, "REPLICAOF", "127.0.0.1", primary.port)
     with redis.Redis(port=primary.port) as client:
@@ -297,6 +298,26 @@ async def test_walks_go_where_the_policy_says(pair: tuple[Server, Server], walk_
     assert node.node == f"127.0.0.1:{expected[0].port} ({expected[1]})"
     assert (walks(primary.port) > 0) is (walk_on == "primary")
     await connection.close()
+
+
+async def test_a_recording_of_a_walk_on_a_replica_is_walked_there_again(
+    pair: tuple[Server, Server], tmp_path: Path
+) -> None:
+    live = await open_for_reading(pair[0].url, follows=True)
+    recorder = RecordingConnection(live, tmp_path / "walk.jsonl.gz")
+    node = await Walker(recorder, "replica").connection_for(READS["bigkeys"])
+    found = await READS["bigkeys"].call(node, {})
+    assert isinstance(found, BigKeys)
+    await recorder.close()
+
+    again = RecordedConnection(tmp_path / "walk.jsonl.gz")
+    target = recorded_target("walk", again.recording)
+    assert target.has_several_nodes
+    node = await Walker(again, target.walk_on).connection_for(READS["bigkeys"])
+    assert node.node == f"127.0.0.1:{pair[1].port} (slave)"
+    seen = await READS["bigkeys"].call(node, {})
+    assert isinstance(seen, BigKeys)
+    assert (seen.keys_seen, seen.bytes_seen) == (found.keys_seen, found.bytes_seen)
 
 
 @pytest.mark.parametrize("walk_on", ["prefer_replica", "replica"])
