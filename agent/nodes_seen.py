@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from agent.incident import Diagnosis, EvidenceSummary, Incident
 from tools.reading import Evidence, printable
 
-_PRIMARY = " (master)"
+MOST_NAMED = 3
 
 
 def nodes_seen(incident: Incident) -> list[EvidenceSummary]:
@@ -37,9 +37,6 @@ def told_of_nodes(diagnosis: Diagnosis, evidence: Sequence[Evidence]) -> Diagnos
     return diagnosis.model_copy(update=update)
 
 
-MOST_NAMED = 3
-
-
 def silent_nodes(evidence: Sequence[Evidence]) -> str | None:
     """Which nodes of the deployment did not answer, by the last look at all of them, and why."""
     looks = [piece for piece in evidence if piece.tool == "nodes"]
@@ -61,7 +58,7 @@ def failover(evidence: Sequence[Evidence]) -> str | None:
     primaries: dict[str, str] = {}
     for piece in evidence:
         address, _, role = piece.node.partition(" ")
-        if role == _PRIMARY.strip():
+        if role == "(master)":
             primaries.setdefault(address, piece.id)
         elif address in primaries and role:
             primaries.setdefault(f"{address} {role}", piece.id)

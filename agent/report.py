@@ -15,8 +15,8 @@ from agent.arbitration import told
 from agent.budget import cost
 from agent.effects import Effect, effects
 from agent.facts import printed
-from agent.failover import nodes_seen
 from agent.incident import Action, Claim, Diagnosis, Fact, Incident
+from agent.nodes_seen import nodes_seen
 from agent.report_timeline import Happened, moments
 from tools.reading import printable
 

@@ -19,8 +19,8 @@ from agent.arbitration import arbitrate, is_disputed
 from agent.case import CaseFile
 from agent.claims import check
 from agent.context import Context, ReasonerUnavailable
-from agent.failover import told_of_nodes
 from agent.incident import Action, Culprit, Diagnosis, DiagnosisDraft, Incident, Usage
+from agent.nodes_seen import told_of_nodes
 from agent.planning import propose as propose_plan
 from agent.policy import waits
 from agent.precedents import NODE, TOOL

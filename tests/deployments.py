@@ -15,9 +15,12 @@ import redis
 import trustme
 
 from evals import servers
-from tools.cluster import SLOTS, slot_of
+from tools.cluster import slot_of
+from tools.cluster_view import SLOTS
 
 START_SECONDS = 30.0
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
+"""By default a primary waits 5 s for more replicas before it sends its data."""
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
@@ -87,7 +90,9 @@ def cluster(
     """A cluster of three primaries, each with a replica, that agree on who is who."""
     path = servers.binary(build)
     assert path is not None
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", *arguments)
+    options = (
+        "--cluster-enabled", "yes", "--cluster-node-timeout", "1500", *AT_ONCE, *arguments,
+    )  # fmt: skip
     started: list[servers.Server] = []
     with contextlib.ExitStack() as stack:
         for _ in range(6 if replicas else 3):
@@ -171,7 +176,7 @@ def watched(build: str, *arguments: str) -> Iterator[Watched]:
     with contextlib.ExitStack() as stack:
         started = []
         for _ in range(3):
-            started.append(servers.start(build, path, arguments))
+            started.append(servers.start(build, path, (*AT_ONCE, *arguments)))
             stack.callback(servers.stop, started[-1])
         primary, *replicas = started
         for replica in replicas:

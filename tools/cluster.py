@@ -9,13 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from tools.catalogue import Arguments
-from tools.cluster_view import cluster_view, myself
+from tools.cluster_view import SLOTS, cluster_view, myself
 from tools.connection import Command, CommandFailure, Connection, Reply, parse_info, read_info
 from tools.reading import Measured, NotMeasured, Reading, printable
 from tools.replies import integer, items, mapping
 from tools.scanner import ScanArguments, Walk, each
 
-SLOTS = 16_384
 MOST_SLOTS = 10
 CANDIDATES = 32
 """Slots whose keys are counted, of those met most often in the sample."""

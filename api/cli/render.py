@@ -8,8 +8,8 @@ from rich.text import Text
 
 from agent.arbitration import told
 from agent.budget import model_calls, money
-from agent.failover import nodes_seen
 from agent.incident import CALLS_PEOPLE, Action, ChecklistItem, Diagnosis, Incident
+from agent.nodes_seen import nodes_seen
 from agent.report import quieted
 
 WIDTH = 80

@@ -7,7 +7,8 @@ import redis
 
 from evals.faults.fault import Expected, Fault, Lab
 from evals.faults.workload import Pipeline, connect, text
-from tools.cluster import SLOTS, slot_of
+from tools.cluster import slot_of
+from tools.cluster_view import SLOTS
 
 _THIRDS = ((0, 5_460), (5_461, 10_922), (10_923, SLOTS - 1))
 _BATCH = 500

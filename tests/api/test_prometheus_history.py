@@ -85,6 +85,14 @@ async def test_what_a_real_prometheus_cannot_tell(
     assert said in found.because
 
 
+def answering(route: respx.Route, response: Any) -> None:
+    """That is its answer, or how it fails."""
+    if isinstance(response, Exception):
+        route.side_effect = response
+    else:
+        route.return_value = response
+
+
 @pytest.mark.parametrize(
     ("response", "said"),
     [
@@ -101,11 +109,7 @@ async def test_what_a_real_prometheus_cannot_tell(
 )
 async def test_any_other_answer_is_a_reason(response: Any, said: str) -> None:
     with respx.mock() as mock:
-        route = mock.post(ASKED)
-        if isinstance(response, Exception):
-            route.side_effect = response
-        else:
-            route.return_value = response
+        answering(mock.post(ASKED), response)
         found = await prometheus.history(entry(), LABELS)
     assert found.samples == []
     assert said in found.because

@@ -26,6 +26,7 @@ from api.settings import Settings
 from api.sizing_config import PrometheusEntry
 from api.store.database import Database
 from tests.api.real_prometheus import Sample, node_exporter, running
+from tests.api.test_prometheus_history import answering
 from tools.host import Host, HostFacts, told
 from tools.reading import NotMeasured
 
@@ -181,11 +182,7 @@ def reply(*series: dict[str, Any]) -> httpx2.Response:
 )
 async def test_whatever_else_it_answers_is_a_reason(response: Any, said: str) -> None:
     with respx.mock() as mock:
-        route = mock.post(ASKED)
-        if isinstance(response, Exception):
-            route.side_effect = response
-        else:
-            route.return_value = response
+        answering(mock.post(ASKED), response)
         found = await facts(entry(token="t0ken-s3cr3t"), target(**ON_NODE))
     reading = told(found, datetime.now(UTC))
     assert isinstance(reading, NotMeasured)

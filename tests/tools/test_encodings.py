@@ -139,7 +139,8 @@ async def test_where_no_key_of_the_prefix_is_compact_others_tell_the_difference(
     before = held(admin, "tables:*")
     admin.config_set(name, 128)
     written_again(admin, "tables:*")
-    assert 0.6 < saving.saved_bytes / (before - held(admin, "tables:*")) < 1.5
+    # Another prefix has other values: on allocators with large steps it tells half of it.
+    assert 0.4 < saving.saved_bytes / (before - held(admin, "tables:*")) < 1.5
 
 
 async def test_a_limit_that_nothing_shows_the_worth_of(server: Server) -> None:
