@@ -1,7 +1,9 @@
 """Every read tool at a server whose user may run all commands but one, each in turn."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 import redis
@@ -64,6 +66,25 @@ async def look(url: str) -> tuple[dict[str, Reading | NotMeasured], dict[str, se
     )
 
 
+@contextlib.contextmanager
+def in_use(server: Server, stream: str) -> Iterator[None]:
+    """Before 7.2 no other stream may be looked into than one that is used this very second."""
+    over = threading.Event()
+
+    def use() -> None:
+        client = client_of(server)
+        while not over.wait(0.1):
+            client.xlen(stream)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 @pytest.mark.long
 async def test_what_is_refused_is_said_and_the_rest_is_read(server: Server) -> None:
     pour(server.port, mixed_keys(1_000))
@@ -79,8 +100,8 @@ async def test_what_is_refused_is_said_and_the_rest_is_read(server: Server) -> N
             ask(admin, f"ACL SETUSER u reset on >p ~* &* +@all -{command}")
         except redis.ResponseError:
             continue  # 6.2 cannot refuse a part of a command, or this version does not have it
-        admin.xlen("s")  # in use: before 7.2 no other stream may be looked into
-        readings, sent = await look(f"redis://u:p@127.0.0.1:{server.port}")
+        with in_use(server, "s"):
+            readings, sent = await look(f"redis://u:p@127.0.0.1:{server.port}")
         for tool, reading in readings.items():
             is_told = "permission" in reading.model_dump_json()
             if isinstance(reading, BigKeys) and command == "type":
