@@ -7,8 +7,9 @@ from typing import Any
 
 from api import prometheus
 from api.config import TargetEntry
+from api.prometheus import Grid
 from api.prometheus_host import facts
-from api.prometheus_ranges import COARSE_SECONDS, DAYS, Grid, ranges
+from api.prometheus_ranges import COARSE_SECONDS, DAYS, ranges
 from api.settings import Settings
 from api.store import samples
 from api.store.database import Database

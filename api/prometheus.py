@@ -2,17 +2,19 @@
 
 import asyncio
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 
 from api.sizing_config import PrometheusEntry
-from tools.growth import History, MemorySample
+from tools.growth import DAY, History, MemorySample
+from tools.ranges import sample
+
+Values = list[float | None]
 
 SOURCE = "Prometheus"
 SECONDS = 10.0
@@ -32,32 +34,52 @@ async def history(
     entry: PrometheusEntry, labels: Mapping[str, str], now: datetime | None = None
 ) -> History:
     """Used memory of the one series with these labels; without samples, `because` says why."""
-    until = now or datetime.now(UTC)
-    window = Window(until - timedelta(days=entry.days), until, STEP_SECONDS)
+    grid = Grid.ending(now or datetime.now(UTC), entry.days * DAY, STEP_SECONDS)
     try:
-        return History(
-            source=SOURCE,
-            samples=_samples(await query(entry, selector(entry.metric, labels), window)),
-            because="",
-        )
+        found = _samples(grid, await query(entry, selector(entry.metric, labels), grid))
+        return History(source=SOURCE, samples=found, because="")
     except Unanswered as none:
         return History(source=SOURCE, because=str(none))
 
 
 @dataclass(frozen=True)
-class Window:
-    """From when to when, and how far apart."""
+class Grid:
+    """The times of a query's values."""
 
-    since: datetime
-    until: datetime
-    step_seconds: int
+    start: float
+    step: int
+    places: int
+
+    @classmethod
+    def ending(cls, now: datetime, seconds: int, step: int) -> "Grid":
+        """So many seconds until now."""
+        places = seconds // step
+        return cls(now.timestamp() - (places - 1) * step, step, places)
+
+    def at(self, place: int) -> float:
+        """In seconds of the epoch."""
+        return self.start + place * self.step
+
+    def values(self, samples: Sequence[Any]) -> Values:
+        """Samples of a reply by their places, however many, in whatever order, of whenever they
+        are; what is no sample is a gap. Raises Unanswered.
+        """  # noqa: D205
+        found: Values = [None] * self.places
+        try:
+            for at, said in samples:
+                place, value = round((at - self.start) / self.step), sample(said)
+                if 0 <= place < self.places and value is not None:
+                    found[place] = value
+        except (ValueError, TypeError, OverflowError):
+            raise Unanswered(ODD) from None
+        return found
 
 
-async def query(entry: PrometheusEntry, promql: str, window: Window) -> list[Any]:
+async def query(entry: PrometheusEntry, promql: str, grid: Grid) -> list[Any]:
     """The series of a range query, as Prometheus has them. Raises Unanswered."""
     try:
         async with asyncio.timeout(SECONDS):
-            content = await _ask(entry, promql, window)
+            content = await _ask(entry, promql, grid)
         found = json.loads(content)["data"]["result"]
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as failure:
         raise Unanswered(f"Prometheus did not answer ({type(failure).__name__})") from None
@@ -88,12 +110,12 @@ def _matchers(labels: Mapping[str, str]) -> str:
     )
 
 
-async def _ask(entry: PrometheusEntry, promql: str, window: Window) -> bytes:
+async def _ask(entry: PrometheusEntry, promql: str, grid: Grid) -> bytearray:
     form = {
         "query": promql,
-        "start": str(window.since.timestamp()),
-        "end": str(window.until.timestamp()),
-        "step": str(window.step_seconds),
+        "start": str(grid.start),
+        "end": str(grid.at(grid.places - 1)),
+        "step": str(grid.step),
         "timeout": f"{SECONDS:.0f}s",
     }
     headers = {"Authorization": f"Bearer {entry.token.get_secret_value()}"} if entry.token else {}
@@ -104,7 +126,7 @@ async def _ask(entry: PrometheusEntry, promql: str, window: Window) -> bytes:
     ):
         if response.status_code != 200:
             raise Unanswered(f"Prometheus answered {response.status_code}")
-        content = b""
+        content = bytearray()  # a piece may be a byte
         async for piece in response.aiter_bytes():
             content += piece
             if len(content) > MOST_BYTES:
@@ -112,18 +134,20 @@ async def _ask(entry: PrometheusEntry, promql: str, window: Window) -> bytes:
     return content
 
 
-def _samples(series: list[Any]) -> list[MemorySample]:
+def _samples(grid: Grid, series: list[Any]) -> list[MemorySample]:
     if not series:
         raise Unanswered("Prometheus has no series with the target's labels")
     if len(series) > 1:
         raise Unanswered(f"{len(series)} series have the target's labels: name more of them")
-    found = []
     try:
-        for at, value in series[0]["values"]:
-            used = float(value)
-            if math.isfinite(used) and used >= 0:
-                when = datetime.fromtimestamp(at, UTC)
-                found.append(MemorySample(at=when, used_bytes=round(used)))
-    except (ValueError, KeyError, TypeError, OverflowError, OSError):
+        values = grid.values(series[0]["values"])
+    except (KeyError, TypeError):
         raise Unanswered(ODD) from None
+    found = [
+        MemorySample(at=datetime.fromtimestamp(grid.at(place), UTC), used_bytes=round(used))
+        for place, used in enumerate(values)
+        if used is not None
+    ]
+    if not found:
+        raise Unanswered("the series with the target's labels has no samples of that time")
     return found

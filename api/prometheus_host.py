@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.config import TargetEntry
-from api.prometheus import ODD, SOURCE, Unanswered, query, selector_of
-from api.prometheus_ranges import Found, Grid, by_name
+from api.prometheus import ODD, SOURCE, Grid, Unanswered, query, selector_of
+from api.prometheus_ranges import Found, by_name
 from api.sizing_config import PrometheusEntry
 from tools.host import HostFacts
 from tools.ranges import Range, Ranges, per_second, rounded
@@ -74,14 +74,13 @@ async def _ranges(
     grid = Grid.ending(now, SECONDS, STEP_SECONDS)
     because: dict[str, None] = {}
     try:
-        reply = await query(entry, selector_of(metrics, labels), grid.window)
-        found = by_name(_on_disks(reply), grid, "mountpoint", frozenset(), because)
+        reply = await query(entry, selector_of(metrics, labels), grid)
+        found = by_name(_on_disks(reply), grid, metrics, "mountpoint", because)
     except Unanswered as none:
         return Ranges(source=SOURCE, because=str(none))
     series = [
         _range(grid, metrics[name], name, values)
         for (name, _), values in _of_one_disk(found, mount, because).items()
-        if name in metrics
     ]
     if not series and not because:
         because["Prometheus has no series with the labels of the target's host or container"] = None

@@ -1,20 +1,17 @@
 """A target's metrics from Prometheus, as redis_exporter names them: two bounded range queries."""
 
 import asyncio
-import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Container, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from api.prometheus import ODD, SOURCE, Unanswered, Window, query, selector_of
+from api.prometheus import ODD, SOURCE, Grid, Unanswered, Values, query, selector_of
 from api.sizing_config import PrometheusEntry
 from tools.growth import DAY
-from tools.metric_history import DATABASE
-from tools.ranges import MOST_SERIES, Range, Ranges, per_second, rounded
+from tools.metric_history import DATABASE, MOST_DATABASES
+from tools.ranges import LARGEST, MOST_SERIES, Range, Ranges, per_second, rounded
 
-Values = list[float | None]
 Found = dict[tuple[str, str], Values]
 """Of a metric as Prometheus names it, and of a part of it: the values on the window's grid."""
 
@@ -43,41 +40,14 @@ COUNTERS: Mapping[str, str] = {
 }
 """Names of redis_exporter 1.45, the same up to 1.7x."""
 KEYS = "redis_db_keys"
-WORST = frozenset({"redis_connected_slave_lag_seconds", "redis_master_link_up"})
+LINKS: Mapping[str, tuple[str, ...]] = {
+    "redis_connected_slave_lag_seconds": ("slave_ip", "slave_port", "slave_state"),
+    "redis_master_link_up": ("master_host", "master_port"),
+}
 """One series for each replica, or for each primary it ever had: the highest value counts."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The times of a window's values."""
-
-    start: float
-    step: int
-    places: int
-
-    @classmethod
-    def ending(cls, now: datetime, seconds: int, step: int) -> "Grid":
-        """So many seconds until now."""
-        places = seconds // step
-        return cls(now.timestamp() - (places - 1) * step, step, places)
-
-    @property
-    def window(self) -> Window:
-        """As Prometheus is asked for it."""
-        since = datetime.fromtimestamp(self.start, UTC)
-        return Window(since, since + timedelta(seconds=self.step * (self.places - 1)), self.step)
-
-    def values(self, samples: Sequence[Any]) -> Values:
-        """Samples of a reply on the grid; NaN and infinities are none. Raises Unanswered."""
-        found: Values = [None] * self.places
-        try:
-            for at, text in samples:
-                place, value = round((at - self.start) / self.step), float(text)
-                if 0 <= place < self.places and math.isfinite(value):
-                    found[place] = value
-        except (ValueError, TypeError, OverflowError):
-            raise Unanswered(ODD) from None
-        return found
+LOOKBACK_SECONDS = 300
+"""So long Prometheus shows a series that has ended, where nobody tells it so: the cgroup of a
+container that was restarted (--query.lookback-delta)."""
 
 
 async def ranges(
@@ -90,12 +60,12 @@ async def ranges(
     names = {entry.metric, *GAUGES, *COUNTERS, KEYS}
     try:
         promql = selector_of(names, labels)
-        replies = await asyncio.gather(*(query(entry, promql, grid.window) for grid in grids))
+        replies = await asyncio.gather(*(query(entry, promql, grid) for grid in grids))
         because: dict[str, None] = {}
         series = [
             one
             for grid, reply in zip(grids, replies, strict=True)
-            for one in _ranges(grid, by_name(reply, grid, "db", WORST, because), entry.metric)
+            for one in _ranges(grid, by_name(reply, grid, names, "db", because))
         ]
     except Unanswered as none:
         return Ranges(source=SOURCE, because=str(none))
@@ -105,61 +75,97 @@ async def ranges(
 
 
 def by_name(
-    reply: Sequence[Any],
-    grid: Grid,
-    part: str,
-    worst: frozenset[str],
-    because: dict[str, None],
+    reply: Sequence[Any], grid: Grid, metrics: Container[str], part: str, because: dict[str, None]
 ) -> Found:
     """The series of a reply by metric and by the value of the label `part`.
 
     Series that follow each other, as those of a server that moved, are one. Of series side by side
-    nobody knows which one is the target's: they are left out, and `because` says so, but for those
-    of `worst`. Raises Unanswered.
+    nobody knows which one is the target's: they are left out, and `because` says so. Whatever was
+    not asked for is left out. Raises Unanswered.
     """
     if len(reply) > MOST_SERIES:
         raise Unanswered(f"Prometheus answered with more than {MOST_SERIES} series")
-    groups: dict[tuple[str, str], list[Values]] = defaultdict(list)
+    groups: dict[tuple[str, str], dict[object, list[Values]]] = defaultdict(dict)
     for one in reply:
         try:
             labels, samples = one["metric"], one["values"]
             name, of = labels["__name__"], labels.get(part, "")
+            whose = tuple(sorted(labels.items() - _of_links(name, labels)))
         except (KeyError, TypeError, AttributeError):
             raise Unanswered(ODD) from None
         if not (isinstance(name, str) and isinstance(of, str)):
             raise Unanswered(ODD)
-        groups[name, of[:200]].append(grid.values(samples))
+        if name in metrics:
+            groups[name, of[:200]].setdefault(whose, []).append(grid.values(samples))
     found: Found = {}
-    for (name, of), series in groups.items():
-        columns = [[value for value in column if value is not None] for column in zip(*series)]  # noqa: B905
-        if name not in worst and any(len(column) > 1 for column in columns):
-            because[f"{len(series)} series of {name} have the target's labels: name more"] = None
-            continue
-        found[name, of] = [max(column, default=None) for column in columns]
+    for (name, of), servers in groups.items():
+        values = _of_one([_highest(links) for links in servers.values()], grid.step)
+        if values is None:
+            because[f"{len(servers)} series of {name} have the target's labels: name more"] = None
+        else:
+            found[name, of] = values
     return found
 
 
-def _ranges(grid: Grid, found: Found, used_memory: str) -> list[Range]:
-    series = []
+def _of_links(name: str, labels: Mapping[str, object]) -> set[tuple[str, object]]:
+    """The labels that tell apart the links of one server."""
+    return {(label, labels[label]) for label in LINKS.get(name, ()) if label in labels}
+
+
+def _highest(links: Sequence[Values]) -> Values:
+    columns = zip(*links)  # noqa: B905
+    return [max((v for v in column if v is not None), default=None) for column in columns]
+
+
+def _of_one(series: Sequence[Values], step: int) -> Values | None:
+    """The values of series that follow each other; None: they are side by side.
+
+    A series that has ended is shown for a while longer: its successor counts then.
+    """
+    found: Values = [None] * len(series[0])
+    end = -1
+    for first, last, values in sorted(run for one in series for run in _runs(one)):
+        if first <= end and (last <= end or (end - first) * step >= LOOKBACK_SECONDS):
+            return None
+        found[first : last + 1] = values
+        end = last
+    return found
+
+
+def _runs(values: Values) -> Iterator[tuple[int, int, Values]]:
+    """First and last place, and values, of each part without gaps."""
+    first = None
+    for place, value in enumerate([*values, None]):
+        if value is not None and first is None:
+            first = place
+        elif value is None and first is not None:
+            yield first, place - 1, values[first:place]
+            first = None
+
+
+def _ranges(grid: Grid, found: Found) -> list[Range]:
+    series, databases = [], {}
     for (name, of), values in found.items():
         if name in COUNTERS:
             series.append(_range(grid, COUNTERS[name], per_second(values, grid.step)))
-        elif name == KEYS and DATABASE.fullmatch(of):
-            series.append(_range(grid, "keys", values, of))
-        elif name == used_memory or name in GAUGES:
+        elif name != KEYS:
             series.append(_range(grid, GAUGES.get(name, "used_memory_bytes"), values))
-    databases = [
-        values for (name, of), values in found.items() if name == KEYS and DATABASE.fullmatch(of)
-    ]
+        elif DATABASE.fullmatch(of):
+            databases[of] = values
     if databases:
-        series.append(_range(grid, "keys", [_sum(column) for column in zip(*databases)]))  # noqa: B905
-    # The exporter reports all sixteen databases, and most are empty.
-    return [one for one in series if not one.of or any(one.values)]
+        series.append(_range(grid, "keys", [_sum(column) for column in zip(*databases.values())]))  # noqa: B905
+    # The exporter reports every database, and most are empty.
+    most = sorted((_most(values), of) for of, values in databases.items())[-MOST_DATABASES:]
+    return series + [_range(grid, "keys", databases[of], of) for keys, of in most if keys]
+
+
+def _most(values: Values) -> float:
+    return max((value for value in values if value is not None), default=0)
 
 
 def _sum(column: Sequence[float | None]) -> float | None:
     known = [value for value in column if value is not None]
-    return sum(known) if known else None
+    return min(sum(known), LARGEST) if known else None
 
 
 def _range(grid: Grid, metric: str, values: Values, of: str = "") -> Range:

@@ -174,9 +174,11 @@ def _by_name(series: Iterable[Range]) -> dict[str, list[Range]]:
 
 
 def _track(name: str, parts: Sequence[Range]) -> Track:
-    newest = parts[-1]
-    coarse = [point for part in parts[:-1] for point in part.points() if point[0] < newest.start]
-    points = [*coarse, *newest.points()]
+    fine = parts[-1].points()
+    coarse = [
+        point for part in parts[:-1] for point in part.points() if not fine or point[0] < fine[0][0]
+    ]
+    points = [*coarse, *fine]
     levels = [value for _, value in points]
     return Track(
         first=levels[0],

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 from pydantic import Field
 
 from tools.reading import Reading
 
+LARGEST = 2e19
+"""Servers and kernels count in 64 bits: whatever is beyond, or below zero, is no sample."""
 MOST_VALUES = 1_000
 MOST_SERIES = 400
 MOST_EXACT = 16
@@ -25,7 +28,7 @@ class Range(Reading):
     """Which part of the server or host: a database, a mount point."""
     start: float
     step: float = Field(gt=0)
-    values: list[float | None] = Field(max_length=MOST_VALUES)
+    values: list[Annotated[float, Field(ge=0, le=LARGEST)] | None] = Field(max_length=MOST_VALUES)
     """None where nothing was sampled."""
 
     def at(self, place: int) -> float:
@@ -45,6 +48,12 @@ class Ranges(Reading):
     series: list[Range] = Field(default_factory=list, max_length=MOST_SERIES)
     because: str = Field(default="", max_length=500)
     """Why there are none, or which are missing."""
+
+
+def sample(said: str | float) -> float | None:
+    """A value as somebody wrote it; None where it is none. Raises ValueError, TypeError."""
+    value = float(said)
+    return value if 0 <= value <= LARGEST else None
 
 
 def per_second(values: Sequence[float | None], step: float) -> list[float | None]:

@@ -101,7 +101,10 @@ def answering(route: respx.Route, response: Any) -> None:
         (httpx2.Response(401, text="s3cr3t"), "answered 401"),
         (httpx2.Response(200, text="<html>"), "no range of samples"),
         (httpx2.Response(200, json={"data": {"result": [{"values": [["x", "y"]]}]}}), "no range"),
-        (httpx2.Response(200, json={"data": {"result": [{"values": [[1e300, "1"]]}]}}), "no range"),
+        (
+            httpx2.Response(200, json={"data": {"result": [{"values": [[1e300, "1"]]}]}}),
+            "no samples",
+        ),
         (httpx2.Response(200, json=[]), "no range of samples"),
         (httpx2.Response(200, content=b"[" + b"1," * 3_000_000), "more than 4,194,304 bytes"),
         (httpx2.ConnectError("no route"), "did not answer (ConnectError)"),
@@ -118,7 +121,8 @@ async def test_any_other_answer_is_a_reason(response: Any, said: str) -> None:
 
 async def test_values_that_are_no_sizes_are_left_out_and_the_question_is_bounded() -> None:
     now = datetime(2026, 11, 1, tzinfo=UTC)
-    values = [(1.0, "NaN"), (2.0, "+Inf"), (3.0, "-5"), (4.0, "7.4")]
+    ago = [now.timestamp() - 1_800 * steps for steps in range(4)]
+    values = [*zip(ago, ["NaN", "+Inf", "-5", "7.4"], strict=True)]
     with respx.mock() as mock:
         route = mock.post(ASKED)
         route.return_value = answer(series(*values))  # type: ignore[assignment]  # an alias
@@ -127,7 +131,7 @@ async def test_values_that_are_no_sizes_are_left_out_and_the_question_is_bounded
     assert [sample.used_bytes for sample in found.samples] == [7]
     assert request.headers["Authorization"] == "Bearer t0ken"
     asked = httpx2.QueryParams(request.content.decode())
-    assert float(asked["end"]) - float(asked["start"]) == 7 * 86_400
+    assert float(asked["end"]) - float(asked["start"]) == 7 * 86_400 - 1_800
     assert asked["query"] == (
         'redis_memory_used_bytes{instance="cache-1:9121\\"} or up{x=\\"\\\\"}'
     )
