@@ -231,7 +231,7 @@ def record_evals(
 
 def run_bench(name: str, options: "Options", *, as_json: bool) -> None:
     """Run a benchmark on a real server and print what it measured."""
-    from evals.bench import BENCHES
+    from evals.bench.benches import BENCHES
 
     if name not in BENCHES:
         raise failure(f"'{name}' is not a benchmark; there are: {', '.join(BENCHES)}", code=2)

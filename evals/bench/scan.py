@@ -32,8 +32,8 @@ BUILDS = ("redis-7.0", "redis-8.2", "valkey-9.1")
 PROBED = 5
 """Times that a client probes each walk; the median counts."""
 PROBE_SECONDS = 3.0
-QUIET_SECONDS = 2.5
-"""Before a walk: a server that was busy a moment ago is not walked fast."""
+BEGIN_SECONDS = 1.0
+"""What runs beside a probe has begun by then."""
 _TYPE = re.compile(rb"^\d+ \w+ with (\d+) bytes", re.MULTILINE)
 
 
@@ -126,7 +126,8 @@ class _Run:
         return _Walked(seconds, cpu_seconds(self.server.pid) - cpu, sizes)
 
     async def _ours(self, **how: Any) -> _Walked:
-        await asyncio.sleep(QUIET_SECONDS)
+        # A server that was busy a moment ago is not walked fast.
+        await asyncio.to_thread(pour, self.server.port, [("CONFIG", "RESETSTAT")])
         args = BigKeysArguments(seconds=120, keys=10_000_000, **how)
         connection = LiveConnection(self.server.url)
         await connection.open()
@@ -177,7 +178,7 @@ def _beside(command: list[str]) -> Iterator[None]:
     again = ["sh", "-c", f"while :; do {shlex.join(command)}; done"]
     process = subprocess.Popen(again, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
     try:
-        time.sleep(1.0)  # it has begun
+        time.sleep(BEGIN_SECONDS)
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -12,6 +12,7 @@ import pytest
 
 from evals.pouring import pour
 from evals.servers import Server
+from tests.deployments import AT_ONCE
 from tests.tools.looking import client_of, not_measured, opened, read, until
 from tools.connection import Command, CommandFailure, LiveConnection, Reply
 from tools.hotkeys import HotKeys, KeysInUse
@@ -61,10 +62,7 @@ async def test_without_an_lfu_policy_keys_in_use_are_told_and_not_their_rate(
 ) -> None:
     admin = client_of(server)
     admin.config_set("maxmemory-policy", policy)
-    pour(server.port, ((("SET", f"cold:{n}", "x")) for n in range(3_000)))
-    admin.set("hot", "x")
-    admin.set("warm", "x")
-    await asyncio.sleep(3)
+    long_unused(server, "hot", "warm", *(f"cold:{n}" for n in range(3_000)))
     async with load(server, "hot"), opened(server.url) as connection:
         admin.get("warm")  # once: in use at the first look only
         seen = await read(connection, "hot_keys", HotKeys, in_use=True)
@@ -80,19 +78,31 @@ async def test_without_an_lfu_policy_keys_in_use_are_told_and_not_their_rate(
     assert seen.counted.failure == "unknown_command"
 
 
+def long_unused(server: Server, *keys: str) -> None:
+    """Keys that nobody has used for a minute."""
+    admin = client_of(server, decode_responses=False)
+    admin.set("one", "x")
+    dump = admin.dump("one")
+    admin.delete("one")
+    assert dump is not None
+    assert pour(server.port, (("RESTORE", key, 0, dump, "IDLETIME", 60) for key in keys)) == 0
+
+
 @contextlib.asynccontextmanager
 async def load(server: Server, key: str) -> AsyncIterator[None]:
-    """Somebody reads this key all the time."""
-    over = threading.Event()
+    """Somebody reads this key all the time, from before this begins."""
+    begun, over = threading.Event(), threading.Event()
 
     def reading() -> None:
         with contextlib.closing(client_of(server)) as client:
             while not over.is_set():
                 client.get(key)
-                time.sleep(0.001)
+                begun.set()
+                time.sleep(0.01)
 
     reader = asyncio.create_task(asyncio.to_thread(reading))
     try:
+        await until(begun.is_set)
         yield
     finally:
         over.set()
@@ -100,9 +110,10 @@ async def load(server: Server, key: str) -> AsyncIterator[None]:
 
 
 async def test_on_a_replica_it_says_whose_counts_these_are(
-    start_server: Callable[..., Server], build: str
+    monkeypatch: pytest.MonkeyPatch, start_server: Callable[..., Server], build: str
 ) -> None:
-    primary = start_server(build)
+    monkeypatch.setattr("tools.hotkeys.PAUSE", 0.01)  # whatever is found: it is said whose it is
+    primary = start_server(build, *AT_ONCE)
     client_of(primary).set("hot", "x")
     replica = start_server(build, "--replicaof", "127.0.0.1", str(primary.port))
     following = client_of(replica)
@@ -115,9 +126,7 @@ async def test_on_a_replica_it_says_whose_counts_these_are(
 async def test_idle_times_that_do_not_move_say_nothing(
     server: Server,
 ) -> None:
-    admin = client_of(server)
-    pour(server.port, ((("SET", f"cold:{n}", "x")) for n in range(100)))
-    await asyncio.sleep(5.5)
+    long_unused(server, *(f"cold:{n}" for n in range(100)))
     async with load(server, "cold:7"), opened(server.url) as connection:
         recorder = RecordingConnection(connection)
         await READS["hot_keys"].call(recorder, {"in_use": True})
@@ -125,7 +134,7 @@ async def test_idle_times_that_do_not_move_say_nothing(
     assert isinstance(seen, NotMeasured), seen
     assert "do not move" in seen.because
     assert "noeviction" in seen.because
-    assert admin.dbsize() == 100
+    assert client_of(server).dbsize() == 100
 
 
 async def test_frequencies_are_part_of_every_key_and_no_idle_time_is_asked_for(
