@@ -272,6 +272,35 @@ def tls_port(certificates: Certificates, *arguments: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def tls_sentinel(
+    certificates: Certificates, primary: int, user: str, password: str
+) -> Iterator[int]:
+    """The port of a Sentinel that watches that port as `prod` and knows nobody but that user."""
+    path = servers.binary("redis-7.0")
+    assert path is not None
+    port = servers.free_port()
+    configuration = certificates.folder / "sentinel.conf"
+    options = certificates.arguments()
+    configuration.write_text(
+        f"port 0\ntls-port {port}\nbind 127.0.0.1\ndir {certificates.folder}\n"
+        + "".join(
+            f"{name[2:]} {value}\n" for name, value in zip(options[::2], options[1::2], strict=True)
+        )
+        + f"sentinel monitor prod 127.0.0.1 {primary} 1\n"
+        f"user default off\nuser {user} on >{password} allchannels +@all\n"
+    )
+    process = subprocess.Popen([path, configuration, "--sentinel"], stdout=subprocess.DEVNULL)
+    url = f"rediss://{user}:{password}@127.0.0.1:{port}/0?{certificates.options('client')}"
+    try:
+        with redis.Redis.from_url(url) as client:
+            until(client.ping, "the Sentinel with TLS")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextlib.contextmanager
 def tls_server(folder: Path, *arguments: str) -> Iterator[tuple[int, str]]:
     """One that wants a certificate of its clients: its port, and a URL that has one."""
     certificates = Certificates(folder)

@@ -38,7 +38,8 @@ class ClusterNode:
     @property
     def is_failing(self) -> bool:
         """Marked as failed by most (`fail`) or by the one who was asked (`fail?`)."""
-        return bool(self.flags & {"fail", "fail?", "noaddr", "handshake"}) or not self.address
+        nowhere = not self.address and "myself" not in self.flags
+        return bool(self.flags & {"fail", "fail?", "noaddr", "handshake"}) or nowhere
 
     @property
     def slot_count(self) -> int:
@@ -46,26 +47,30 @@ class ClusterNode:
         return sum(last - first + 1 for first, last in self.slots)
 
 
-def cluster_view(reply: Reply, *, by_name: bool = False) -> list[ClusterNode]:
+def cluster_view(reply: Reply, *, by_name: bool = False, asked: str = "") -> list[ClusterNode]:
     """The nodes; lines that are none are left out. `by_name`: their host names where they have one.
 
-    TLS is checked against names.
+    TLS is checked against names. `asked`: host:port of the one who was: a node that no other node
+    has met does not know its own address.
     """
     if not isinstance(reply, bytes):
         return []
     lines = (line.split(" ") for line in reply.decode("utf-8", "replace").splitlines()[:MOST_NODES])
-    return [_node(line, by_name=by_name) for line in lines if len(line) >= 8]
+    return [_node(line, by_name=by_name, asked=asked) for line in lines if len(line) >= 8]
 
 
-def _node(words: Sequence[str], *, by_name: bool) -> ClusterNode:
+def _node(words: Sequence[str], *, by_name: bool, asked: str) -> ClusterNode:
     place, _, names = words[1].partition(",")
     host, _, port = place.partition("@")[0].rpartition(":")
     name = names.partition(",")[0]
+    flags = frozenset(words[2].split(","))
     address = address_of(name if by_name and name and "=" not in name else host, port)
+    if not host and "myself" in flags:
+        address = asked
     return ClusterNode(
         id=words[0],
-        address=address if is_address(address) and host else "",
-        flags=frozenset(words[2].split(",")),
+        address=address if is_address(address) else "",
+        flags=flags,
         primary_id=words[3],
         epoch=int(words[6]) if _EPOCH.fullmatch(words[6]) else 0,
         slots=_spans(words[8:]),

@@ -102,12 +102,12 @@ def _link(url: str, seconds: float) -> Link:
     """An unopened link to what the URL names. Raises CommandFailure."""
     try:
         return Link(url, seconds)
-    except (ValueError, TypeError):  # the text may hold a piece of the password
+    except (ValueError, TypeError, errors.RedisError):  # the text may hold a piece of the password
         raise CommandFailure(
             "error",
             "read the target's URL",
-            "not a redis://, rediss:// or unix:// URL",
-            "percent-encode special characters in user name and password",
+            "not a redis://, rediss:// or unix:// URL, or an option of it is none",
+            "percent-encode special characters in user name and password; compare `ssl_…` options",
         ) from None
 
 

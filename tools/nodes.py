@@ -119,7 +119,7 @@ async def _of_cluster(connection: Connection, here: str, own: Asked) -> Nodes:
         connection,
         [node.address for node in shown if node is not me and node.address and not node.is_failing],
     )
-    addresses = {node.id: node.address for node in view}
+    addresses = {node.id: here if node is me else node.address for node in view}
     rows = [
         _cluster_row(node, here, own, addresses)
         if node is me

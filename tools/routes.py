@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis.exceptions as errors
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
@@ -16,7 +17,14 @@ from tools.cluster_view import ClusterNode, cluster_view, named_by, newest, succ
 from tools.connection import CommandFailure, Reply, failure_of
 from tools.link import CONNECT_SECONDS
 from tools.reading import printable
-from tools.target_url import Deployment, address_of, is_address, sentinel_options, url_at
+from tools.target_url import (
+    Deployment,
+    address_of,
+    is_address,
+    sentinel_credentials,
+    url_at,
+    with_known_options,
+)
 
 MOST_ASKED = 8
 """Nodes that are asked for their view of the cluster, at the same time."""
@@ -40,11 +48,14 @@ class SentinelRoute:
         return role in ("master", "")
 
     async def url(self) -> str:
-        """Ask them, and take whom most of them name. Raises CommandFailure."""
+        """Ask them, and take whom most of them name. Raises CommandFailure.
+
+        Of two that as many name, the one of the later failover: the others have not heard of it.
+        """
         tried = f"ask {len(self._sentinels)} Sentinels for '{printable(self._name, 80)}'"
         answers = await asyncio.gather(*map(self._named_by, self._sentinels))
-        named = Counter(answer for answer in answers if isinstance(answer, str))
-        if not named:
+        known = [answer for answer in answers if not isinstance(answer, CommandFailure)]
+        if not known:
             said = [
                 f"{address_of(*one)}: {answer.failed}"
                 for one, answer in zip(self._sentinels, answers, strict=True)
@@ -56,15 +67,20 @@ class SentinelRoute:
                 printable("; ".join(said), 300),
                 "check master_name and the Sentinels' addresses; they may be electing a new one",
             )
-        address = named.most_common(1)[0][0]
+        named = Counter(address for address, _ in known)
+        address, _ = max(known, key=lambda one: (named[one[0]], one[1]))
         if not is_address(address):
             raise CommandFailure("error", tried, "they name something that is no address")
         return url_at(self._url, address)
 
-    async def _named_by(self, sentinel: tuple[str, int]) -> str | CommandFailure:
-        """host:port of the primary, or why this one names none: it does not keep the others."""
+    async def _named_by(self, sentinel: tuple[str, int]) -> tuple[str, int] | CommandFailure:
+        """host:port of the primary and the epoch of the failover that made it one.
+
+        Or why this one names none: it does not keep the others.
+        """
         options: dict[str, object] = {
-            **sentinel_options(self._url),
+            **_tls_options(url_at(self._url, address_of(*sentinel))),
+            **sentinel_credentials(self._url),
             "ssl": self._url.startswith("rediss"),
             "socket_timeout": CONNECT_SECONDS,
             "socket_connect_timeout": CONNECT_SECONDS,
@@ -79,7 +95,8 @@ class SentinelRoute:
                 state = masters.get(self._name)
                 if state is None or not asked.check_master_state(state, self._name):
                     return CommandFailure("unreachable", "", "knows no such primary that is well")
-                return address_of(str(state["ip"]), state["port"])
+                address = address_of(str(state["ip"]), state["port"])
+                return address, int(state.get("config-epoch", 0))
         except (errors.RedisError, OSError) as error:
             return failure_of(error, "")
         except _MALFORMED:
@@ -87,6 +104,12 @@ class SentinelRoute:
         finally:
             with contextlib.suppress(errors.RedisError, OSError):
                 await client.aclose()
+
+
+def _tls_options(url: str) -> dict[str, object]:
+    """redis-py's `ssl_…` options of a node's URL, in their own types."""
+    options = parse_url(with_known_options(url))
+    return {name: value for name, value in options.items() if name.startswith("ssl_")}
 
 
 Ask = Callable[[str], Awaitable[Reply]]
@@ -137,7 +160,11 @@ class ClusterRoute:
             return_exceptions=True,
         )
         by_name = self.cluster_url.startswith("rediss")
-        view = newest(cluster_view(r, by_name=by_name) for r in replies if isinstance(r, bytes))
+        view = newest(
+            cluster_view(reply, by_name=by_name, asked=address)
+            for address, reply in zip(asked, replies, strict=True)
+            if isinstance(reply, bytes)
+        )
         if not view:
             failures = (r for r in replies if isinstance(r, BaseException))
             raise next(failures, None) or CommandFailure(

@@ -114,15 +114,14 @@ def url_at(url: str, address: str) -> str:
     return f"{'rediss' if scheme.startswith('rediss') else 'redis'}://{credentials}{address}{rest}"
 
 
-def sentinel_options(url: str) -> dict[str, str]:
-    """How to speak to the Sentinels: `username`, `password` and redis-py's `ssl_…` options."""
+def sentinel_credentials(url: str) -> dict[str, str]:
+    """The `username` and `password` of the Sentinels, as far as they have any."""
     options = _options(_split(url)[3])
-    found = {
+    return {
         name: options[f"sentinel_{name}"]
         for name in ("username", "password")
         if options.get(f"sentinel_{name}")
     }
-    return found | {name: value for name, value in options.items() if name.startswith("ssl_")}
 
 
 def with_known_options(url: str) -> str:

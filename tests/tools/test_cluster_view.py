@@ -52,6 +52,16 @@ def test_a_node_that_claims_slots_many_times_is_compared_no_longer() -> None:
     assert successor(before, [now]) is now
 
 
+def test_a_node_that_nobody_has_met_is_where_it_was_asked() -> None:
+    lonely = (
+        b"a :7000@17000 myself,master - 0 0 0 connected 0-16383\nb :1@2 master - 0 0 0 connected"
+    )
+    me, other = cluster_view(lonely, asked="cache.example:7000")
+    assert (me.address, me.is_failing) == ("cache.example:7000", False)
+    assert (other.address, other.is_failing) == ("", True)
+    assert not cluster_view(lonely)[0].is_failing
+
+
 def test_an_address_that_is_none_leads_nowhere() -> None:
     (node,) = cluster_view(b"a user:password@evil.example:1@2 master - 0 1 1 connected 0-1")
     assert node.address == ""

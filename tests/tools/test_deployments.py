@@ -108,6 +108,11 @@ async def test_the_labels_of_an_alert_choose_the_node_and_the_remedy_goes_to_the
             connection = await open_for_reading(made.url, wanted=labels)
             assert connection.node == f"127.0.0.1:{server.port} ({role})"
             await connection.close()
+        # We call it by another name than the cluster does.
+        connection = await open_for_reading(f"redis://localhost:{quiet.port}", follows=True)
+        here, behind, *_ = (await seen(connection)).rows
+        assert (behind.primary, behind.lag_bytes) == (here.node, 0)
+        await connection.close()
         writing = await open_for_remedies(made.url, node=f"127.0.0.1:{quiet.port} (master)")
         assert writing.node == f"127.0.0.1:{quiet.port} (master)"
         await writing.close()

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from evals.servers import Server
-from tests.deployments import Certificates, cluster, say, tls_port
+from tests.deployments import Certificates, cluster, say, tls_port, tls_sentinel
 from tools.connection import Connection
 from tools.memory import MemoryInfo
+from tools.nodes import Nodes
 from tools.opening import UnreachableConnection, open_for_reading
 from tools.reads import READS
 
@@ -57,6 +59,43 @@ async def test_a_name_that_is_not_in_the_certificate_is_refused(
     await good.close()
     other = await open_for_reading(f"rediss://127.0.0.2:{port}/0?{certificates.options()}")
     assert isinstance(other, UnreachableConnection)
+
+
+async def test_sentinels_with_tls_and_a_user_of_their_own(certificates: Certificates) -> None:
+    """They and the nodes want certificates; what the URL says of TLS is for both."""
+    with (
+        tls_port(certificates, "--tls-auth-clients", "yes") as primary,
+        tls_sentinel(certificates, primary, "watcher", "s3nt") as port,
+    ):
+        url = (
+            f"rediss-sentinel://127.0.0.1:{port}/0?master_name=prod&sentinel_username=watcher"
+            f"&sentinel_password=s3nt&ssl_min_version=771&{certificates.options('client')}"
+        )
+        connection = await open_for_reading(url)
+        assert connection.node == f"127.0.0.1:{primary} (master)", connection
+        await connection.close()
+
+
+async def test_a_cluster_of_one_node_with_tls(certificates: Certificates) -> None:
+    """No other node has told it its address."""
+    options = certificates.options("client")
+    with tls_port(certificates, "--cluster-enabled", "yes") as port:
+        with redis.Redis.from_url(f"rediss://127.0.0.1:{port}?{options}") as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        connection = await open_for_reading(f"rediss-cluster://localhost:{port}?{options}")
+        assert connection.node == f"localhost:{port} (master)"
+        found = await READS["nodes"].call(connection, {})
+        assert isinstance(found, Nodes)
+        assert (found.primaries, found.failing, found.not_reached) == (1, 0, 0)
+        await connection.close()
+
+
+@pytest.mark.parametrize("kind", ["", "-cluster", "-sentinel"])
+async def test_an_option_of_tls_that_is_none_is_told(kind: str) -> None:
+    url = f"rediss{kind}://u:s3cret@127.0.0.1:1/0?master_name=m&ssl_cert_reqs=s3cret"
+    refused = await open_for_reading(url)
+    assert isinstance(refused, UnreachableConnection)
+    assert "s3cret" not in str(refused.failure)
 
 
 async def test_a_unix_socket(build: str, start_server: Callable[..., Server]) -> None:
