@@ -17,6 +17,8 @@ AT_ONCE = 8
 """Nodes that are asked at the same time."""
 NODE_SECONDS = 6.0
 """Longest one node may take."""
+ALL_SECONDS = 15.0
+"""Longest all others may take: of a look that takes twice as long nothing is kept."""
 
 
 class Nodes(Reading):
@@ -85,20 +87,21 @@ async def _ask(connection: Connection) -> Asked:
 async def _ask_others(
     connection: Connection, addresses: Sequence[str]
 ) -> dict[str, Asked | NotMeasured]:
-    """Each for itself: one that is silent does not keep the others."""
-    turn = asyncio.Semaphore(AT_ONCE)
+    """Each for itself: one that is silent does not keep the others, nor do many of them."""
+    turn, clock = asyncio.Semaphore(AT_ONCE), asyncio.get_running_loop().time
+    until = clock() + ALL_SECONDS
 
     async def ask(address: str) -> Asked | NotMeasured:
         async with turn:
             try:
-                async with asyncio.timeout(NODE_SECONDS):
+                async with asyncio.timeout_at(min(until, clock() + NODE_SECONDS)):
                     return await _ask(await connection.at(address))
             except CommandFailure as failure:
                 return failure.as_not_measured()
             except TimeoutError:
                 return NotMeasured(
                     not_measured=f"INFO of {address}",
-                    because=f"no answer within {NODE_SECONDS:.0f} s",
+                    because=f"no answer within {NODE_SECONDS:.0f} s, or too many others gave none",
                     failure="timeout",
                 )
 

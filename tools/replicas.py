@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tools.catalogue import Tool
-from tools.connection import CommandFailure, Connection
-from tools.node_rows import NodeRow
+from tools.connection import CommandFailure, Connection, read_info
+from tools.node_rows import NodeRow, role_of
 from tools.nodes import Nodes, replication_nodes
 from tools.reading import NotMeasured
 from tools.scanner import ScanArguments
@@ -17,7 +17,7 @@ MOST_LAG_BYTES = 16 * 1024**2
 
 
 class Walker:
-    """Chooses the node once, for all walks of an investigation."""
+    """Chooses the node for the walks of an investigation: the same one while it is fit for them."""
 
     def __init__(self, connection: Connection, walk_on: WalkOn) -> None:
         self._connection = connection
@@ -30,9 +30,22 @@ class Walker:
         if self._walk_on == "primary" or not issubclass(tool.args, ScanArguments):
             return self._connection
         async with self._choosing:
-            if self._chosen is None:
+            if self._chosen is None or not await self._is_fit(self._chosen):
+                self._chosen = None
                 self._chosen = await self._choose()
         return self._chosen
+
+    async def _is_fit(self, chosen: Connection) -> bool:
+        """Still: it may have died, lost its primary, or become one since."""
+        is_first = chosen is self._connection
+        if is_first and self._walk_on == "prefer_replica":
+            return True
+        try:
+            info = await read_info(chosen, "replication")
+        except CommandFailure as failure:
+            return failure.kind == "not_recorded"
+        is_linked = is_first or info.get("master_link_status") == "up"
+        return role_of(info) == "replica" and is_linked
 
     async def _choose(self) -> Connection:
         try:
