@@ -26,6 +26,7 @@ from tools.opening import UnreachableConnection, open_for_reading, open_for_reme
 from tools.reading import NotMeasured
 from tools.reads import READS
 from tools.recording import RecordedConnection, RecordingConnection
+from tools.remedies.expiry import ExpirePrefix, ExpirePrefixArguments
 from tools.replicas import Walker, WalkOn, healthiest
 
 
@@ -137,7 +138,16 @@ async def test_a_slot_that_moves_away_is_no_failure_of_the_walk() -> None:
         source = made.owner_of("{moving}:1")
         target = next(p for p in made.primaries if p is not source)
         connection = await open_for_reading(made.url, wanted=[f"127.0.0.1:{source.port}"])
+        writing = await open_for_remedies(made.url, node=connection.node)
+        expire = ExpirePrefix()
+        args = ExpirePrefixArguments(prefix="{moving}:", ttl_seconds=3_600)
+        captured = await expire.capture(writing, args)
+        captured["done"] = await expire.apply(writing, args, captured)
         gone, *_ = made.migrate("{moving}:1", source, target, most=250)
+        # Their expiry went along: nobody says that it was taken back.
+        with pytest.raises(CommandFailure, match="250 of 500 keys kept; slots move"):
+            await expire.undo(writing, args, captured)
+        await writing.close()
         found = await READS["bigkeys"].call(connection, {})
         assert isinstance(found, BigKeys)
         assert found.keys_seen == 250

@@ -14,6 +14,7 @@ from tools.remedies.operation import ALONE, Operation
 from tools.remedies.pace import LONGEST_SECONDS, PAUSE_SHARE, Pace, ones
 from tools.remedies.prefix_scan import escaped, matching_pages, survey
 from tools.remedies.remedy import Check, Preview, Remedy, Risk, Verification
+from tools.remedies.slots import have_moved, slots_held
 from tools.remedies.vitals import Vitals, is_primary, read_vitals, round_trip_seconds, sized
 
 SHORTEST_TTL = 60
@@ -121,6 +122,7 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
             "without_ttl_share": seen.without_ttl_share,
             "keys_without_ttl": seen.keys_without_ttl,
             "full_before": _is_full(await read_vitals(connection)),
+            "slots": await slots_held(connection),
             "round_trip_seconds": await round_trip_seconds(connection),
         }
 
@@ -217,10 +219,14 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
             await operation.note({"keys_persisted": persisted})
             await connection.wait(PAUSE_SHARE * (time.monotonic() - started))
         too_late = milliseconds(await connection.execute("TIME")) > deadlines.base_ms
-        if too_late and (touched is None or persisted < touched):
-            of_all = "" if touched is None else f" of {touched:,}"
-            failed = f"{persisted:,}{of_all} keys kept; the first expired before: those are gone"
-            raise CommandFailure("error", f"PERSIST of {printable(args.prefix)}*", failed)
+        if touched is None or persisted < touched:
+            why = "the first expired before: those are gone" if too_late else ""
+            if not why and await have_moved(connection, captured.get("slots", "")):
+                why = "slots move between nodes: keys that did still have the expiry given here"
+            if why:
+                of_all = "" if touched is None else f" of {touched:,}"
+                failed = f"{persisted:,}{of_all} keys kept; {why}"
+                raise CommandFailure("error", f"PERSIST of {printable(args.prefix)}*", failed)
         return {"keys_persisted": persisted, "keys_touched": touched}
 
     async def settle(
