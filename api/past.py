@@ -13,7 +13,7 @@ from api.prometheus_ranges import COARSE_SECONDS, DAYS, ranges
 from api.settings import Settings
 from api.store import samples
 from api.store.database import Database
-from tools.growth import DAY, History, hourly
+from tools.growth import DAY, STALE_SECONDS, History, hourly
 from tools.ranges import Range, Ranges, rounded
 from tools.reads import READS
 
@@ -41,25 +41,37 @@ class Past:
         return found
 
     async def history(self) -> History:
-        """Whichever goes back further: our own samples, or those of Prometheus."""
+        """Whichever goes back further: our own samples, or those of Prometheus.
+
+        Not one that ended, as where its exporter is gone, while the other goes on.
+        """
         own, other = await asyncio.gather(self._watched(), self._prometheus())
-        if other is None or (own.samples and _days(own) >= _days(other)):
+        if other is None:
             return own
-        if not other.samples and own.samples:
-            return own
-        if not other.samples:
+        if not own.samples and not other.samples:
             return other.model_copy(update={"because": f"{own.because}; {other.because}"})
-        return other
+        return max(own, other, key=lambda one: (_goes_on(one), _days(one)))
 
     async def ranges(self) -> Ranges:
-        """What Prometheus has of it where one is configured, else what our own samples have."""
+        """What Prometheus has of it where one is configured, else what our own samples have.
+
+        Those, too, where its last ones are of another day.
+        """
         entry, target = self.settings.config.prometheus, self._entry
         if entry is None or target is None:
             return await self._own_ranges()
         other = await ranges(entry, target.series or target.match)
-        if other.series:
+        newest = max((point[0] for one in other.series for point in one.points()), default=None)
+        if newest is not None and _is_recent(newest):
             return other
         own = await self._own_ranges()
+        if newest is not None:
+            if not own.series:
+                return other
+            ended = (
+                f"its newest sample in Prometheus is of {datetime.fromtimestamp(newest, UTC):%F}"
+            )
+            other = other.model_copy(update={"because": ended})
         because = f"{other.because}; {own.because}" if own.because else other.because
         return own.model_copy(update={"because": because[:500]})
 
@@ -107,6 +119,14 @@ class Past:
         if entry is None or target is None:
             return None
         return await prometheus.history(entry, target.series or target.match)
+
+
+def _is_recent(at: float) -> bool:
+    return datetime.now(UTC).timestamp() - at <= STALE_SECONDS
+
+
+def _goes_on(history: History) -> bool:
+    return bool(history.samples) and _is_recent(history.samples[-1].at.timestamp())
 
 
 def _days(history: History) -> float:

@@ -53,6 +53,8 @@ GROWING = frozenset({"used_memory_bytes", "resident_bytes", "keys"})
 """Of which a slope over days says something."""
 MOST_DATABASES = 16
 DATABASE = re.compile(r"db\d{1,5}")
+ENDED_SECONDS = 3_600
+"""Two coarse steps: a metric that ended so long before the others is not told as if it went on."""
 HABIT = 0.5
 """A step of which half or more was seen on as many of the other days at that time is no news."""
 HABIT_SECONDS = 5_400
@@ -107,7 +109,7 @@ class MetricHistory(Reading):
     seconds_to_full_soonest: Measured[float]
     """At the upper end of the growth's interval."""
     missing: NotMeasured | None = None
-    """Metrics that were asked for and are not kept."""
+    """Metrics that were asked for and are not kept, or ended before the others."""
 
 
 class MetricHistoryArguments(Arguments):
@@ -138,8 +140,8 @@ def history_of(
 ) -> MetricHistory | NotMeasured:
     """What the ranges say. Pure. Of a metric with ranges of two steps, the finer one is newer."""
     by_name = _by_name(ranges.series)
-    points = [point for parts in by_name.values() for part in parts for point in part.points()]
-    if not points:
+    times = [at for parts in by_name.values() for part in parts for at, _ in part.points()]
+    if not times:
         return NotMeasured(
             not_measured="metric_history",
             because=ranges.because or "nobody keeps this server's metrics",
@@ -148,17 +150,18 @@ def history_of(
         )
     growth = fit(history, now)
     missing = [name for name in METRICS if name not in by_name]
-    tracks = {name: _track(name, parts) for name, parts in by_name.items()}
+    ended = [name for name, parts in by_name.items() if _last(parts) < max(times) - ENDED_SECONDS]
+    tracks = {name: _track(name, parts) for name, parts in by_name.items() if name not in ended}
     limit = _limit(tracks, memory_limit)
     return MetricHistory(
         source=ranges.source,
-        since=_time(min(points)[0]),
-        until=_time(max(points)[0]),
+        since=_time(min(times)),
+        until=_time(max(times)),
         metrics=tracks,
         growth=growth,
         seconds_to_full=_to_full(growth, limit, "bytes_per_day"),
         seconds_to_full_soonest=_to_full(growth, limit, "high_bytes_per_day"),
-        missing=_missing(missing, ranges) if missing else None,
+        missing=_missing(missing, ended, ranges) if missing or ended else None,
     )
 
 
@@ -171,6 +174,10 @@ def _by_name(series: Iterable[Range]) -> dict[str, list[Range]]:
         if known and (name in found or len(found) < len(METRICS) + MOST_DATABASES):
             found.setdefault(name, []).append(one)
     return {name: parts for name, parts in found.items() if any(one.points() for one in parts)}
+
+
+def _last(parts: Sequence[Range]) -> float:
+    return max(at for part in parts for at, _ in part.points())
 
 
 def _track(name: str, parts: Sequence[Range]) -> Track:
@@ -259,9 +266,11 @@ def _to_full(growth: Measured[Trend], limit: float | None, end: str) -> Measured
     return NotMeasured(not_measured="time to full", because=because)
 
 
-def _missing(names: Sequence[str], ranges: Ranges) -> NotMeasured:
-    listed = ", ".join(names)
-    because = f"{ranges.source} has none of: {listed}"
+def _missing(names: Sequence[str], ended: Sequence[str], ranges: Ranges) -> NotMeasured:
+    said = (
+        ("has none of: ", names), ("has none of the last hour of: ", ended),
+    )  # fmt: skip
+    because = "; ".join(f"{ranges.source} {what}{', '.join(of)}" for what, of in said if of)
     return NotMeasured(
         not_measured="metric_history",
         because=f"{because}; {ranges.because}" if ranges.because else because,

@@ -344,9 +344,8 @@ def _metric_history(r: MetricHistory) -> str:
     grown = r.growth
     growth = "" if isinstance(grown, NotMeasured) else f", memory {size(grown.bytes_per_day)}/day"
     return (
-        f"{len(r.metrics)} metrics over {days:.1f} days{growth}; {len(steps)} changes"
-        + (": " if newest else "")
-        + ", ".join(newest)
+        f"{len(r.metrics)} metrics over {days:.1f} days until {r.until:%d %b %H:%M}{growth}; "
+        f"{len(steps)} changes" + (": " if newest else "") + ", ".join(newest)
     )
 
 

@@ -4,11 +4,11 @@ Thresholds without another source are those of the alerts of the node_exporter m
 kubernetes mixin (monitoring.mixins.dev).
 """
 
-from agent.signals.seen import MIB, Finding, Seen, measured, scaled, signal
+from agent.signals.seen import MIB, Finding, Look, Seen, Unmeasured, measured, scaled, signal
 from tools.configuration import Configuration
 from tools.host import Host
 from tools.memory import MemoryInfo
-from tools.reading import number
+from tools.reading import NotMeasured, number
 from tools.stats import Stats
 
 SWAPPED_FLOOR = 64 * MIB
@@ -24,6 +24,8 @@ THROTTLED_SHARE = 0.25
 """CPUThrottlingHigh warns at 25 %."""
 THROTTLED_PERIODS = 600
 """A minute of the scheduler's periods, of 100 ms each."""
+OTHER_MACHINE = 0.05
+"""Of its memory: INFO's total_system_memory is the kernel's MemTotal, and a balloon takes some."""
 HOUR = 3_600
 OF_THE_HOST: frozenset[str] = frozenset(
     {
@@ -34,10 +36,24 @@ OF_THE_HOST: frozenset[str] = frozenset(
 """Most installations cannot measure them: they count where they fired, and nowhere else."""
 
 
+def machine(seen: Seen) -> Look[Host]:
+    """What the server's host says of itself. Ends the signal where it is another machine."""
+    host, memory = seen.look(Host), seen.optional(MemoryInfo)
+    told = number(host.reading.memory_total_bytes)
+    own = number(memory.reading.total_system_memory) if memory else None
+    if told is not None and own is not None and abs(told - own) > OTHER_MACHINE * max(told, own):
+        because = (
+            f"`host_series` are of a machine with {told / 1024**3:.1f} GiB of memory, and the "
+            f"server's has {own / 1024**3:.1f} GiB"
+        )
+        raise Unmeasured(NotMeasured(not_measured="host", because=because))
+    return host
+
+
 @signal("symptom")
 def host_swaps_in(seen: Seen) -> Finding | None:
     """The host reads memory back from swap again and again."""
-    host = seen.look(Host)
+    host = machine(seen)
     pages = measured(host.reading.swapped_in_pages_per_second)
     used, total = measured(host.reading.swap_used_bytes), measured(host.reading.memory_total_bytes)
     if pages < SWAPPED_IN or used < max(SWAPPED_FLOOR, SWAPPED_SHARE * total):
@@ -55,7 +71,7 @@ def host_swaps_in(seen: Seen) -> Finding | None:
 @signal("trait")
 def huge_pages_given(seen: Seen) -> Finding | None:
     """The host holds enough in transparent huge pages for the server's memory to be there."""
-    host, memory = seen.look(Host), seen.look(MemoryInfo)
+    host, memory = machine(seen), seen.look(MemoryInfo)
     huge = measured(host.reading.huge_pages_bytes)
     resident = measured(memory.reading.used_memory_rss)
     config = seen.optional(Configuration)
@@ -75,7 +91,7 @@ def huge_pages_given(seen: Seen) -> Finding | None:
 @signal("trend")
 def data_disk_full(seen: Seen) -> Finding | None:
     """The disk with the data has no room for another snapshot."""
-    host, memory = seen.look(Host), seen.look(MemoryInfo)
+    host, memory = machine(seen), seen.look(MemoryInfo)
     left, whole = (
         measured(host.reading.data_disk_available_bytes),
         measured(host.reading.data_disk_bytes),
@@ -104,6 +120,7 @@ def killed_for_memory(seen: Seen) -> Finding | None:
             "Within the last hour the kernel killed in the container for want of memory: {kills}.",
             [host.fact("kills", "container_oom_kills", unit="count")],
         )
+    host = machine(seen)
     kills = measured(host.reading.oom_kills)
     stats = seen.look(Stats)
     uptime = measured(stats.reading.uptime_in_seconds)

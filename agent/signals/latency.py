@@ -1,10 +1,10 @@
 """Signals of what makes commands wait: O(N) commands, freeing, a hot key, a script, the host."""
 
 from agent.incident import Culprit
+from agent.signals.host import machine
 from agent.signals.limits import stalled
-from agent.signals.seen import MIB, Finding, Look, Seen, measured, scaled, signal
+from agent.signals.seen import MIB, Finding, Look, Seen, Unmeasured, measured, scaled, signal
 from tools.configuration import Configuration
-from tools.host import Host
 from tools.hotkeys import HotKeys
 from tools.latency import LatencyDoctor, LatencyEvents
 from tools.memory import MemoryInfo
@@ -237,8 +237,10 @@ def memory_swapped(seen: Seen) -> Finding | None:
 
 def _swap_is_empty(seen: Seen) -> bool:
     """Its host says so, where that is known: then nothing can have been swapped out."""
-    host = seen.optional(Host)
-    used = number(host.reading.swap_used_bytes) if host else None
+    try:
+        used = number(machine(seen).reading.swap_used_bytes)
+    except Unmeasured:
+        return False
     return used is not None and used < SWAPPED_FLOOR
 
 

@@ -43,6 +43,8 @@ SWAPPING = {
     "memory_total_bytes": 8.0 * GIB, "swap_used_bytes": 2.0 * GIB,
     "swapped_in_pages_per_second": 900.0,
 }  # fmt: skip
+ELSEWHERE = {"memory_total_bytes": 8.0 * GIB}
+"""The server says that its machine has 64 GiB."""
 DISK = {"data_disk_bytes": 100.0 * GIB, "data_disk_available_bytes": 0.5 * GIB}
 
 
@@ -132,6 +134,32 @@ DISK = {"data_disk_bytes": 100.0 * GIB, "data_disk_available_bytes": 0.5 * GIB}
 def test_a_ratio_and_a_floor(name: str, readings: list[Reading], but_not: list[Reading]) -> None:
     assert fires(name, *readings)
     assert not fires(name, *but_not)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "of_the_server"),
+    [
+        ("host_swaps_in", SWAPPING, []),
+        ("huge_pages_given", {"huge_pages_bytes": 2.0 * GIB}, []),
+        ("data_disk_full", DISK, []),
+        ("killed_for_memory", {"oom_kills": 1.0}, [stats(uptime_in_seconds=600)]),
+    ],
+)
+def test_what_another_machine_tells_is_not_measured(
+    name: str, known: dict[str, Any], of_the_server: list[Reading]
+) -> None:
+    """A node_exporter that somebody named in its place."""
+    own = memory(GIB, host=8 * GIB)
+    assert fires(name, own, host(**ELSEWHERE | known), *of_the_server)
+    found = SIGNALS[name](Seen(evidence(memory(GIB), host(**ELSEWHERE | known), *of_the_server)))
+    assert isinstance(found, NotMeasured)
+    assert "a machine with 8.0 GiB of memory, and the server's has 64.0 GiB" in found.because
+
+
+def test_the_empty_swap_of_another_machine_hides_nothing() -> None:
+    swapped = memory(GIB, used_memory_rss=500 * MIB, mem_clients_normal=0)
+    assert fires("memory_swapped", swapped, host(swap_used_bytes=0.0, **ELSEWHERE))
+    assert not fires("memory_swapped", swapped, host(swap_used_bytes=0.0))
 
 
 @pytest.mark.parametrize("name", sorted(OF_THE_HOST))

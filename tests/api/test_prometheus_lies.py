@@ -1,18 +1,34 @@
 """A Prometheus that answers what no server measures, or what is of several servers at once."""
 
 import json
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import respx
+from sqlalchemy import insert
 
 from api import prometheus
+from api.past import Past
 from api.prometheus_host import NODE, facts
 from api.prometheus_ranges import COUNTERS, GAUGES, KEYS, ranges
+from api.settings import Settings
+from api.store.database import Database
+from api.store.target_tables import SampleRow
 from tests.api.test_prometheus_history import answering
 from tests.api.test_prometheus_host import IN_POD, ON_NODE, target
-from tests.api.test_prometheus_ranges import ASKED, LABELS, LAST, NOW, answered, entry, one, reply
+from tests.api.test_prometheus_ranges import (
+    ASKED,
+    LABELS,
+    LAST,
+    NOW,
+    URL,
+    answered,
+    entry,
+    one,
+    reply,
+)
 from tools.growth import History, fit
 from tools.host import Host, told
 from tools.metric_history import MOST_DATABASES, MetricHistory, history_of
@@ -126,3 +142,41 @@ async def test_coarse_samples_stand_where_there_are_no_fine_ones() -> None:
     assert isinstance(reading, MetricHistory)
     assert reading.metrics["connected_clients"].samples == 2
     assert reading.until == datetime.fromtimestamp(LAST, UTC)
+
+
+async def test_what_ended_days_ago_does_not_hide_what_goes_on(
+    database: Database, settings: Callable[..., Settings]
+) -> None:
+    """An exporter that is gone: it went back further, and says nothing of today."""
+    target = {"name": "cache-1", "url": "redis://127.0.0.1:1", "match": {"instance": "c:1"}}
+    past = Past(settings(targets=[target], prometheus={"url": URL}), database, "cache-1")
+    now = datetime.now(UTC)
+    gone = [((now - timedelta(hours=hours)).timestamp(), "5") for hours in range(600, 60, -1)]
+    memory = one("redis_memory_used_bytes", *gone)
+    with respx.mock() as mock:
+        answering(mock.post(ASKED), reply(memory))
+        assert (await past.history()).source == (await past.ranges()).source == "Prometheus"
+        async with database.writing() as session:
+            rows = [
+                {"target": "cache-1", "at": now - timedelta(hours=n), "used_bytes": 1, "keys": 1}
+                for n in range(6)
+            ]
+            await session.execute(insert(SampleRow), rows)
+        history, found = await past.history(), await past.ranges()
+    assert (history.source, found.source) == ("watch", "watch")
+    assert "its newest sample in Prometheus is of" in found.because
+
+
+async def test_a_metric_that_ended_is_not_told_as_if_it_went_on() -> None:
+    """A link to a primary that the server has no more, of a server that is scraped."""
+    link = minutes(*["0"] * 20, *["NaN"] * 20, step=300)
+    clients = minutes(*["7"] * 40, step=300)
+    found = await answered(
+        reply(one("redis_master_link_up", *link), one("redis_connected_clients", *clients))
+    )
+    reading = history_of(found, History(), NOW)
+    assert isinstance(reading, MetricHistory)
+    assert set(reading.metrics) == {"connected_clients"}
+    assert reading.missing is not None
+    assert "Prometheus has none of the last hour of: primary_link_up" in reading.missing.because
+    assert "until 01 Nov 00:00" in summarize(reading)
