@@ -5,9 +5,11 @@ REDIS_ONCALL_SERVER names a binary that is preferred to all of them.
 """
 
 import contextlib
+import errno
 import functools
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -86,10 +88,19 @@ def demo_binary() -> tuple[str, Path]:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that was free a moment ago, as is the one 10,000 above it.
+
+    That is a cluster node's bus, so no port may be over 55,535. Both are below those that systems
+    give to outgoing connections (Linux 32,768, others 49,152): none of them takes one before it is
+    listened on. Raises OSError where no pair is free.
+    """
+    for _ in range(100):
+        port = 10_000 + secrets.randbelow(12_768)
+        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + 10_000))
+            return port
+    raise OSError(errno.EADDRINUSE, "no free pair of loopback ports was found from 10000 to 22767")
 
 
 def start(

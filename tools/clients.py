@@ -3,6 +3,7 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
@@ -88,8 +89,34 @@ class Clients(Reading):
     """More clients than the cap (10,000) were connected."""
 
 
+@dataclass(frozen=True)
+class ClientRows:
+    """CLIENT LIST as rows, ours left out."""
+
+    rows: list[ClientRow]
+    truncated: bool
+    """More than the cap were connected."""
+
+
 class ClientsArguments(Arguments):
     """None."""
+
+
+async def client_rows(connection: Connection) -> ClientRows | None:
+    """Who is connected; None where CLIENT LIST is refused. Raises CommandFailure: a lost link."""
+    listed, own = await connection.execute_many([("CLIENT", "LIST"), ("CLIENT", "ID")])
+    return _rows(listed, own) if isinstance(listed, bytes) else None
+
+
+def _rows(listed: bytes, own: object) -> ClientRows:
+    """Ours is left out by its id and by its name."""
+    lines = listed.splitlines()
+    rows = [
+        row
+        for line in islice(lines, MOST_CLIENTS)
+        if (row := _row(line)) is not None and row.id != own and row.name != CLIENT_NAME
+    ]
+    return ClientRows(rows, truncated=len(lines) > MOST_CLIENTS)
 
 
 async def clients(connection: Connection, args: ClientsArguments) -> Clients | NotMeasured:
@@ -112,12 +139,8 @@ async def clients(connection: Connection, args: ClientsArguments) -> Clients | N
         return listed.as_not_measured()
     if not isinstance(listed, bytes):
         return NotMeasured(not_measured="CLIENT LIST", because="the reply is not text")
-    lines = listed.splitlines()
-    rows = [
-        row
-        for line in islice(lines, MOST_CLIENTS)
-        if (row := _row(line)) is not None and row.id != own and row.name != CLIENT_NAME
-    ]
+    found = _rows(listed, own)
+    rows = found.rows
     return Clients(
         connected=len(rows),
         maxclients=_maxclients(info_clients, limit),
@@ -135,7 +158,7 @@ async def clients(connection: Connection, args: ClientsArguments) -> Clients | N
         by_address=_groups(rows, lambda row: _host(row.address)),
         by_command=_groups(rows, lambda row: row.command),
         largest=sorted(rows, key=lambda row: (-row.memory, row.id))[:LARGEST],
-        truncated=len(lines) > MOST_CLIENTS,
+        truncated=found.truncated,
     )
 
 

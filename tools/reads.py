@@ -3,6 +3,7 @@
 from tools.access import acl_log
 from tools.bigkeys import bigkeys
 from tools.catalogue import Tool, tool
+from tools.changes import key_changes, server_changes
 from tools.clients import clients
 from tools.cluster import cluster
 from tools.configuration import config_get
@@ -52,5 +53,7 @@ _TOOLS: tuple[Tool, ...] = (
     tool(instance_resize),
     tool(metric_history),
     tool(host),
+    tool(server_changes),
+    tool(key_changes),
 )
 READS: dict[str, Tool] = {each.name: each for each in _TOOLS}

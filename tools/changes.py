@@ -1,0 +1,335 @@
+"""`server_changes`, `key_changes`: what is different from healthy times, and since when."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
+
+from tools import departures
+from tools.catalogue import Arguments
+from tools.connection import Connection
+from tools.departures import FLOORS, Departure, Look
+from tools.encodings import SAMPLED, EncodingsArguments, encodings
+from tools.reading import NotMeasured, Reading
+from tools.samples import take_samples
+from tools.scanner import ScanArguments
+from tools.shape import FLOWS, Baselines, KeyShape, ServerShape, key_shape, server_shape, shape_of
+
+SECONDS = 5.0
+"""Of the newest rates."""
+MOST = 10
+"""Changes of one kind, the largest first."""
+
+
+class Change(Reading):
+    """Between which looks it changed."""
+
+    last_before: datetime
+    first_after: datetime
+
+
+class WordChange(Change):
+    """From one word to another."""
+
+    before: str
+    after: str
+
+
+class NodeChange(Change):
+    """From one server to another: host:port."""
+
+    node_before: str
+    node_after: str
+
+
+class LevelChange(Change):
+    """In the unit of its name: at most `before` until then and at least `after` since, or less."""
+
+    before: float
+    after: float
+
+
+class PopulationChange(Change):
+    """Clients whose names differ only in numbers and the like."""
+
+    client: str
+    clients_before: float
+    clients_after: float
+
+
+class CommandChange(Change):
+    """Calls of one command."""
+
+    command: str
+    before_per_second: float
+    after_per_second: float
+
+
+class ServerChanges(Reading):
+    """What is different from the looks that were kept while nothing was wrong."""
+
+    looks: int
+    """Kept ones that it was compared with."""
+    since: datetime
+    """The oldest of them."""
+    until: datetime
+    """Now."""
+    restarted_at: datetime | None
+    """Its process began after the newest of them."""
+    version: WordChange | None
+    role: WordChange | None
+    answers: NodeChange | None
+    """Another server answers at the target's address."""
+    primary: NodeChange | None
+    """Of a replica."""
+    parameters: dict[str, WordChange]
+    levels: dict[str, LevelChange]
+    """Rates of INFO stats, and keys of each database."""
+    commands: list[CommandChange]
+    clients: list[PopulationChange]
+
+
+class PrefixChange(Change):
+    """Of the number of sampled keys."""
+
+    prefix: str
+    before_share: float
+    after_share: float
+
+
+class EncodingChange(WordChange):
+    """Of nearly all keys of a prefix and type."""
+
+    prefix: str
+    type: str
+
+
+class KeyChanges(Reading):
+    """How a sample of the keys differs from those of times in which nothing was wrong."""
+
+    looks: int
+    since: datetime
+    until: datetime
+    sampled: int
+    prefixes: list[PrefixChange]
+    encodings: list[EncodingChange]
+
+
+class ServerChangesArguments(Arguments):
+    """Nothing to choose: it is compared with all that is kept."""
+
+    baselines: SkipJsonSchema[Baselines | None] = Field(default=None, exclude=True, repr=False)
+    """Handed over by whoever keeps them, never kept in evidence."""
+
+
+class KeyChangesArguments(ScanArguments):
+    """Budget of the sample: each key of it is up to five keyspace hits."""
+
+    keys: int = Field(default=SAMPLED, ge=1, le=20_000, description="Most keys sampled.")
+    baselines: SkipJsonSchema[Baselines | None] = Field(default=None, exclude=True, repr=False)
+
+
+async def server_changes(
+    connection: Connection, args: ServerChangesArguments
+) -> ServerChanges | NotMeasured:
+    """What changed since healthy times, and when: config, version, role, traffic, clients.
+
+    Rates are per second, in bytes where named so. Source: looks that `watch` keeps; INFO twice,
+    CONFIG GET, CLIENT LIST.
+    """
+    kept = (args.baselines or Baselines()).servers
+    if not kept:
+        return _nothing_kept("server_changes", args.baselines)
+    now = await server_shape(connection)
+    samples = await take_samples(connection, SECONDS, "commandstats", "keyspace", "replication")
+    ended = connection.now()
+    began = ended - timedelta(seconds=samples.seconds)
+    newest = (shape_of(samples.first, began, now.node), shape_of(samples.last, ended, now.node))
+    return await asyncio.to_thread(server_differences, kept, now, newest)
+
+
+async def key_changes(
+    connection: Connection, args: KeyChangesArguments
+) -> KeyChanges | NotMeasured:
+    """Prefixes that took a larger or smaller share of the keys since healthy times; encodings.
+
+    Source: samples that `watch` keeps; SCAN or RANDOMKEY, TYPE, OBJECT ENCODING.
+    """
+    kept = (args.baselines or Baselines()).keyspaces
+    if not kept:
+        return _nothing_kept("key_changes", args.baselines)
+    budget = args.model_dump(include=set(ScanArguments.model_fields))
+    found = await encodings(connection, EncodingsArguments(**budget))
+    if isinstance(found, NotMeasured):
+        return found
+    return await asyncio.to_thread(key_differences, kept, key_shape(found, connection.now()))
+
+
+def _nothing_kept(tool: str, baselines: Baselines | None) -> NotMeasured:
+    because = baselines.because if baselines is not None else ""
+    return NotMeasured(
+        not_measured=tool,
+        because=because or "nobody keeps what this server looks like in healthy times",
+        failure="not_configured",
+        remedy="leave `watch` on: it keeps that where nothing is wrong",
+    )
+
+
+def server_differences(
+    kept: Sequence[ServerShape], now: ServerShape, newest: Sequence[ServerShape] = ()
+) -> ServerChanges:
+    """Pure. `newest`: two looks some seconds apart, for rates of this very moment."""
+    shapes = [*kept, now]
+    last, same_node = kept[-1], kept[-1].node == now.node
+    restarted = same_node and "" != last.run_id != now.run_id != ""
+    nodes = departures.word([Look(s.at, s.node or None) for s in shapes])
+    primaries = departures.word([Look(s.at, s.primary or None) for s in shapes])
+    return ServerChanges(
+        looks=len(kept),
+        since=kept[0].at,
+        until=now.at,
+        restarted_at=now.started_at if restarted else None,
+        version=_word(departures.word([Look(s.at, s.flavour) for s in shapes])),
+        role=_word(departures.word([Look(s.at, s.role) for s in shapes])),
+        answers=_node(nodes),
+        primary=_node(primaries) if now.primary else None,
+        parameters=_parameters(shapes),
+        levels=_levels(shapes, newest),
+        commands=_commands(shapes, newest),
+        clients=_clients(shapes),
+    )
+
+
+def _parameters(shapes: Sequence[ServerShape]) -> dict[str, WordChange]:
+    found = {}
+    for name in shapes[-1].parameters:
+        change = departures.word([Look(s.at, s.parameters.get(name)) for s in shapes])
+        if change is not None:
+            found[name] = WordChange(**vars(change))
+    newest_first = sorted(found.items(), key=lambda item: item[1].first_after, reverse=True)
+    return dict(newest_first[:MOST])
+
+
+def _levels(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> dict[str, LevelChange]:
+    found: dict[str, Departure[float]] = {}
+    for name in FLOWS:
+        looks = _rates(shapes, newest, partial(departures.flow, name=name))
+        change = departures.level(looks, departures.floor_of(name), short=bool(newest))
+        if change is not None:
+            found[name] = change
+    for database in departures.named(shape.keys for shape in shapes):
+        counts = [_look(s.at, departures.keys(s, database)) for s in shapes]
+        if (change := departures.level(counts, FLOORS["keys"])) is not None:
+            found[f"keys_{database}"] = change
+    return {name: LevelChange(**vars(found[name])) for name in _largest(found)}
+
+
+def _commands(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> list[CommandChange]:
+    found: dict[str, Departure[float]] = {}
+    for name in departures.named(shape.calls for shape in [*shapes, *newest]):
+        looks = _rates(shapes, newest, partial(departures.calls, command=name))
+        change = departures.level(looks, FLOORS["per_second"], short=bool(newest))
+        if change is not None:
+            found[name] = change
+    return [
+        CommandChange(
+            command=name,
+            before_per_second=found[name].before,
+            after_per_second=found[name].after,
+            **_when(found[name]),
+        )
+        for name in _largest(found)
+    ]
+
+
+def _clients(shapes: Sequence[ServerShape]) -> list[PopulationChange]:
+    found: dict[str, Departure[float]] = {}
+    for name in departures.named(shape.clients or () for shape in shapes):
+        counts = [_look(s.at, departures.connected(s, name)) for s in shapes]
+        if (change := departures.level(counts, FLOORS["clients"])) is not None:
+            found[name] = change
+    return [
+        PopulationChange(
+            client=name,
+            clients_before=found[name].before,
+            clients_after=found[name].after,
+            **_when(found[name]),
+        )
+        for name in _largest(found)
+    ]
+
+
+def key_differences(kept: Sequence[KeyShape], now: KeyShape) -> KeyChanges:
+    """Pure."""
+    shapes = [*kept, now]
+    shares: dict[str, Departure[float]] = {}
+    for prefix in departures.named([group.prefix for group in s.groups] for s in shapes):
+        looks = [Look(s.at, departures.share(s, prefix)) for s in shapes]
+        if (change := departures.level(looks, FLOORS["share"])) is not None:
+            shares[prefix] = change
+    groups = dict.fromkeys((group.prefix, group.type) for group in now.groups)
+    words = [
+        EncodingChange(prefix=prefix, type=kind, **vars(word))
+        for prefix, kind in groups
+        if (word := _encoding(shapes, prefix, kind)) is not None
+    ]
+    return KeyChanges(
+        looks=len(kept),
+        since=kept[0].at,
+        until=now.at,
+        sampled=now.sampled,
+        prefixes=[
+            PrefixChange(
+                prefix=name,
+                before_share=shares[name].before,
+                after_share=shares[name].after,
+                **_when(shares[name]),
+            )
+            for name in _largest(shares)
+        ],
+        encodings=words[:MOST],
+    )
+
+
+def _encoding(shapes: Sequence[KeyShape], prefix: str, kind: str) -> Departure[str] | None:
+    looks = [Look(shape.at, departures.encoding(shape, prefix, kind)) for shape in shapes]
+    return departures.word(looks)
+
+
+def _rates(
+    shapes: Sequence[ServerShape],
+    newest: Sequence[ServerShape],
+    counter: Callable[[ServerShape], int | None],
+) -> list[Look[float]]:
+    return [*departures.rates(shapes, counter), *departures.rates(newest, counter)]
+
+
+def _look(at: datetime, value: int | None) -> Look[float]:
+    return Look(at, None if value is None else float(value))
+
+
+def _largest(found: dict[str, Departure[float]]) -> list[str]:
+    """Their names, by how much they changed."""
+    return sorted(found, key=lambda name: -abs(found[name].after - found[name].before))[:MOST]
+
+
+def _when(change: Departure[float]) -> dict[str, datetime]:
+    return {"last_before": change.last_before, "first_after": change.first_after}
+
+
+def _word(change: Departure[str] | None) -> WordChange | None:
+    return None if change is None else WordChange(**vars(change))
+
+
+def _node(change: Departure[str] | None) -> NodeChange | None:
+    if change is None:
+        return None
+    return NodeChange(
+        node_before=change.before,
+        node_after=change.after,
+        last_before=change.last_before,
+        first_after=change.first_after,
+    )

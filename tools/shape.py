@@ -1,0 +1,185 @@
+"""What a server looks like, in little: kept from healthy times, compared with what it is now.
+
+Of what every look has anew (addresses, numbers in names) the general form is kept: `api-7f9-x2`
+and `api-b41-q8` are the same population of clients.
+"""
+
+import re
+from collections import Counter
+from datetime import datetime, timedelta
+from itertools import islice
+
+from pydantic import Field
+
+from tools.clients import UNNAMED, ClientRow, client_rows
+from tools.commands import is_diagnostic
+from tools.configuration import ConfigGetArguments, config_get
+from tools.connection import CommandFailure, Connection, read_info
+from tools.encodings import ROWS, Encodings
+from tools.prefixes import OTHER
+from tools.reading import Reading, printable
+from tools.replies import fields, whole
+
+MOST_COMMANDS = 100
+MOST_POPULATIONS = 50
+MOST_DATABASES = 16
+MOST_KEPT = 64
+"""Shapes of one kind."""
+FLOWS = {
+    "commands_per_second": "total_commands_processed",
+    "connections_per_second": "total_connections_received",
+    "input_bytes_per_second": "total_net_input_bytes",
+    "output_bytes_per_second": "total_net_output_bytes",
+    "evicted_keys_per_second": "evicted_keys",
+    "expired_keys_per_second": "expired_keys",
+}
+"""What is compared -> the counter of INFO stats that it is the rate of."""
+_PARTS = re.compile(r"([^0-9A-Za-z]+)")
+_NUMBERED = re.compile(r"([A-Za-z]{2,})[0-9]+")
+_UPTIME = re.compile(r"[0-9]{1,10}")
+_NO_WORD = 5
+"""Letters: so many without a vowel are no word, but a name that a machine made."""
+
+
+class ServerShape(Reading):
+    """A server at one moment. What could not be read is empty, or None."""
+
+    at: datetime
+    node: str
+    """host:port"""
+    run_id: str
+    started_at: datetime | None
+    flavour: str
+    """`redis 7.0.15`"""
+    role: str
+    """`primary` or `replica`"""
+    primary: str
+    """Of a replica: host:port."""
+    parameters: dict[str, str] = Field(max_length=100)
+    counters: dict[str, int] = Field(max_length=len(FLOWS))
+    """By name of the rate: INFO stats, since the server's start."""
+    calls: dict[str, int] = Field(max_length=MOST_COMMANDS)
+    """By command, ours left out: INFO commandstats, since the server's start."""
+    clients: dict[str, int] | None = Field(max_length=MOST_POPULATIONS)
+    """Connections by population; None: CLIENT LIST was refused."""
+    all_clients: bool = True
+    """No population was left out."""
+    keys: dict[str, int] = Field(max_length=MOST_DATABASES)
+    """By database: `db0`."""
+
+
+class KeyGroup(Reading):
+    """Sampled keys that are alike."""
+
+    prefix: str
+    type: str
+    encoding: str
+    keys: int
+
+
+class KeyShape(Reading):
+    """A sample of the keys of one database at one moment."""
+
+    at: datetime
+    sampled: int
+    groups: list[KeyGroup] = Field(max_length=ROWS)
+    """Without small ones beyond the first, and keys whose prefix is too rare to be told."""
+
+
+class Baselines(Reading):
+    """A target's shapes of healthy times, oldest first."""
+
+    servers: list[ServerShape] = Field(default_factory=list, max_length=MOST_KEPT)
+    keyspaces: list[KeyShape] = Field(default_factory=list, max_length=MOST_KEPT)
+    because: str = ""
+    """Why there are none."""
+
+
+def population(row: ClientRow) -> str:
+    """What a client belongs to: its name without what differs from one to the next.
+
+    Parts that hold digits, or that are no word, become `*`; so do the digits after a word.
+    """
+    name = row.name or f"{UNNAMED} {row.library}".strip()
+    return printable("".join(_general(part) for part in _PARTS.split(name)), 100)
+
+
+def _general(part: str) -> str:
+    if (numbered := _NUMBERED.fullmatch(part)) is not None:
+        return f"{_general(numbered[1])}*".replace("**", "*")
+    made = len(part) >= _NO_WORD and part.isascii() and part.isalnum()
+    spoken = re.search(r"[aeiouyAEIOUY]", part) is not None
+    return "*" if re.search(r"[0-9]", part) or (made and not spoken) else part
+
+
+async def server_shape(connection: Connection) -> ServerShape:
+    """The server as it is now. Raises CommandFailure.
+
+    Source: INFO server, stats, commandstats, keyspace, replication; CONFIG GET; CLIENT LIST.
+    """
+    info = await read_info(connection, "server", "stats", "commandstats", "keyspace", "replication")
+    at = connection.now()
+    try:
+        parameters = (await config_get(connection, ConfigGetArguments())).parameters
+    except CommandFailure:
+        parameters = {}
+    rows = await client_rows(connection)
+    apps = [] if rows is None else [row for row in rows.rows if row.type in ("normal", "pubsub")]
+    clients = None if rows is None else Counter(map(population, apps))
+    return shape_of(info, at, connection.node.partition(" ")[0]).model_copy(
+        update={
+            "parameters": parameters,
+            "clients": None if clients is None else dict(clients.most_common(MOST_POPULATIONS)),
+            "all_clients": rows is not None
+            and not rows.truncated
+            and len(clients or ()) <= MOST_POPULATIONS,
+        }
+    )
+
+
+def shape_of(info: dict[str, str], at: datetime, node: str) -> ServerShape:
+    """What INFO says of it. Pure."""
+    valkey = info.get("valkey_version")
+    uptime = info.get("uptime_in_seconds", "")
+    calls = {
+        printable(name.removeprefix("cmdstat_").lower(), 64): whole(fields(line).get("calls"))
+        for name, line in islice(info.items(), 10_000)
+        if name.startswith("cmdstat_")
+    }
+    own = Counter({name: n for name, n in calls.items() if not is_diagnostic(name)})
+    is_replica = info.get("role") == "slave"
+    return ServerShape(
+        at=at,
+        node=printable(node),
+        run_id=printable(info.get("run_id", ""), 64),
+        started_at=at - timedelta(seconds=int(uptime)) if _UPTIME.fullmatch(uptime) else None,
+        flavour=printable(f"valkey {valkey}" if valkey else f"redis {info.get('redis_version')}"),
+        role="replica" if is_replica else "primary",
+        primary=printable(f"{info.get('master_host')}:{info.get('master_port')}")
+        if is_replica
+        else "",
+        parameters={},
+        counters={name: whole(info[field]) for name, field in FLOWS.items() if field in info},
+        calls=dict(own.most_common(MOST_COMMANDS)),
+        clients=None,
+        keys={
+            name: whole(fields(line).get("keys"))
+            for name, line in info.items()
+            if re.fullmatch(r"db\d{1,5}", name)
+        }
+        if sum(name.startswith("db") for name in info) <= MOST_DATABASES
+        else {},
+    )
+
+
+def key_shape(reading: Encodings, at: datetime) -> KeyShape:
+    """What a sample of the keys says. Pure."""
+    return KeyShape(
+        at=at,
+        sampled=reading.keys_seen,
+        groups=[
+            KeyGroup(prefix=row.prefix, type=row.type, encoding=row.encoding, keys=row.keys)
+            for row in reading.rows
+            if row.prefix != printable(OTHER)
+        ],
+    )
