@@ -77,6 +77,7 @@ class CaseFile:
             "history": None,
             "ranges": None,
             "facts": None,
+            "baselines": None,
         }
         fields = READS[tool].args.model_fields
         asked = {name: value for name, value in arguments.items() if name not in facts}

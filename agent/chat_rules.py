@@ -3,6 +3,8 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
+from agent.changes_told import KEYS, SERVER
+from agent.changes_told import changes as since_healthy_times
 from agent.chat_changes import QUICK, Changes, changes, first_and_last
 from agent.chat_intents import asked_name, intent_of, normalised, parts_of
 from agent.chat_question import (
@@ -262,6 +264,7 @@ async def _changed(question: Question) -> Said:
         told = _told(since, changes(evidence, then or fresh))
         told.citations.append(Citation(kind="incident", id=name))
         said = said + told
+    said = said + await _since_healthy_times(question)
     if not said.parts:
         await question.fill(tools_for("growth"))
     claims, _ = say("growth", question.evidence)
@@ -269,6 +272,17 @@ async def _changed(question: Question) -> Said:
     if not said.parts:
         return dont_know("there is nothing to compare with: no two looks at the same thing")
     return said
+
+
+async def _since_healthy_times(question: Question) -> Said:
+    """What is different from the looks that were kept while nothing was wrong."""
+    await question.fill([SERVER, KEYS])
+    compared = [p for p in question.evidence if p.tool in (SERVER, KEYS) and p.measured]
+    if not compared:
+        return Said()
+    if claims := since_healthy_times(question.evidence):
+        return Said(["Since times in which nothing was wrong:"], claims)
+    return Said(["Nothing is different from times in which nothing was wrong."])
 
 
 async def _earlier(question: Question) -> tuple[str, list[Evidence]] | None:

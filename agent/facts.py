@@ -7,10 +7,11 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from agent.incident import Fact, FactDraft, FactOperation
-from agent.units import UNITS, dimension, fitting, mixture
+from agent.units import MOMENTS, UNITS, dimension, fitting, mixture
 from agent.wording import reads_like_a_number
 from tools.reading import Evidence, printable
 
@@ -260,8 +261,17 @@ def printed(fact: Fact) -> str:
     if isinstance(fact.value, bool):
         return "yes" if fact.value else "no"
     if isinstance(fact.value, str):
-        return _printed_text(fact.value)
+        return _printed_moment(fact) or _printed_text(fact.value)
     return _PRINTERS[fact.unit](fact.value)
+
+
+def _printed_moment(fact: Fact) -> str:
+    """`2026-11-30 03:07 UTC`; empty if the path's name does not say that it is one."""
+    try:
+        at = datetime.fromisoformat(str(fact.value)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return ""
+    return f"{at:%Y-%m-%d %H:%M UTC}" if fact.of[0].rpartition(".")[2] in MOMENTS else ""
 
 
 def _printed_text(value: str) -> str:

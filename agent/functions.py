@@ -16,8 +16,8 @@ LONGEST_CHOICE = 20
 """A longer list of allowed values is not sent: the tool names the field when one is wrong."""
 _NOT_OFFERED = frozenset(
     {
-        "memory_limit", "catalogue", "history", "ranges", "facts", "page", "scan_seconds",
-        "server_seconds", "lengths",
+        "memory_limit", "catalogue", "history", "ranges", "facts", "baselines", "page",
+        "scan_seconds", "server_seconds", "lengths",
     }
 )  # fmt: skip
 """Arguments that the configuration knows better, that only pace a walk, or that are for a person

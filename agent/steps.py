@@ -17,6 +17,7 @@ from langgraph.types import interrupt
 from agent import automatic, executor, rollback, verification
 from agent.arbitration import arbitrate, is_disputed
 from agent.case import CaseFile
+from agent.changes_told import KEYS, SERVER, told_of_changes
 from agent.claims import check
 from agent.context import Context, ReasonerUnavailable
 from agent.incident import Action, Culprit, Diagnosis, DiagnosisDraft, Incident, Usage
@@ -33,6 +34,7 @@ from agent.signals import detect
 from agent.standing import standing_of
 from agent.thresholds import crossings
 from tools.reading import Evidence
+from tools.shape import Baselines
 
 log = logging.getLogger(__name__)
 MOST_CORRECTIONS = 2
@@ -76,10 +78,19 @@ async def observe(state: State, runtime: On) -> Update:
     baseline = dict.fromkeys(t for book in case.runbooks.runbooks for t in book.front.baseline)
     if runtime.context.target.has_several_nodes:
         baseline["nodes"] = None
+    if await _has_baselines(runtime.context):
+        baseline |= {SERVER: None, KEYS: None}
     await asyncio.gather(*(case.look(tool, {}) for tool in baseline))
     await runtime.context.journal.add_usage(Usage(seconds=time.monotonic() - started))
     await _remember(runtime.context)
     return {}
+
+
+async def _has_baselines(context: Context) -> bool:
+    """Whether anything was kept of healthy times: without, a look for what changed costs only."""
+    known = {} if context.known is None else await context.known(SERVER)
+    kept = known.get("baselines")
+    return isinstance(kept, Baselines) and bool(kept.servers or kept.keyspaces)
 
 
 async def _remember(context: Context) -> None:
@@ -174,6 +185,7 @@ async def verify_claims(state: State, runtime: On) -> Update:
         context.library,
     )
     diagnosis = told_of_nodes(arbitrate(rules, model, standing, failure), evidence)
+    diagnosis = told_of_changes(diagnosis, evidence)
     await context.journal.set_diagnosis(diagnosis)
     return {"mismatches": []}
 

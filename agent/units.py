@@ -37,7 +37,7 @@ _COUNTS = (
     "subscriptions sync_full sync_partial_err total total_denials total_forks without_ttl size "
     "databases maxmemory-samples samples breaks days looks watched each_time "
     "connected_clients blocked_clients oom_kills container_oom_kills cpu_periods "
-    "more_nodes primaries not_reached failing slots moving_slots"
+    "clients_before clients_after more_nodes primaries not_reached failing slots moving_slots"
 )
 _PLAIN = (
     "aof_enabled aof_rewrite_in_progress async_loading cpu_cores db "
@@ -74,6 +74,8 @@ _BY_FORM: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("bytes", re.compile(r"repl[_-]backlog[_-]size")),
     ("count", re.compile(r".*-(entries|max-len)|keys_db\d+")),
 )
+MOMENTS = frozenset({"at", "since", "until", "last_before", "first_after", "restarted_at"})
+"""Texts that are a moment, as ISO 8601 has it."""
 _OF_METRIC = frozenset({"first", "last", "least", "most", "before", "after"})
 _SLOPES = frozenset({"per_day", "low_per_day", "high_per_day"})
 """Of a metric: in the unit of the name above them."""

@@ -23,8 +23,8 @@ from tools.summaries import summarize
 NAMES = frozenset(
     {
         "address", "client", "client_address", "client_name", "functions", "host", "key", "keys",
-        "label", "master_host", "name", "node", "object", "prefix", "primary", "running_script",
-        "target", "user", "username",
+        "label", "master_host", "name", "node", "node_after", "node_before", "object",
+        "prefix", "primary", "running_script", "target", "user", "username",
     }
 )  # fmt: skip
 """Fields of readings and records that hold a name from the server or of a server."""

@@ -11,11 +11,13 @@ from api.prometheus import Grid
 from api.prometheus_host import facts
 from api.prometheus_ranges import COARSE_SECONDS, DAYS, ranges
 from api.settings import Settings
-from api.store import samples
+from api.store import baselines, samples
 from api.store.database import Database
 from tools.growth import DAY, STALE_SECONDS, History, hourly
 from tools.ranges import Range, Ranges, rounded
 from tools.reads import READS
+from tools.shape import Baselines
+from tools.target_url import deployment_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Past:
             found["ranges"] = await self.ranges()
         if "facts" in fields:
             found["facts"] = await facts(self.settings.config.prometheus, self._entry)
+        if "baselines" in fields:
+            found["baselines"] = await self.baselines()
         if "catalogue" in fields and (sizes := self.settings.config.sizes) is not None:
             found["catalogue"] = str(sizes)
         return found
@@ -51,6 +55,23 @@ class Past:
         if not own.samples and not other.samples:
             return other.model_copy(update={"because": f"{own.because}; {other.because}"})
         return max(own, other, key=lambda one: (_goes_on(one), _days(one)))
+
+    async def baselines(self) -> Baselines:
+        """What it looked like when nothing was wrong."""
+        async with self.database.reading() as session:
+            found = await baselines.of(session, self.target)
+        if found.servers or found.keyspaces:
+            return found
+        watch = self.settings.config.watch
+        because = "no look at a healthy time is kept of this target yet"
+        if not (watch.enabled and watch.baselines):
+            because = "`watch.baselines` is switched off"
+        elif (
+            self._entry is not None
+            and deployment_of(self._entry.url.get_secret_value()).kind == "cluster"
+        ):
+            because = "none is kept of a cluster: which of its nodes is looked at varies"
+        return Baselines(because=because)
 
     async def ranges(self) -> Ranges:
         """What Prometheus has of it where one is configured, else what our own samples have.

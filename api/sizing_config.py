@@ -37,6 +37,9 @@ class WatchEntry(Entry):
     keep: Annotated[Duration, Field(ge=timedelta(days=1), le=timedelta(days=365))] = timedelta(
         days=30
     )
+    baselines: bool = True
+    """Whether what a target looks like when nothing is wrong is kept, to tell what changed since:
+    every 15 minutes, and of a sample of its keys every hour."""
     alerts: bool | None = None
     """Whether the runbooks' own thresholds raise alerts. None: where nobody else sends any."""
     skip_targets: Annotated[list[Name], BeforeValidator(listed)] = Field(default_factory=list)

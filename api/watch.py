@@ -14,7 +14,7 @@ import structlog
 
 from agent.context import Target
 from agent.reaching import open_target
-from api import metrics
+from api import baselines, metrics
 from api.observed_connection import ObservedConnection
 from api.settings import Settings
 from api.store import incidents, samples
@@ -100,9 +100,20 @@ class Watch:
             return
         outcome = await self._looked(target)
         metrics.WATCH_LOOKS.labels(outcome).inc()
+        if outcome != "failed":
+            await self._keep_baseline(target)
         self._failed.pop(target.name, None)
         if outcome == "failed":
             self._failed[target.name] = None
+
+    async def _keep_baseline(self, target: Target) -> None:
+        watch = self.settings.config.watch
+        if not watch.baselines:
+            return
+        try:
+            await baselines.keep(self.database, target, self.holder, watch.every.total_seconds())
+        except Exception:
+            log.exception("baseline_failed", target=target.name)
 
     async def _looked(self, target: Target) -> str:
         """Look, and say how that ended. What fails on one target is nothing to the others."""

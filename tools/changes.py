@@ -91,6 +91,17 @@ class ServerChanges(Reading):
     commands: list[CommandChange]
     clients: list[PopulationChange]
 
+    def told(self) -> list[str]:
+        """What changed, by name."""
+        words = ("version", "role", "answers", "primary", "restarted_at")
+        return [
+            *(name for name in words if getattr(self, name) is not None),
+            *self.parameters,
+            *self.levels,
+            *(row.command for row in self.commands),
+            *(row.client for row in self.clients),
+        ]
+
 
 class PrefixChange(Change):
     """Of the number of sampled keys."""
@@ -116,6 +127,10 @@ class KeyChanges(Reading):
     sampled: int
     prefixes: list[PrefixChange]
     encodings: list[EncodingChange]
+
+    def told(self) -> list[str]:
+        """What changed, by name."""
+        return [*(row.prefix for row in self.prefixes), *(row.prefix for row in self.encodings)]
 
 
 class ServerChangesArguments(Arguments):
@@ -215,10 +230,13 @@ def _parameters(shapes: Sequence[ServerShape]) -> dict[str, WordChange]:
 
 def _levels(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> dict[str, LevelChange]:
     found: dict[str, Departure[float]] = {}
+    looks = _rates(shapes, newest, departures.all_calls)
+    if (change := departures.level(looks, FLOORS["per_second"], short=bool(newest))) is not None:
+        found["commands_per_second"] = change
     for name in FLOWS:
-        looks = _rates(shapes, newest, partial(departures.flow, name=name))
-        change = departures.level(looks, departures.floor_of(name), short=bool(newest))
-        if change is not None:
+        counter = partial(departures.flow, name=name)
+        looks = departures.rates(shapes, counter, departures.LEAST_SECONDS)
+        if (change := departures.level(looks, departures.floor_of(name))) is not None:
             found[name] = change
     for database in departures.named(shape.keys for shape in shapes):
         counts = [_look(s.at, departures.keys(s, database)) for s in shapes]
@@ -229,9 +247,12 @@ def _levels(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> dic
 
 def _commands(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> list[CommandChange]:
     found: dict[str, Departure[float]] = {}
+    kept = shapes[:-1]
     for name in departures.named(shape.calls for shape in [*shapes, *newest]):
-        looks = _rates(shapes, newest, partial(departures.calls, command=name))
-        change = departures.level(looks, FLOORS["per_second"], short=bool(newest))
+        counter = partial(departures.calls, command=name)
+        ours = departures.is_ours(name)
+        looks = departures.rates(kept, counter) if ours else _rates(shapes, newest, counter)
+        change = departures.level(looks, FLOORS["per_second"], short=bool(newest) and not ours)
         if change is not None:
             found[name] = change
     return [
@@ -247,7 +268,7 @@ def _commands(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> l
 
 def _clients(shapes: Sequence[ServerShape]) -> list[PopulationChange]:
     found: dict[str, Departure[float]] = {}
-    for name in departures.named(shape.clients or () for shape in shapes):
+    for name in departures.named([one.client for one in s.clients or ()] for s in shapes):
         counts = [_look(s.at, departures.connected(s, name)) for s in shapes]
         if (change := departures.level(counts, FLOORS["clients"])) is not None:
             found[name] = change

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Generic, TypeVar
 
+from tools.permissions import READ_COMMANDS
 from tools.shape import MOST_COMMANDS, KeyShape, ServerShape
 
 LEAST_BEFORE = 3
@@ -21,6 +22,8 @@ RATIO = 2.0
 RATIO_OF_LESS_THAN_A_DAY = 4.0
 """Where the looks before it span less than a day: most traffic that follows the hours of the day
 stays within it."""
+LEAST_SECONDS = 600
+"""Between two looks, for a rate of bytes: in less time our own looks would be a part of it."""
 A_DAY = timedelta(hours=22)
 """Of looks an hour or more apart."""
 FLOORS = {
@@ -99,7 +102,9 @@ def level(
 
 
 def rates(
-    shapes: Sequence[ServerShape], counter: Callable[[ServerShape], int | None]
+    shapes: Sequence[ServerShape],
+    counter: Callable[[ServerShape], int | None],
+    least_seconds: float = 0,
 ) -> list[Look[float]]:
     """Of a counter: between each two looks at one process, at the time of the later one."""
     found = []
@@ -108,10 +113,20 @@ def rates(
         was, now = counter(first), counter(last)
         value = None
         same = first.run_id == last.run_id != ""
-        if same and was is not None and now is not None and now >= was and seconds > 0:
+        if same and was is not None and now is not None and now >= was and seconds > least_seconds:
             value = (now - was) / seconds
         found.append(Look(last.at, value))
     return found
+
+
+def is_ours(command: str) -> bool:
+    """Whether our looks send it as well: what is counted while we look is ours, too."""
+    return command in READ_COMMANDS
+
+
+def all_calls(shape: ServerShape) -> int | None:
+    """Of every command that is not one of ours."""
+    return sum(n for name, n in shape.calls.items() if not is_ours(name)) if shape.calls else None
 
 
 def calls(shape: ServerShape, command: str) -> int | None:
@@ -125,7 +140,7 @@ def connected(shape: ServerShape, population: str) -> int | None:
     """How many clients of it; None where smaller populations were left out."""
     if shape.clients is None:
         return None
-    found = [n for name, n in shape.clients.items() if alike(name, population)]
+    found = [one.count for one in shape.clients if alike(one.client, population)]
     return sum(found) if found or shape.all_clients else None
 
 

@@ -12,7 +12,6 @@ from itertools import islice
 from pydantic import Field
 
 from tools.clients import UNNAMED, ClientRow, client_rows
-from tools.commands import is_diagnostic
 from tools.configuration import ConfigGetArguments, config_get
 from tools.connection import CommandFailure, Connection, read_info
 from tools.encodings import ROWS, Encodings
@@ -26,7 +25,6 @@ MOST_DATABASES = 16
 MOST_KEPT = 64
 """Shapes of one kind."""
 FLOWS = {
-    "commands_per_second": "total_commands_processed",
     "connections_per_second": "total_connections_received",
     "input_bytes_per_second": "total_net_input_bytes",
     "output_bytes_per_second": "total_net_output_bytes",
@@ -39,6 +37,13 @@ _NUMBERED = re.compile(r"([A-Za-z]{2,})[0-9]+")
 _UPTIME = re.compile(r"[0-9]{1,10}")
 _NO_WORD = 5
 """Letters: so many without a vowel are no word, but a name that a machine made."""
+
+
+class Population(Reading):
+    """Clients whose names differ only in numbers and the like."""
+
+    client: str
+    count: int
 
 
 class ServerShape(Reading):
@@ -59,9 +64,9 @@ class ServerShape(Reading):
     counters: dict[str, int] = Field(max_length=len(FLOWS))
     """By name of the rate: INFO stats, since the server's start."""
     calls: dict[str, int] = Field(max_length=MOST_COMMANDS)
-    """By command, ours left out: INFO commandstats, since the server's start."""
-    clients: dict[str, int] | None = Field(max_length=MOST_POPULATIONS)
-    """Connections by population; None: CLIENT LIST was refused."""
+    """By command, the most frequent ones: INFO commandstats, since the server's start."""
+    clients: list[Population] | None = Field(max_length=MOST_POPULATIONS)
+    """The largest first; None: CLIENT LIST was refused."""
     all_clients: bool = True
     """No population was left out."""
     keys: dict[str, int] = Field(max_length=MOST_DATABASES)
@@ -129,7 +134,12 @@ async def server_shape(connection: Connection) -> ServerShape:
     return shape_of(info, at, connection.node.partition(" ")[0]).model_copy(
         update={
             "parameters": parameters,
-            "clients": None if clients is None else dict(clients.most_common(MOST_POPULATIONS)),
+            "clients": None
+            if clients is None
+            else [
+                Population(client=name, count=n)
+                for name, n in clients.most_common(MOST_POPULATIONS)
+            ],
             "all_clients": rows is not None
             and not rows.truncated
             and len(clients or ()) <= MOST_POPULATIONS,
@@ -146,7 +156,6 @@ def shape_of(info: dict[str, str], at: datetime, node: str) -> ServerShape:
         for name, line in islice(info.items(), 10_000)
         if name.startswith("cmdstat_")
     }
-    own = Counter({name: n for name, n in calls.items() if not is_diagnostic(name)})
     is_replica = info.get("role") == "slave"
     return ServerShape(
         at=at,
@@ -160,7 +169,7 @@ def shape_of(info: dict[str, str], at: datetime, node: str) -> ServerShape:
         else "",
         parameters={},
         counters={name: whole(info[field]) for name, field in FLOWS.items() if field in info},
-        calls=dict(own.most_common(MOST_COMMANDS)),
+        calls=dict(Counter(calls).most_common(MOST_COMMANDS)),
         clients=None,
         keys={
             name: whole(fields(line).get("keys"))

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tools.access import AclLog
+from tools.changes import KeyChanges, ServerChanges
 from tools.clients import Clients
 from tools.cluster import Cluster
 from tools.configuration import Configuration
@@ -349,6 +350,12 @@ def _metric_history(r: MetricHistory) -> str:
     )
 
 
+def _changes(r: ServerChanges | KeyChanges) -> str:
+    found = r.told()
+    more = f": {', '.join(found)}" if found else ""
+    return f"{len(found)} changes since {r.since:%d %b %H:%M}, by {r.looks} looks{more}"
+
+
 def _level(metric: str, value: float) -> str:
     return size(value) if "bytes" in metric else count(value)
 
@@ -382,4 +389,6 @@ _SUMMARIES: dict[type[Reading], Callable[[Any], str]] = {
     InstanceResize: _instance_resize,
     MetricHistory: _metric_history,
     Host: _host,
+    ServerChanges: _changes,
+    KeyChanges: _changes,
 }

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.store import deliveries
+from api.store import baselines, deliveries
 from api.store.incidents import AT_WORK, CLOSED
 from api.store.tables import (
     ActionRow,
@@ -35,7 +35,7 @@ from api.store.tables import (
     Table,
     VerdictRow,
 )
-from api.store.target_tables import CrossingRow, FreezeRow, SilenceRow
+from api.store.target_tables import BaselineRow, CrossingRow, FreezeRow, SilenceRow
 
 INCIDENTS_AT_ONCE = 20
 ROWS_AT_ONCE = 1_000
@@ -112,6 +112,9 @@ async def forget_aged(
         SilenceRow: SilenceRow.until < before,
         DeliveryRow: DeliveryRow.at < now - deliveries.KEEP,
         CrossingRow: CrossingRow.target.not_in(list(targets)),
+        BaselineRow: or_(
+            BaselineRow.target.not_in(list(targets)), BaselineRow.at < now - baselines.KEEP
+        ),
     }
     gone = {}
     for row, condition in aged.items():

@@ -57,6 +57,18 @@ class SampleRow(Table):
     keys: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class BaselineRow(Table):
+    """What a target looked like when nothing was wrong: a shape of tools/shape.py, redacted."""
+
+    __tablename__ = "baselines"
+
+    target: Mapped[str] = mapped_column(String(200), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """`server` or `keyspace`"""
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    shape: Mapped[dict[str, Any]]
+
+
 class CrossingRow(Table):
     """A threshold of a runbook that a target has crossed, as `watch` sees it."""
 

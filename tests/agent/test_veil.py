@@ -189,14 +189,15 @@ def test_marks_of_redaction_stay() -> None:
 
 PLAIN = frozenset(
     {
-        "aof_last_bgrewrite_status", "aof_last_write_status", "artefact", "at", "blocked_by",
+        "after", "aof_last_bgrewrite_status", "aof_last_write_status", "artefact", "at", "before",
+        "blocked_by",
         "bytes_are", "change", "code", "command", "context", "counted_by", "encoding", "engine",
-        "event",
+        "event", "first_after",
         "flags", "flavour", "growth_from", "how", "kind", "last_delivered_id", "library",
-        "limit_source", "link",
+        "last_before", "limit_source", "link",
         "master_link_status", "master_replid", "maxmemory_policy", "mem_allocator", "os", "pace",
         "parameters", "provider", "rdb_last_bgsave_status", "reason", "redis_mode", "redis_version",
-        "resume", "role", "run_id",
+        "restarted_at", "resume", "role", "run_id",
         "sample_stopped_because", "season", "since", "source", "state", "stopped_because", "sure",
         "touches", "type", "types", "unknown", "until", "valkey_version", "version", "way",
     }
