@@ -1,7 +1,7 @@
 """Functions as a model sees them: the read-only tools, and how to submit. None writes."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -22,6 +22,9 @@ _NOT_OFFERED = frozenset(
 )  # fmt: skip
 """Arguments that the configuration knows better, that only pace a walk, or that are for a person
 to choose."""
+TAKEN_BY_CODE = frozenset({"server_changes", "key_changes"})
+"""Looks that every investigation takes by itself where there is something to compare with, and none
+can where there is not: offering them would only make each prompt longer."""
 _NOT_STRICT = frozenset(
     {"title", "description", "default", "maxLength", "minLength", "maxItems", "minItems",
      "maximum", "minimum"}
@@ -46,14 +49,19 @@ class Described(Protocol):
 
 
 def read_functions(tools: Mapping[str, Described]) -> list[FunctionSchema]:
-    """One function for each read-only tool, in the catalogue's order, in few tokens.
+    """A function for each read-only tool that is worth asking for, in few tokens.
 
     Every turn sends them all: a description is the first paragraph, without the commands read.
     """
     return [
         function(tool.name, _first_paragraph(tool.description), _offered(tool.args))
-        for tool in tools.values()
+        for tool in map(tools.__getitem__, may_be_asked_for(tools))
     ]
+
+
+def may_be_asked_for(tools: Iterable[str]) -> list[str]:
+    """Of these, the ones that a model is offered."""
+    return [name for name in tools if name not in TAKEN_BY_CODE]
 
 
 def offered(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,8 @@ from agent.runbook_library import match
 from agent.signals import detect
 from agent.standing import standing_of
 from agent.thresholds import crossings
+from tools.changes import ServerChangesArguments
 from tools.reading import Evidence
-from tools.shape import Baselines
 
 log = logging.getLogger(__name__)
 MOST_CORRECTIONS = 2
@@ -89,8 +89,8 @@ async def observe(state: State, runtime: On) -> Update:
 async def _has_baselines(context: Context) -> bool:
     """Whether anything was kept of healthy times: without, a look for what changed costs only."""
     known = {} if context.known is None else await context.known(SERVER)
-    kept = known.get("baselines")
-    return isinstance(kept, Baselines) and bool(kept.servers or kept.keyspaces)
+    kept = ServerChangesArguments.model_validate(known).baselines
+    return kept is not None and bool(kept.servers or kept.keyspaces)
 
 
 async def _remember(context: Context) -> None:

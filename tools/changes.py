@@ -143,7 +143,9 @@ class ServerChangesArguments(Arguments):
 class KeyChangesArguments(ScanArguments):
     """Budget of the sample: each key of it is up to five keyspace hits."""
 
-    keys: int = Field(default=SAMPLED, ge=1, le=20_000, description="Most keys sampled.")
+    seconds: SkipJsonSchema[float] = Field(default=4.0, gt=0, le=120)
+    keys: SkipJsonSchema[int] = Field(default=SAMPLED, ge=1, le=20_000)
+    """As many as those that are kept: a sample is compared with samples."""
     baselines: SkipJsonSchema[Baselines | None] = Field(default=None, exclude=True, repr=False)
 
 
@@ -169,7 +171,7 @@ async def server_changes(
 async def key_changes(
     connection: Connection, args: KeyChangesArguments
 ) -> KeyChanges | NotMeasured:
-    """Prefixes that took a larger or smaller share of the keys since healthy times; encodings.
+    """What changed since healthy times, and when: shares of prefixes, encodings.
 
     Source: samples that `watch` keeps; SCAN or RANDOMKEY, TYPE, OBJECT ENCODING.
     """

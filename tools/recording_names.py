@@ -12,25 +12,51 @@ def hashed(recording: Recording, names: Pseudonyms) -> Recording:
 
     Of the alert its name and severity stay: labels and texts name hosts and services.
     """
-    header = recording.header
-    address, space, role = header.node.partition(" ")
-    node = names.address(address.encode()).decode("utf-8", "replace") + space + role
     other = renamed(recording, names)
-    header = replace(header, node=node, hashed=True, alert=_nameless(header.alert))
-    return replace(other, header=header)
+    alert = _nameless(recording.header.alert)
+    return replace(other, header=replace(other.header, hashed=True, alert=alert))
 
 
 def renamed(recording: Recording, names: Pseudonyms) -> Recording:
     """The same answers of the server with these names in them."""
     return Recording(
-        recording.header,
+        replace(recording.header, node=_node(recording.header.node, names)),
         {
             names.command(words): [(at, _named(words, one, names)) for at, one in outcomes]
             for words, outcomes in recording.frames.items()
         },
         _table(recording.table, names),
-        recording.known,  # numbers, and words of ours
+        {name: _known(name, value, names) for name, value in recording.known.items()},
+        {
+            _node(address, names): replace(one, tried="", text=one.kind)
+            if isinstance(one, Failure)
+            else renamed(one, names)
+            for address, one in recording.others.items()
+        },
     )
+
+
+def _node(node: str, names: Pseudonyms) -> str:
+    """`host:port (role)` with another host."""
+    address, space, role = node.partition(" ")
+    return names.address(address.encode()).decode("utf-8", "replace") + space + role
+
+
+_FIELDS = {"client": False, "prefix": False, "node": True, "primary": True}
+"""Of what the installation knew, those with names in them; whether it is an address."""
+
+
+def _known(field: str, value: Any, names: Pseudonyms) -> Any:
+    """Nearly all of it is numbers, and words of ours, which have brackets around them."""
+    if isinstance(value, dict):
+        return {name: _known(name, part, names) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_known(field, part, names) for part in value]
+    if not isinstance(value, str) or field not in _FIELDS or value.startswith("("):
+        return value
+    if _FIELDS[field]:
+        return _node(value, names)
+    return names.name(value.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
 
 
 def _nameless(alert: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -209,6 +209,8 @@ class Pseudonyms:
                 made = str(int.from_bytes(digest) % 10**width).zfill(width).encode()
             elif kind == "word":
                 made = bytes(97 + byte % 26 for byte in digest[:7])
+                # A word without a vowel would count as one that a machine made (tools/shape.py).
+                made = made[:1] + b"aeiou"[made[1] % 5 :][:1] + made[2:]
             else:
                 made = b"a" + str(int.from_bytes(digest[:5])).encode()[:9] + b"f"
             if made not in self._taken:

@@ -10,7 +10,7 @@ from agent.budget import Budget, ModelSettings
 from agent.context import ReasonerUnavailable
 from agent.conversation import Conversation
 from agent.exchange import Exchange
-from agent.functions import SUBMIT, submit_function
+from agent.functions import SUBMIT, may_be_asked_for, submit_function
 from agent.model import Model
 from tests.agent.desk import Desk
 from tests.agent.endpoint import BASE, DONE, KEY, URL, reply
@@ -58,7 +58,7 @@ async def test_each_message_is_kept_once_and_the_conversation_can_be_put_togethe
     assert [len(first.messages), len(second.messages)] == [2, 3]
     whole = [*first.messages[: second.earlier_messages], *second.messages]
     assert whole[2:] == sent[1][2:]
-    assert first.tools == [*READS, SUBMIT]
+    assert first.tools == [*may_be_asked_for(READS), SUBMIT]
     assert first.reply is not None
     assert [call["function"]["name"] for call in first.reply["tool_calls"]] == [
         "slowlog",
