@@ -101,9 +101,16 @@ def _commands(piece: Evidence) -> Drafts:
 
 def _levels(piece: Evidence) -> Drafts:
     for name in piece.reading.get("levels") or {}:
-        label, unit = _LEVELS.get(name, (f"The number of keys in {name[5:]}", "count"))
-        text = f"{printable(label, 80)} went from {{a}} to {{b}} {_WHEN}."
+        label, unit = _LEVELS[name]
+        text = f"{label} went from {{a}} to {{b}} {_WHEN}."
         yield "", _draft(piece, f"levels.{name}", text, unit=unit)
+
+
+def _databases(piece: Evidence) -> Drafts:
+    places = ("keys_before", "keys_after")
+    for at, _ in enumerate(piece.reading.get("databases") or []):
+        text = f"The number of keys in database {{db}} went from {{a}} to {{b}} {_WHEN}."
+        yield "", _draft(piece, f"databases.{at}", text, places, "count", more=("db",))
 
 
 def _prefixes(piece: Evidence) -> Drafts:
@@ -122,7 +129,8 @@ def _encodings(piece: Evidence) -> Drafts:
 _NODES = ("node_before", "node_after")
 _KINDS: tuple[tuple[str, Callable[[Evidence], Drafts]], ...] = (
     (SERVER, _process), (SERVER, _roles), (SERVER, _parameters), (KEYS, _prefixes),
-    (KEYS, _encodings), (SERVER, _clients), (SERVER, _commands), (SERVER, _levels),
+    (KEYS, _encodings), (SERVER, _clients), (SERVER, _commands), (SERVER, _databases),
+    (SERVER, _levels),
 )  # fmt: skip
 
 

@@ -37,7 +37,8 @@ _COUNTS = (
     "subscriptions sync_full sync_partial_err total total_denials total_forks without_ttl size "
     "databases maxmemory-samples samples breaks days looks watched each_time "
     "connected_clients blocked_clients oom_kills container_oom_kills cpu_periods "
-    "clients_before clients_after more_nodes primaries not_reached failing slots moving_slots"
+    "clients_before clients_after keys_before keys_after "
+    "more_nodes primaries not_reached failing slots moving_slots"
 )
 _PLAIN = (
     "aof_enabled aof_rewrite_in_progress async_loading cpu_cores db "

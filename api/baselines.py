@@ -62,7 +62,8 @@ async def _looks(target: Target, due: list[Kind]) -> dict[Kind, ServerShape | Ke
     found: dict[Kind, ServerShape | KeyShape] = {}
     try:
         if "server" in due:
-            shape = redacted(await server_shape(connection))
+            seen = await server_shape(connection)
+            shape = redacted(seen.model_copy(update={"unread": []}))
             if isinstance(shape, ServerShape):
                 found["server"] = shape
         if "keyspace" in due:

@@ -68,6 +68,14 @@ class CommandChange(Change):
     after_per_second: float
 
 
+class DatabaseChange(Change):
+    """Keys of one database."""
+
+    db: int
+    keys_before: float
+    keys_after: float
+
+
 class ServerChanges(Reading):
     """What is different from the looks that were kept while nothing was wrong."""
 
@@ -87,9 +95,12 @@ class ServerChanges(Reading):
     """Of a replica."""
     parameters: dict[str, WordChange]
     levels: dict[str, LevelChange]
-    """Rates of INFO stats, and keys of each database."""
+    """Rates of INFO stats."""
+    databases: list[DatabaseChange]
     commands: list[CommandChange]
     clients: list[PopulationChange]
+    not_compared: list[NotMeasured]
+    """What this server refuses to show."""
 
     def told(self) -> list[str]:
         """What changed, by name."""
@@ -98,6 +109,7 @@ class ServerChanges(Reading):
             *(name for name in words if getattr(self, name) is not None),
             *self.parameters,
             *self.levels,
+            *(f"keys of db{row.db}" for row in self.databases),
             *(row.command for row in self.commands),
             *(row.client for row in self.clients),
         ]
@@ -127,6 +139,8 @@ class KeyChanges(Reading):
     sampled: int
     prefixes: list[PrefixChange]
     encodings: list[EncodingChange]
+    stopped_because: str
+    """Why the sample has no more keys, and what was refused."""
 
     def told(self) -> list[str]:
         """What changed, by name."""
@@ -182,7 +196,9 @@ async def key_changes(
     found = await encodings(connection, EncodingsArguments(**budget))
     if isinstance(found, NotMeasured):
         return found
-    return await asyncio.to_thread(key_differences, kept, key_shape(found, connection.now()))
+    now = key_shape(found, connection.now())
+    told = await asyncio.to_thread(key_differences, kept, now)
+    return told.model_copy(update={"stopped_because": found.stopped_because})
 
 
 def _nothing_kept(tool: str, baselines: Baselines | None) -> NotMeasured:
@@ -215,8 +231,10 @@ def server_differences(
         primary=_node(primaries) if now.primary else None,
         parameters=_parameters(shapes),
         levels=_levels(shapes, newest),
+        databases=_databases(shapes),
         commands=_commands(shapes, newest),
         clients=_clients(shapes),
+        not_compared=now.unread,
     )
 
 
@@ -240,11 +258,24 @@ def _levels(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> dic
         looks = departures.rates(shapes, counter, departures.LEAST_SECONDS)
         if (change := departures.level(looks, departures.floor_of(name))) is not None:
             found[name] = change
-    for database in departures.named(shape.keys for shape in shapes):
-        counts = [_look(s.at, departures.keys(s, database)) for s in shapes]
-        if (change := departures.level(counts, FLOORS["keys"])) is not None:
-            found[f"keys_{database}"] = change
     return {name: LevelChange(**vars(found[name])) for name in _largest(found)}
+
+
+def _databases(shapes: Sequence[ServerShape]) -> list[DatabaseChange]:
+    found: dict[str, Departure[float]] = {}
+    for name in departures.named(shape.keys for shape in shapes):
+        counts = [_look(s.at, departures.keys(s, name)) for s in shapes]
+        if (change := departures.level(counts, FLOORS["keys"])) is not None:
+            found[name] = change
+    return [
+        DatabaseChange(
+            db=int(name.removeprefix("db")),
+            keys_before=found[name].before,
+            keys_after=found[name].after,
+            **_when(found[name]),
+        )
+        for name in _largest(found)
+    ]
 
 
 def _commands(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> list[CommandChange]:
@@ -314,6 +345,7 @@ def key_differences(kept: Sequence[KeyShape], now: KeyShape) -> KeyChanges:
             for name in _largest(shares)
         ],
         encodings=words[:MOST],
+        stopped_because="",
     )
 
 

@@ -102,10 +102,12 @@ class ClientsArguments(Arguments):
     """None."""
 
 
-async def client_rows(connection: Connection) -> ClientRows | None:
-    """Who is connected; None where CLIENT LIST is refused. Raises CommandFailure: a lost link."""
+async def client_rows(connection: Connection) -> ClientRows:
+    """Who is connected. Raises CommandFailure."""
     listed, own = await connection.execute_many([("CLIENT", "LIST"), ("CLIENT", "ID")])
-    return _rows(listed, own) if isinstance(listed, bytes) else None
+    if isinstance(listed, CommandFailure):
+        raise listed
+    return _rows(listed if isinstance(listed, bytes) else b"", own)
 
 
 def _rows(listed: bytes, own: object) -> ClientRows:

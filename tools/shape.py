@@ -11,12 +11,12 @@ from itertools import islice
 
 from pydantic import Field
 
-from tools.clients import UNNAMED, ClientRow, client_rows
+from tools.clients import UNNAMED, ClientRow, ClientRows, client_rows
 from tools.configuration import ConfigGetArguments, config_get
 from tools.connection import CommandFailure, Connection, read_info
 from tools.encodings import ROWS, Encodings
 from tools.prefixes import OTHER
-from tools.reading import Reading, printable
+from tools.reading import NotMeasured, Reading, printable
 from tools.replies import fields, whole
 
 MOST_COMMANDS = 100
@@ -71,6 +71,8 @@ class ServerShape(Reading):
     """No population was left out."""
     keys: dict[str, int] = Field(max_length=MOST_DATABASES)
     """By database: `db0`."""
+    unread: list[NotMeasured] = Field(default_factory=list, max_length=4)
+    """What was refused."""
 
 
 class KeyGroup(Reading):
@@ -123,28 +125,29 @@ async def server_shape(connection: Connection) -> ServerShape:
     Source: INFO server, stats, commandstats, keyspace, replication; CONFIG GET; CLIENT LIST.
     """
     info = await read_info(connection, "server", "stats", "commandstats", "keyspace", "replication")
-    at = connection.now()
+    shape = shape_of(info, connection.now(), connection.node.partition(" ")[0])
+    read: dict[str, object] = {}
+    unread = []
     try:
-        parameters = (await config_get(connection, ConfigGetArguments())).parameters
-    except CommandFailure:
-        parameters = {}
-    rows = await client_rows(connection)
-    apps = [] if rows is None else [row for row in rows.rows if row.type in ("normal", "pubsub")]
-    clients = None if rows is None else Counter(map(population, apps))
-    return shape_of(info, at, connection.node.partition(" ")[0]).model_copy(
-        update={
-            "parameters": parameters,
-            "clients": None
-            if clients is None
-            else [
-                Population(client=name, count=n)
-                for name, n in clients.most_common(MOST_POPULATIONS)
-            ],
-            "all_clients": rows is not None
-            and not rows.truncated
-            and len(clients or ()) <= MOST_POPULATIONS,
-        }
-    )
+        found = await config_get(connection, ConfigGetArguments())
+        read["parameters"] = found.parameters
+    except CommandFailure as failure:
+        unread.append(failure.as_not_measured())
+    try:
+        read |= _populations(await client_rows(connection))
+    except CommandFailure as failure:
+        unread.append(failure.as_not_measured())
+    return shape.model_copy(update={**read, "unread": unread})
+
+
+def _populations(listed: ClientRows) -> dict[str, object]:
+    apps = [row for row in listed.rows if row.type in ("normal", "pubsub")]
+    counts = Counter(map(population, apps))
+    kept = counts.most_common(MOST_POPULATIONS)
+    return {
+        "clients": [Population(client=name, count=n) for name, n in kept],
+        "all_clients": not listed.truncated and len(counts) <= MOST_POPULATIONS,
+    }
 
 
 def shape_of(info: dict[str, str], at: datetime, node: str) -> ServerShape:

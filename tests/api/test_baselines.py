@@ -183,15 +183,15 @@ async def test_an_incident_names_what_changed_since_and_so_does_its_replay(
                 name = f"importer-{n}"
                 one = redis.Redis(port=server.port, client_name=name, single_connection_client=True)
                 stack.enter_context(one).ping()
-            one.config_set("maxmemory", "26mb")
-            pour(server.port, (("SET", f"import:{n}", "x" * 1_000) for n in range(9_000)))
+            one.config_set("maxmemory", "22mb")
+            pour(server.port, (("SET", f"import:{n}", "x" * 1_000) for n in range(6_000)))
             incident = oncall.reaches(oncall.alert(), "awaiting_approval", "needs_human")
         diagnosis = incident.diagnosis
         assert diagnosis is not None
         told = [claim.text for claim in diagnosis.claims]
         between = r" between \d{4}-\d\d-\d\d \d\d:\d\d UTC and \d{4}-\d\d-\d\d \d\d:\d\d UTC\."
         for sentence in (
-            "The parameter maxmemory went from 40.0 MiB to 26.0 MiB",
+            "The parameter maxmemory went from 40.0 MiB to 22.0 MiB",
             'Connections of "importer-\\*" went from 0 to 40',
             'The share of keys with the prefix "import:" went from 0.0 % to \\d\\d.\\d %',
         ):

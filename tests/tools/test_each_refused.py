@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import islice
+from typing import Any
 
 import pytest
 import redis
@@ -18,6 +20,7 @@ from tools.keyspace import BigKeys
 from tools.permissions import acl_name
 from tools.reading import NotMeasured, Reading
 from tools.reads import READS
+from tools.shape import Baselines, KeyShape, shape_of
 
 AT_ONCE = 8
 """Looks beside each other: most of each is waiting between two samples."""
@@ -35,6 +38,13 @@ WITHOUT = {
     ("config|get", "latency_histogram"): "it says why there are no histograms, and there are",
 }
 """What a tool does as well without."""
+
+
+AT = datetime(2026, 11, 30, tzinfo=UTC)
+BEFORE = Baselines(
+    servers=[shape_of({"redis_version": "6.2.5"}, AT, "127.0.0.1:6379")],
+    keyspaces=[KeyShape(at=AT, sampled=1_000, groups=[])],
+)
 
 
 class Noting(LiveConnection):
@@ -58,7 +68,8 @@ async def look(url: str) -> tuple[dict[str, Reading | NotMeasured], dict[str, se
         try:
             fields = READS[name].args.model_fields
             quick = {"seconds": 1.0} if "seconds" in fields else {}
-            more = {"keys": ["app0:0", "s"]} if name == "stream_info" else {}
+            more: dict[str, Any] = {"keys": ["app0:0", "s"]} if name == "stream_info" else {}
+            more |= {"baselines": BEFORE} if "baselines" in fields else {}
             return await READS[name].call(noting, quick | more), noting.sent
         finally:
             await noting.close()
