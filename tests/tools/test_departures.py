@@ -29,7 +29,7 @@ class Target:
         self.random = random.Random(seed)
         self.peak = 10 ** self.random.uniform(1.5, 5)
         self.swing = self.random.uniform(1, 3.5)
-        """Peak over trough of the day."""
+        """The busiest hour over the quietest."""
         self.mix = {f"cmd{n}": self.random.expovariate(1) for n in range(8)}
         self.apps = {f"app{'abcdefgh'[n]}": self.random.randint(1, 200) for n in range(5)}
         self.parts = {f"{name}:": self.random.expovariate(1) for name in "abcdef"}
