@@ -1,10 +1,12 @@
 """Opening a target for an incident: of several nodes, the one that the incident is about."""
 
 from agent.context import Target
-from agent.incident import Incident
+from agent.incident import EvidenceSummary, Incident
 from tools.connection import Connection
 from tools.opening import open_for_reading
+from tools.reads import READS
 from tools.recording_file import Recording
+from tools.scanner import ScanArguments
 
 MOST_LABELS = 100
 LONGEST_LABEL = 300
@@ -38,7 +40,14 @@ def _wanted(incident: Incident) -> list[str]:
     An approval, or a run that goes on, is about the node of the evidence.
     """
     goes_on = incident.status not in ("queued", "closed", "resolved", "failed")
-    seen = [piece.node for piece in incident.evidence if piece.node.endswith(")")]
+    seen = [piece.node for piece in incident.evidence if _is_of_the_node(piece)]
     labels = [value for alert in incident.alerts for value in alert.labels.values()]
     known = [label for label in labels if len(label) <= LONGEST_LABEL][:MOST_LABELS]
     return [*(seen[-1:] if goes_on else ()), *known]
+
+
+def _is_of_the_node(piece: EvidenceSummary) -> bool:
+    """Of the one that is looked at, and answered: a walk may have gone to a replica of it."""
+    tool = READS.get(piece.tool)
+    walks = tool is not None and issubclass(tool.args, ScanArguments)
+    return piece.node.endswith(")") and not walks

@@ -1,5 +1,6 @@
 """The nodes of a cluster as one of them sees the others. Source: CLUSTER NODES. Pure."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,29 @@ def _spans(words: Iterable[str]) -> tuple[tuple[int, int], ...]:
         else:
             found.append((first, last))
     return tuple(found)
+
+
+View = Sequence[ClusterNode]
+
+
+def members(views: Iterable[View]) -> set[str]:
+    """The ids of all nodes in them."""
+    return {node.id for view in views for node in view}
+
+
+def clusters(views: Iterable[View]) -> list[list[View]]:
+    """The views by the cluster that they are of, that of most first: views of one share nodes.
+
+    An address may belong to another cluster's node since somebody wrote it down.
+    """
+    found: list[list[View]] = []
+    for view in views:
+        alike: list[list[View]] = []
+        others: list[list[View]] = []
+        for group in found:
+            (alike if members(group) & members([view]) else others).append(group)
+        found = [*others, [*itertools.chain(*alike), view]]
+    return sorted(found, key=len, reverse=True)
 
 
 def newest(views: Iterable[Sequence[ClusterNode]]) -> Sequence[ClusterNode]:

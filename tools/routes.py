@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,16 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from tools.cluster_view import ClusterNode, cluster_view, named_by, newest, successor
+from tools.cluster_view import (
+    ClusterNode,
+    View,
+    cluster_view,
+    clusters,
+    members,
+    named_by,
+    newest,
+    successor,
+)
 from tools.connection import CommandFailure, Reply, failure_of
 from tools.link import CONNECT_SECONDS
 from tools.reading import printable
@@ -131,6 +140,8 @@ class ClusterRoute:
     """What may name the node: `host:port (role)` of an earlier look, an alert's labels."""
     _chosen: ClusterNode | None = None
     _known: Sequence[str] = ()
+    _members: Set[str] = frozenset()
+    """Ids of the cluster's nodes, as they were last."""
 
     def takes(self, role: str) -> bool:
         """A replica is looked at where it was named."""
@@ -160,18 +171,36 @@ class ClusterRoute:
             return_exceptions=True,
         )
         by_name = self.cluster_url.startswith("rediss")
-        view = newest(
+        views = [
             cluster_view(reply, by_name=by_name, asked=address)
             for address, reply in zip(asked, replies, strict=True)
             if isinstance(reply, bytes)
-        )
-        if not view:
+        ]
+        if not any(views):
             failures = (r for r in replies if isinstance(r, BaseException))
             raise next(failures, None) or CommandFailure(
                 "error", "read CLUSTER NODES of the cluster", "the reply names no node"
             )
+        # A node that was reset is a cluster without slots.
+        serving = [view for view in views if any(node.slots for node in view)]
+        view = newest(self._of_one_cluster(serving or [view for view in views if view]))
+        self._members = members([view])
         self._known = [node.address for node in view if node.is_primary and node.address]
         return view
+
+    def _of_one_cluster(self, views: Iterable[View]) -> Sequence[View]:
+        """The views of ours. Raises CommandFailure: nobody knows which one that is."""
+        found = clusters(views)
+        tried = "read CLUSTER NODES of the cluster"
+        remedy = "name nodes of one cluster in the target's URL"
+        if self._members:
+            found = [group for group in found if members(group) & self._members]
+            if not found:
+                raise CommandFailure("unreachable", tried, "another cluster answers", remedy)
+        if len(found) > 1 and len(found[0]) == len(found[1]):
+            failed = f"they are nodes of {len(found)} different clusters"
+            raise CommandFailure("error", tried, failed, remedy)
+        return found[0]
 
     def _named(self, view: Sequence[ClusterNode]) -> ClusterNode | None:
         named = named_by([text.partition(" ")[0] for text in self.wanted], view)

@@ -1,7 +1,7 @@
 """Clusters, Sentinels and replicas that disagree, die, or change their roles under a look."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from tools.opening import open_for_reading
 from tools.reading import NotMeasured
 from tools.reads import READS
 from tools.replicas import Walker
+from tools.routes import ClusterRoute
 
 
 async def test_of_sentinels_that_disagree_the_later_failover_counts(
@@ -113,3 +114,34 @@ async def test_many_nodes_that_hang_do_not_cost_what_the_others_told(
     assert isinstance(found.rows[-1].numbers, NotMeasured)
     assert found.rows[-1].numbers.failure == "timeout"
     await connection.close()
+
+
+async def test_a_node_that_is_of_another_cluster_by_now_is_not_believed() -> None:
+    """Its address was given away; the other cluster has seen more failovers."""
+    ours = b"a h:1@2 master - 0 0 1 connected 0-16383\nb h:2@3 slave a 0 0 1 connected"
+    theirs = b"x evil:9@9 master - 0 0 9 connected 0-16383"
+    replies = {"h:1": ours, "h:2": ours, "h:3": theirs}
+
+    async def ask(url: str) -> bytes:
+        address = url.partition("://")[2]
+        if address not in replies:
+            raise CommandFailure("unreachable", "ask", "gone")
+        return replies[address]
+
+    async def first(addresses: Sequence[str]) -> str:
+        return addresses[0]
+
+    route = ClusterRoute("redis-cluster://h:3", ["h:3", "h:1", "h:2"], ask, first)
+    assert await route.url() == "redis://h:1"
+    del replies["h:1"]
+    assert await route.url() == "redis://h:1"
+    del replies["h:2"]
+    with pytest.raises(CommandFailure, match="another cluster answers"):
+        await route.url()
+    route = ClusterRoute("redis-cluster://h:3", ["h:3", "h:1"], ask, first)
+    replies |= {"h:1": ours, "h:3": b"x h:3@9 myself,master - 0 0 9 connected"}
+    assert await route.url() == "redis://h:1"
+    route = ClusterRoute("redis-cluster://h:3", ["h:3", "h:1"], ask, first)
+    replies["h:3"] = theirs
+    with pytest.raises(CommandFailure, match="nodes of 2 different clusters"):
+        await route.url()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from evals import servers
 from evals.servers import Server
 from tests.deployments import Certificates, cluster, say, tls_port, tls_sentinel
 from tools.connection import Connection
@@ -79,7 +80,8 @@ async def test_sentinels_with_tls_and_a_user_of_their_own(certificates: Certific
 async def test_a_cluster_of_one_node_with_tls(certificates: Certificates) -> None:
     """No other node has told it its address."""
     options = certificates.options("client")
-    with tls_port(certificates, "--cluster-enabled", "yes") as port:
+    bus = str(servers.free_port())  # by default 10,000 above, where there may be no port
+    with tls_port(certificates, "--cluster-enabled", "yes", "--cluster-port", bus) as port:
         with redis.Redis.from_url(f"rediss://127.0.0.1:{port}?{options}") as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
         connection = await open_for_reading(f"rediss-cluster://localhost:{port}?{options}")
