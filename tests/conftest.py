@@ -106,6 +106,22 @@ def start_server() -> Iterator[Callable[..., servers.Server]]:
 
 
 @pytest.fixture
+def close_samples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One second lies between two samples of a server, not five: where no rate is looked at.
+
+    Or whatever the module says is its LONGEST_WAIT.
+    """
+    from tools.connection import LiveConnection
+
+    wait, longest = LiveConnection.wait, getattr(request.module, "LONGEST_WAIT", 1.0)
+
+    async def wait_less(connection: LiveConnection, seconds: float) -> None:
+        await wait(connection, min(seconds, longest))
+
+    monkeypatch.setattr(LiveConnection, "wait", wait_less)
+
+
+@pytest.fixture
 def server(build: str, start_server: Callable[..., servers.Server]) -> servers.Server:
     """A fresh, empty server of each build."""
     return start_server(build)

@@ -16,6 +16,7 @@ import redis
 from evals.faults.fault import Expected, Fault, Lab
 from evals.faults.slow_client import encoded
 from evals.faults.workload import MIB, Pipeline, connect, text
+from evals.pouring import pour
 from tools.recording_file import Recording
 
 _BATCH = 1_000
@@ -178,9 +179,10 @@ class BigkeyDeleteStall(Fault):
 
 
 def _large_set(lab: Lab, name: str, members: int) -> None:
-    for start in range(0, members, 10 * _BATCH):
-        numbers = range(start, min(members, start + 10 * _BATCH))
-        lab.admin.sadd(name, *(f"m{number}" for number in numbers))
+    batches = range(0, members, 10 * _BATCH)
+    ends = (min(members, start + 10 * _BATCH) for start in batches)
+    parts = (range(start, end) for start, end in zip(batches, ends, strict=True))
+    pour(lab.server.port, (("SADD", name, *(f"m{n}" for n in part)) for part in parts))
 
 
 def _enough_to_stall(lab: Lab, name: str, members: int, seconds: float) -> int:

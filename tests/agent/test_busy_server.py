@@ -1,5 +1,7 @@
 """A server that answers BUSY to everything: planned, approved, ended and verified all the same."""
 
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from typing import Any
@@ -58,6 +60,7 @@ async def test_one_that_has_written_goes_on_and_the_servers_words_are_kept(
         ended = await executor.apply(await desk.context(), action)
         assert ended.status == "failed", ended.comment
         assert "UNKILLABLE" in ended.comment
+        os.kill(server.pid, signal.SIGKILL)  # nothing else ends it before its time
 
 
 async def test_when_it_has_ended_by_itself_the_approval_lapses(server: Server, desk: Desk) -> None:

@@ -24,6 +24,8 @@ from tools.opening import open_for_reading
 from tools.reading import Evidence
 from tools.reads import READS
 
+pytestmark = pytest.mark.usefixtures("close_samples")
+
 
 @pytest.mark.parametrize(
     ("message", "expected"),

@@ -27,6 +27,7 @@ from tools.reading import Evidence, NotMeasured
 from tools.reads import READS
 from tools.stats import ErrorStats, ServerInfo, Stats
 
+pytestmark = pytest.mark.usefixtures("close_samples")
 SEED_LOOKS = (
     "server_info", "memory_info", "config_get", "keyspace", "bigkeys", "stats", "error_stats",
     "persistence",

@@ -21,6 +21,8 @@ from evals.pouring import pour
 from tools.connection import Connection
 from tools.opening import open_for_reading, open_for_remedies
 
+pytestmark = pytest.mark.usefixtures("close_samples")
+
 
 def fill_sessions(port: int) -> None:
     """Keys without TTL under one prefix, up to 93 % of maxmemory, beside ordinary keys."""

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from evals.servers import Server
+from tests.deployments import AT_ONCE
 from tools import clients as tool
 from tools.clients import Clients, ClientsArguments, clients
 from tools.opening import open_for_reading
@@ -130,7 +131,7 @@ async def test_hostile_client_names_come_out_as_text(
 
 
 async def test_a_replica_is_a_replica(build: str, start_server: Callable[..., Server]) -> None:
-    primary = start_server(build)
+    primary = start_server(build, *AT_ONCE)
     start_server(build, "--replicaof", "127.0.0.1", str(primary.port))
     connection = await open_for_reading(primary.url)
     try:

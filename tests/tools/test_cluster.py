@@ -40,6 +40,7 @@ def test_slots_are_those_of_the_server(build: str, start_server: StartServer) ->
         assert slot_of(key.encode()) == asked, key
 
 
+@pytest.mark.usefixtures("close_samples")
 async def test_a_slot_that_gathers_everything_is_found_and_named(
     build: str, start_server: StartServer, tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ def fill(ports: list[int], tag: str, keys: int, size: int) -> None:
             client.set(f"{{{tag}}}:{number}", "x" * size)
 
 
-@pytest.mark.long
+@pytest.mark.usefixtures("close_samples")
 async def test_a_cluster_is_looked_at_where_the_trouble_is_and_followed(
     build: str, tmp_path: Path
 ) -> None:

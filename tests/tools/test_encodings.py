@@ -31,7 +31,10 @@ def held(admin: "redis.Redis", pattern: str) -> int:
     """Bytes of the keys, each element counted."""
     keys = list(admin.scan_iter(pattern, count=1_000))
     assert keys
-    return sum(int(str(admin.memory_usage(key, samples=0))) for key in keys)
+    pipe = admin.pipeline(transaction=False)
+    for key in keys:
+        pipe.memory_usage(key, samples=0)
+    return sum(pipe.execute())
 
 
 def limit(admin: "redis.Redis", kind: str) -> str:
@@ -40,17 +43,24 @@ def limit(admin: "redis.Redis", kind: str) -> str:
     return max(found, key=lambda name: "listpack" in name)  # since 7.0 it has two
 
 
-def put_back(admin: "redis.Redis", key: str, idle: int = 0) -> None:
-    """Written again as it is, without a TTL, unused for so many seconds."""
+def put_back(admin: "redis.Redis", *keys: str, idle: int = 0) -> None:
+    """Written again as they are, without a TTL, unused for so many seconds."""
     port = admin.connection_pool.connection_kwargs["port"]
-    dump = redis.Redis(port=port).dump(key)
-    assert isinstance(dump, bytes)
-    admin.restore(key, 0, dump, replace=True, idletime=idle)
+    with redis.Redis(port=port) as client:
+        pipe = client.pipeline(transaction=False)
+        for key in keys:
+            pipe.dump(key)
+        dumps = pipe.execute()
+    assert all(isinstance(dump, bytes) for dump in dumps)
+    restored = zip(keys, dumps, strict=True)
+    refused = pour(
+        port, (("RESTORE", key, 0, dump, "REPLACE", "IDLETIME", idle) for key, dump in restored)
+    )
+    assert refused == 0
 
 
 def written_again(admin: "redis.Redis", pattern: str) -> None:
-    for key in list(admin.scan_iter(pattern, count=1_000)):
-        put_back(admin, str(key))
+    put_back(admin, *map(str, admin.scan_iter(pattern, count=1_000)))
 
 
 def hashes(
@@ -192,10 +202,10 @@ async def test_keys_without_a_ttl_beside_others_with_one(server: Server) -> None
     """Idle times as they were are put back with RESTORE."""
     admin = client_of(server)
     pour(server.port, (("SET", f"session:{n}", "x" * 300, "EX", 3_600) for n in range(300)))
-    for number in range(300, 420):
-        admin.set(f"session:{number}", "x" * 300)
-        unused = 90_000 if number < 400 else 60
-        put_back(admin, f"session:{number}", unused)
+    never = [f"session:{number}" for number in range(300, 420)]
+    pour(server.port, (("SET", key, "x" * 300) for key in never))
+    put_back(admin, *never[:100], idle=90_000)
+    put_back(admin, *never[100:], idle=60)
     saving = row(await advised(server), "session:", "give them a TTL")
     assert saving.sampled == 120
     assert "100 of them were not used" in saving.sure
@@ -238,8 +248,7 @@ async def test_lengths_that_would_reset_idle_times_are_left_alone(
 ) -> None:
     admin = client_of(server)
     pour(server.port, (("SET", f"flag:{n}", "on") for n in range(200)))
-    for number in range(200):
-        put_back(admin, f"flag:{number}", 500)
+    put_back(admin, *(f"flag:{number}" for number in range(200)), idle=500)
     async with opened(server.url) as connection:
         found = await read(connection, "encodings", Encodings)
         admin.config_set("maxmemory-policy", "allkeys-lru")
