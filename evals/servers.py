@@ -104,7 +104,12 @@ def free_port() -> int:
 
 
 def start(
-    build: str, path: Path, arguments: Sequence[str] = (), *, configuration: Path | None = None
+    build: str,
+    path: Path,
+    arguments: Sequence[str] = (),
+    *,
+    configuration: Path | None = None,
+    preload: str = "",
 ) -> Server:
     """Start a server on a free port with persistence off. Raises RuntimeError if it does not."""
     file = [str(configuration)] if configuration else []
@@ -123,6 +128,7 @@ def start(
         process = subprocess.Popen(  # noqa: S603
             command,
             executable=path,
+            env=os.environ | {"LD_PRELOAD": preload} if preload else None,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -168,12 +174,15 @@ def stop(server: Server) -> None:
 
 
 @contextlib.contextmanager
-def running(build: str, *arguments: str) -> Iterator[Server]:
-    """A server of this build for the length of a `with`. Raises LookupError if not installed."""
+def running(build: str, *arguments: str, preload: str = "") -> Iterator[Server]:
+    """A server of this build for the length of a `with`. Raises LookupError if not installed.
+
+    `preload`: a shared library that the server is started with.
+    """
     path = binary(build)
     if path is None:
         raise LookupError(f"{build} is not installed here")
-    server = start(build, path, arguments)
+    server = start(build, path, arguments, preload=preload)
     try:
         yield server
     finally:

@@ -6,6 +6,7 @@ well. Gentle: what a probing client notices of it. Sampled: how long it takes.
 
 import asyncio
 import contextlib
+import ctypes.util
 import os
 import re
 import shlex
@@ -15,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ from tools.connection import LiveConnection
 from tools.keyspace import BigKeys
 
 BUILDS = ("redis-7.0", "redis-8.2", "valkey-9.1")
+USE_LIBC = ("valkey-9.1",)
+"""Wheels that were built with the C library's allocator; those who run servers have jemalloc."""
 PROBED = 5
 """Times that a client probes each walk; the median counts."""
 PROBE_SECONDS = 3.0
@@ -46,11 +49,11 @@ async def bench_scan(options: Options, tell: Tell) -> dict[str, Any]:
     if not found:
         raise LookupError("no server is installed here: " + ", ".join(BUILDS))
     runs = []
-    for build in found:
-        tell(f"{build}: {options.keys:,} keys are written")
-        with servers.running(build) as server:
+    for name, build, preload in _variants(found):
+        tell(f"{name}: {options.keys:,} keys are written")
+        with servers.running(build, preload=preload) as server:
             await asyncio.to_thread(pour, server.port, mixed_keys(options.keys))
-            runs.append(await _Run(server, cli, options.runs or PROBED, tell).measured())
+            runs.append(await _Run(name, server, cli, options.runs or PROBED, tell).measured())
     ratios = {
         f"{key}_{run['build']}": run[key]
         for run in runs
@@ -68,6 +71,15 @@ async def bench_scan(options: Options, tell: Tell) -> dict[str, Any]:
     }
 
 
+def _variants(builds: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Name, build, and the library to start it with."""
+    library = ctypes.util.find_library("jemalloc")
+    for build in builds:
+        yield build, build, ""
+        if build in USE_LIBC and library is not None:
+            yield f"{build}-jemalloc", build, library
+
+
 @dataclass(frozen=True)
 class _Walked:
     """One walk."""
@@ -81,6 +93,7 @@ class _Walked:
 
 @dataclass
 class _Run:
+    name: str
     server: servers.Server
     cli: str
     probed: int
@@ -97,7 +110,7 @@ class _Run:
         gentle, sampled = await self._ours(), await self._ours(mode="sampled")
         idle, noticed, cli_noticed = await asyncio.to_thread(self._probed)
         return {
-            "build": self.server.build,
+            "build": self.name,
             "keys": sizes.keys,
             "bytes": sizes.bytes,
             "bytes_by_memkeys": memkeys.bytes,
