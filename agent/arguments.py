@@ -343,7 +343,8 @@ async def _look_for_size(findings: Findings) -> tuple[InstanceResize, str] | Non
     limit, connection = findings.context.target.memory_limit, findings.context.connection
     known = "memory_limit" in tool.args.model_fields and limit is not None
     args = {"memory_limit": limit} if known else {}
-    ours = await findings.context.known(tool.name) if findings.context.known else {}
+    known_besides = findings.context.known
+    ours = await known_besides(tool.name, connection.node) if known_besides else {}
     reading = await tool.call(connection, args | ours)
     if isinstance(reading, NotMeasured) or not isinstance(reading, InstanceResize):
         return None

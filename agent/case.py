@@ -125,7 +125,8 @@ class CaseFile:
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 known = self._context.known
-                ours = await known(tool) if known is not None else {}
+                node = self._context.connection.node
+                ours = await known(tool, node) if known is not None else {}
                 return await READS[tool].call(connection, args | ours)
         except TimeoutError:
             return NotMeasured(

@@ -88,7 +88,9 @@ async def observe(state: State, runtime: On) -> Update:
 
 async def _has_baselines(context: Context) -> bool:
     """Whether anything was kept of healthy times: without, a look for what changed costs only."""
-    known = {} if context.known is None else await context.known(SERVER)
+    if context.known is None:
+        return False
+    known = await context.known(SERVER, context.connection.node)
     kept = ServerChangesArguments.model_validate(known).baselines
     return kept is not None and bool(kept.servers or kept.keyspaces)
 

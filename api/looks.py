@@ -97,7 +97,8 @@ class Looks:
             return NotMeasured(not_measured=tool, because=because, failure="budget")
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                ours = await self.past(tool) if self.past is not None else {}
+                node = "" if self._connection is None else self._connection.node
+                ours = await self.past(tool, node) if self.past is not None else {}
                 return await READS[tool].call(connection, args | ours)
         except TimeoutError:
             because = f"no answer within {LOOK_SECONDS:.0f} s"

@@ -28,8 +28,8 @@ class Past:
     database: Database
     target: str
 
-    async def known(self, tool: str) -> dict[str, Any]:
-        """Arguments of a tool that only the installation can fill."""
+    async def known(self, tool: str, node: str = "") -> dict[str, Any]:
+        """Arguments of a tool that only the installation can fill; `node`: which is looked at."""
         fields = READS[tool].args.model_fields
         found: dict[str, Any] = {}
         if "history" in fields:
@@ -39,7 +39,7 @@ class Past:
         if "facts" in fields:
             found["facts"] = await facts(self.settings.config.prometheus, self._entry)
         if "baselines" in fields:
-            found["baselines"] = await self.baselines()
+            found["baselines"] = await self.baselines(node)
         if "catalogue" in fields and (sizes := self.settings.config.sizes) is not None:
             found["catalogue"] = str(sizes)
         return found
@@ -56,22 +56,21 @@ class Past:
             return other.model_copy(update={"because": f"{own.because}; {other.because}"})
         return max(own, other, key=lambda one: (_goes_on(one), _days(one)))
 
-    async def baselines(self) -> Baselines:
-        """What it looked like when nothing was wrong."""
+    async def baselines(self, node: str) -> Baselines:
+        """What it, or that node of a cluster, looked like when nothing was wrong."""
+        entry, watch = self._entry, self.settings.config.watch
+        url = "" if entry is None else entry.url.get_secret_value()
+        of_one = bool(url) and deployment_of(url).kind == "cluster"
         async with self.database.reading() as session:
-            found = await baselines.of(session, self.target)
+            found = await baselines.of(
+                session, self.target, node.partition(" ")[0] if of_one else ""
+            )
         if found.servers or found.keyspaces:
             return found
-        watch = self.settings.config.watch
-        because = "no look at a healthy time is kept of this target yet"
         if not (watch.enabled and watch.baselines):
-            because = "`watch.baselines` is switched off"
-        elif (
-            self._entry is not None
-            and deployment_of(self._entry.url.get_secret_value()).kind == "cluster"
-        ):
-            because = "none is kept of a cluster: which of its nodes is looked at varies"
-        return Baselines(because=because)
+            return Baselines(because="`watch.baselines` is switched off")
+        which = "this node" if of_one else "this target"
+        return Baselines(because=f"no look at a healthy time is kept of {which} yet")
 
     async def ranges(self) -> Ranges:
         """What Prometheus has of it where one is configured, else what our own samples have.

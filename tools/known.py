@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from tools.recording_file import Recording
 
-Known = Callable[[str], Awaitable[dict[str, Any]]]
-"""Arguments of a tool, by its name, that only the installation can fill, such as its memory over
-days: offered to no model, kept in no evidence."""
+Known = Callable[[str, str], Awaitable[dict[str, Any]]]
+"""Arguments of a tool that only the installation can fill, such as its memory over days, by the
+tool's name and the node that is looked at: offered to no model, kept in no evidence."""
 
 LARGEST = 25_000
 """Bytes of one argument, compressed: a recording has room for the server as well."""
@@ -25,8 +25,8 @@ def keeping(recording: Recording, known: Known) -> Known:
     """
     told: dict[str, BaseModel] = {}
 
-    async def asked(tool: str) -> dict[str, Any]:
-        found = await known(tool)
+    async def asked(tool: str, node: str = "") -> dict[str, Any]:
+        found = await known(tool, node)
         for name, value in found.items():
             if not isinstance(value, BaseModel):
                 continue
@@ -43,7 +43,7 @@ def keeping(recording: Recording, known: Known) -> Known:
 def known_in(recording: Recording) -> Known:
     """As it was when the recording was made."""
 
-    async def asked(tool: str) -> dict[str, Any]:
+    async def asked(tool: str, node: str = "") -> dict[str, Any]:
         return of_tool(recording, tool)
 
     return asked

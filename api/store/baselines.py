@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import ValidationError
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.store import crossings
@@ -48,23 +48,26 @@ async def is_quiet(session: AsyncSession, target: str, now: datetime) -> bool:
     return all(crossing.told for crossing in (await crossings.of(session, target)).values())
 
 
-async def newest(session: AsyncSession, target: str, kind: Kind) -> datetime | None:
-    """When the target was last looked at for this."""
-    return await session.scalar(
-        select(BaselineRow.at)
-        .where(BaselineRow.target == target, BaselineRow.kind == kind)
-        .order_by(BaselineRow.at.desc())
-        .limit(1)
+async def newest(session: AsyncSession, target: str) -> dict[tuple[str, str], datetime]:
+    """When the target was last looked at, by node and kind."""
+    rows = await session.execute(
+        select(BaselineRow.node, BaselineRow.kind, func.max(BaselineRow.at))
+        .where(BaselineRow.target == target)
+        .group_by(BaselineRow.node, BaselineRow.kind)
     )
+    return {(node, kind): at for node, kind, at in rows}
 
 
 async def keep(
-    session: AsyncSession, target: str, kind: Kind, shape: ServerShape | KeyShape
+    session: AsyncSession, target: str, shape: ServerShape | KeyShape, node: str = ""
 ) -> None:
     """Keep one, and delete those that are not needed any more."""
-    row = BaselineRow(target=target, kind=kind, at=shape.at, shape=shape.model_dump(mode="json"))
+    kind: Kind = "server" if isinstance(shape, ServerShape) else "keyspace"
+    row = BaselineRow(
+        target=target, node=node, kind=kind, at=shape.at, shape=shape.model_dump(mode="json")
+    )
     await session.merge(row)
-    of_kind = and_(BaselineRow.target == target, BaselineRow.kind == kind)
+    of_kind = and_(BaselineRow.target == target, BaselineRow.node == node, BaselineRow.kind == kind)
     there = (await session.scalars(select(BaselineRow.at).where(of_kind))).all()
     gone = set(there) - thinned({*there, shape.at}, shape.at)
     if gone:
@@ -83,11 +86,11 @@ def thinned(moments: Iterable[datetime], now: datetime) -> set[datetime]:
     return kept | set(spans.values())
 
 
-async def of(session: AsyncSession, target: str) -> Baselines:
-    """All that are kept of a target, oldest first."""
+async def of(session: AsyncSession, target: str, node: str = "") -> Baselines:
+    """All that are kept of a target, or of a node of its cluster, oldest first."""
     found = await session.execute(
         select(BaselineRow.kind, BaselineRow.shape)
-        .where(BaselineRow.target == target)
+        .where(BaselineRow.target == target, BaselineRow.node == node)
         .order_by(BaselineRow.at)
     )
     kept = Baselines()

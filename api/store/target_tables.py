@@ -63,6 +63,8 @@ class BaselineRow(Table):
     __tablename__ = "baselines"
 
     target: Mapped[str] = mapped_column(String(200), primary_key=True)
+    node: Mapped[str] = mapped_column(String(300), primary_key=True)
+    """host:port of a cluster's node; empty: whichever answers for the target."""
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
     """`server` or `keyspace`"""
     at: Mapped[datetime] = mapped_column(primary_key=True)

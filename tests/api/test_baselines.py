@@ -15,12 +15,13 @@ from sqlalchemy import delete, func, select, update
 from agent.context import Target
 from agent.runbook_library import load_library
 from api import baselines as looks
+from api.past import Past
 from api.settings import Settings
 from api.store import baselines, incidents
 from api.store.baselines import NEWEST, thinned
 from api.store.database import Database, database_url
 from api.store.retention import forget_aged
-from api.store.tables import AlertRow, IncidentRow
+from api.store.tables import AlertRow, IncidentRow, LeaseRow
 from api.store.target_tables import BaselineRow
 from api.watch import Watch
 from evals import servers
@@ -32,6 +33,10 @@ from tests.api.paging_room import alert as alert_of
 from tests.api.process import Oncall
 from tests.api.test_prometheus_incident import exported
 from tests.api.test_watch import target
+from tests.deployments import cluster, say
+from tests.tools.looking import opened
+from tools.changes import ServerChanges
+from tools.reads import READS
 from tools.recording_file import read, write
 from tools.recording_names import hashed
 from tools.recording_privacy import Pseudonyms
@@ -62,8 +67,8 @@ async def lived(database: Database, name: str, hours: int) -> None:
         for ago in range(hours, 0, -1):
             then = {"at": incidents.now() - timedelta(hours=ago)}
             (server,), (keys,) = seen.servers, seen.keyspaces
-            await baselines.keep(session, name, "server", server.model_copy(update=then))
-            await baselines.keep(session, name, "keyspace", keys.model_copy(update=then))
+            await baselines.keep(session, name, server.model_copy(update=then))
+            await baselines.keep(session, name, keys.model_copy(update=then))
 
 
 async def test_a_healthy_target_is_looked_at_at_its_intervals(
@@ -128,7 +133,9 @@ async def test_what_cannot_be_reached_or_hides_a_secret_breaks_nothing(
     await keep(database, server)
     assert await kept(database) == before
     async with database.writing() as session:
-        row = BaselineRow(target="cache-1", kind="server", at=NOW, shape={"of": "a later version"})
+        row = BaselineRow(
+            target="cache-1", node="", kind="server", at=NOW, shape={"of": "a later version"}
+        )
         await session.merge(row)
     async with database.reading() as session:
         assert len((await baselines.of(session, "cache-1")).servers) == 1
@@ -150,7 +157,7 @@ async def test_what_is_old_or_of_nobody_is_forgotten(database: Database) -> None
     async with database.writing() as session:
         for name, days in (("cache-1", 1), ("cache-1", 15), ("gone", 1)):
             at = NOW - timedelta(days=days)
-            session.add(BaselineRow(target=name, kind="server", at=at, shape={}))
+            session.add(BaselineRow(target=name, node="", kind="server", at=at, shape={}))
     async with database.writing() as session:
         assert (await forget_aged(session, NOW, NOW, ["cache-1"]))["baselines"] == 2
     assert (await kept(database), await kept(database, "gone")) == ({"server": 1}, {})
@@ -214,3 +221,31 @@ async def test_an_incident_names_what_changed_since_and_so_does_its_replay(
     finally:
         await database.close()
         oncall.stop()
+
+
+async def test_of_a_cluster_every_primary_has_its_own(
+    database: Database, settings: Callable[..., Settings]
+) -> None:
+    with cluster(servers.BUILDS[-1], replicas=False) as nodes:
+        told = settings(targets=[{"name": "many", "url": nodes.url}])
+        (many,) = told.agent_targets()
+        for _ in nodes.primaries:  # a walk over one of them each time
+            await looks.keep(database, many, "worker-0", 60)
+            async with database.writing() as session:
+                await session.execute(update(LeaseRow).values(expires=0))
+        addresses = {f"127.0.0.1:{node.port}" for node in nodes.primaries}
+        async with database.reading() as session:
+            found = await baselines.newest(session, "many")
+        assert set(found) == {(one, kind) for one in addresses for kind in ("server", "keyspace")}
+        first = nodes.primaries[0]
+        say(first.port, "CONFIG", "SET", "maxmemory", "77mb")
+        past = Past(told, database, "many")
+        for node in nodes.primaries:
+            address = f"127.0.0.1:{node.port}"
+            known = await past.known("server_changes", f"{address} (master)")
+            async with opened(node.url) as connection:
+                seen = await READS["server_changes"].call(connection, known)
+            assert isinstance(seen, ServerChanges), seen
+            assert set(seen.parameters) == ({"maxmemory"} if node is first else set())
+        silent = await past.known("server_changes", "127.0.0.1:1 (master)")
+        assert silent["baselines"].because == "no look at a healthy time is kept of this node yet"

@@ -39,19 +39,19 @@ def empty() -> Recording:
     return Recording(Header(captured_at=AT.isoformat(), flavour="redis 7.0.15", node="a:1"))
 
 
-async def found(tool: str) -> dict[str, Any]:
+async def found(tool: str, node: str = "") -> dict[str, Any]:
     known = {"ranges": CLIENTS, "history": MEMORY, "catalogue": "/etc/sizes.yaml"}
     return {name: value for name, value in known.items() if name in READS[tool].args.model_fields}
 
 
 async def test_a_replay_sees_what_was_seen(tmp_path: Path) -> None:
     recording = empty()
-    told = await keeping(recording, found)("metric_history")
+    told = await keeping(recording, found)("metric_history", "")
     live = await READS["metric_history"].call(RecordedConnection(recording), told)
     path = tmp_path / "case.jsonl.gz"
     recording_file.write(path, recording)
     again = RecordedConnection(path)
-    known = await known_in(again.recording)("metric_history")
+    known = await known_in(again.recording)("metric_history", "")
     assert await READS["metric_history"].call(again, known) == live
     assert live.model_dump()["metrics"]["connected_clients"]["changes"]
     recording_file.write(tmp_path / "again.jsonl.gz", again.recording)
@@ -60,15 +60,15 @@ async def test_a_replay_sees_what_was_seen(tmp_path: Path) -> None:
 
 async def test_each_tool_is_told_its_own_and_paths_stay_here() -> None:
     recording = empty()
-    await keeping(recording, found)("instance_resize")
+    await keeping(recording, found)("instance_resize", "")
     assert set(recording.known) == {"history"}
-    assert await known_in(recording)("memory_info") == {}
-    assert set(await known_in(recording)("metric_history")) == {"history"}
+    assert await known_in(recording)("memory_info", "") == {}
+    assert set(await known_in(recording)("metric_history", "")) == {"history"}
 
 
 async def test_it_survives_fewer_keys_and_other_names() -> None:
     recording = empty()
-    await keeping(recording, found)("metric_history")
+    await keeping(recording, found)("metric_history", "")
     for key in (b"a", b"b"):
         recording.table.keys[key] = {"TYPE": b"string"}
     assert recording_file.shortened(recording, 0).known == recording.known
@@ -83,11 +83,11 @@ async def test_what_is_too_large_is_not_kept() -> None:
         + [Range(metric="x", start=0, step=1, values=[v * n for v in noise]) for n in range(9)]
     )
 
-    async def much(tool: str) -> dict[str, Any]:
+    async def much(tool: str, node: str) -> dict[str, Any]:
         return {"ranges": large, "facts": HostFacts()}
 
     recording = empty()
-    assert (await keeping(recording, much)("host"))["ranges"] is large
+    assert (await keeping(recording, much)("host", ""))["ranges"] is large
     assert set(recording.known) == {"facts"}
     assert LARGEST < 100_000
 
@@ -96,7 +96,9 @@ async def test_what_somebody_wrote_into_a_recording_is_checked() -> None:
     recording = empty()
     recording.known = {"facts": {"host": {"series": "<b>"}}}
     with pytest.raises(ValidationError):
-        await READS["host"].call(RecordedConnection(recording), await known_in(recording)("host"))
+        await READS["host"].call(
+            RecordedConnection(recording), await known_in(recording)("host", "")
+        )
 
 
 def test_a_recording_without_it_has_no_such_line(tmp_path: Path) -> None:
@@ -129,14 +131,14 @@ async def test_whoever_asks_second_is_told_what_the_first_was() -> None:
     """Prometheus has gone on meanwhile; the evidence of one incident is of one state."""
     asked = 0
 
-    async def growing(tool: str) -> dict[str, Any]:
+    async def growing(tool: str, node: str) -> dict[str, Any]:
         nonlocal asked
         asked += 1
         return {"history": history([n * (asked << 20) for n in range(240)])}
 
     recording = empty()
     known = keeping(recording, growing)
-    first, second = await known("instance_resize"), await known("metric_history")
+    first, second = await known("instance_resize", ""), await known("metric_history", "")
     assert asked == 2
     assert second == first
     assert recording.known["history"] == first["history"].model_dump(mode="json")

@@ -14,10 +14,11 @@ def upgrade() -> None:
     op.create_table(
         "baselines",
         sa.Column("target", sa.String(length=200), nullable=False),
+        sa.Column("node", sa.String(length=300), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("shape", sa.JSON(none_as_null=True), nullable=False),
-        sa.PrimaryKeyConstraint("target", "kind", "at", name=op.f("pk_baselines")),
+        sa.PrimaryKeyConstraint("target", "node", "kind", "at", name=op.f("pk_baselines")),
     )
 
 
