@@ -102,7 +102,7 @@ def by_name(
         values = _of_one([_highest(links) for links in servers.values()], grid.step)
         if values is None:
             because[f"{len(servers)} series of {name} have the target's labels: name more"] = None
-        else:
+        elif any(value is not None for value in values):
             found[name, of] = values
     return found
 

@@ -1,5 +1,6 @@
 """The `watch:`, `prometheus:` and `targets.resize_hook:` sections of the configuration."""
 
+import re
 from datetime import timedelta
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -23,6 +24,15 @@ def _web_url(value: SecretStr) -> SecretStr:
 
 
 WebUrl = Annotated[SecretStr, AfterValidator(_web_url)]
+
+
+def _header(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+        raise ValueError("a token is made of visible ASCII characters, without spaces")
+    return value
+
+
+Token = Annotated[SecretStr, AfterValidator(_header)]
 
 
 class WatchEntry(Entry):
@@ -54,7 +64,7 @@ class PrometheusEntry(Entry):
     """Where the trend of a target's memory may be asked for."""
 
     url: WebUrl
-    token: SecretStr | None = None
+    token: Token | None = None
     """Sent as a bearer token."""
     metric: str = Field(
         default="redis_memory_used_bytes", pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]{0,199}$"

@@ -78,8 +78,6 @@ class SentinelRoute:
             )
         named = Counter(address for address, _ in known)
         address, _ = max(known, key=lambda one: (named[one[0]], one[1]))
-        if not is_address(address):
-            raise CommandFailure("error", tried, "they name something that is no address")
         return url_at(self._url, address)
 
     async def _named_by(self, sentinel: tuple[str, int]) -> tuple[str, int] | CommandFailure:
@@ -105,6 +103,8 @@ class SentinelRoute:
                 if state is None or not asked.check_master_state(state, self._name):
                     return CommandFailure("unreachable", "", "knows no such primary that is well")
                 address = address_of(str(state["ip"]), state["port"])
+                if not is_address(address):
+                    return CommandFailure("error", "", "names something that is no address")
                 return address, int(state.get("config-epoch", 0))
         except (errors.RedisError, OSError) as error:
             return failure_of(error, "")

@@ -180,3 +180,16 @@ async def test_a_metric_that_ended_is_not_told_as_if_it_went_on() -> None:
     assert reading.missing is not None
     assert "Prometheus has none of the last hour of: primary_link_up" in reading.missing.because
     assert "until 01 Nov 00:00" in summarize(reading)
+
+
+@pytest.mark.parametrize("token", ["s3cr\u00e9t", "s3cr\nX-Admin: 1", "s3cr et"])
+def test_a_token_that_no_header_can_hold_is_told_at_the_start(token: str) -> None:
+    with pytest.raises(ValueError, match="visible ASCII") as told_of:
+        entry(token=token)
+    assert "s3cr" not in str(told_of.value)
+
+
+async def test_samples_of_another_time_are_no_series() -> None:
+    found = await answered(reply(one("redis_connected_clients", (5.0, "1"), (LAST, "NaN"))))
+    assert found.series == []
+    assert "no series with the target's labels" in found.because

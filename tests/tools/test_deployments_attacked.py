@@ -20,6 +20,7 @@ from tools.routes import ClusterRoute
 async def test_of_sentinels_that_disagree_the_later_failover_counts(
     start_server: Callable[..., Server],
 ) -> None:
+    """Of those that name an address."""
     old, new = start_server("valkey-9.1"), start_server("valkey-9.1")
 
     def sentinel(port: int, epoch: int) -> Callable[..., Any]:
@@ -37,8 +38,8 @@ async def test_of_sentinels_that_disagree_the_later_failover_counts(
         return answer
 
     sentinels = [
-        await asyncio.start_server(sentinel(server.port, epoch), "127.0.0.1", 0)
-        for server, epoch in ((old, 3), (new, 4))
+        await asyncio.start_server(sentinel(port, epoch), "127.0.0.1", 0)
+        for port, epoch in ((old.port, 3), (new.port, 4), (99_999, 5))
     ]
     hosts = [f"127.0.0.1:{one.sockets[0].getsockname()[1]}" for one in sentinels]
     for order in (hosts, hosts[::-1]):
