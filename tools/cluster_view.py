@@ -30,6 +30,8 @@ class ClusterNode:
     """First and last of each range it serves."""
     moving_slots: int
     """On their way from or to it."""
+    names: tuple[str, ...] = ()
+    """host:port by its address and by its host name, as far as it announces them."""
 
     @property
     def is_primary(self) -> bool:
@@ -65,9 +67,11 @@ def _node(words: Sequence[str], *, by_name: bool, asked: str) -> ClusterNode:
     host, _, port = place.partition("@")[0].rpartition(":")
     name = names.partition(",")[0]
     flags = frozenset(words[2].split(","))
-    address = address_of(name if by_name and name and "=" not in name else host, port)
+    has_name = bool(name) and "=" not in name
+    address = address_of(name if by_name and has_name else host, port)
     if not host and "myself" in flags:
         address = asked
+    known = [address, address_of(host, port), *([address_of(name, port)] if has_name else [])]
     return ClusterNode(
         id=words[0],
         address=address if is_address(address) else "",
@@ -76,6 +80,7 @@ def _node(words: Sequence[str], *, by_name: bool, asked: str) -> ClusterNode:
         epoch=int(words[6]) if _EPOCH.fullmatch(words[6]) else 0,
         slots=_spans(words[8:]),
         moving_slots=sum(word.startswith("[") for word in words[8:]),
+        names=tuple(dict.fromkeys(filter(is_address, known))),
     )
 
 
@@ -159,11 +164,11 @@ def named_by(texts: Iterable[str], view: Sequence[ClusterNode]) -> ClusterNode |
     """
     known = [text.rpartition("://")[2] for text in texts]
     for node in view:
-        if node.address and node.address in known:
+        if node.address and not set(known).isdisjoint(node.names):
             return node
-    hosts = [node.address.rpartition(":")[0] for node in view]
     for text in known:
         host = text.rpartition(":")[0] or text
-        if host and hosts.count(host) == 1:
-            return view[hosts.index(host)]
+        of_it = [node for node in view if host in {n.rpartition(":")[0] for n in node.names}]
+        if len(of_it) == 1:
+            return of_it[0]
     return None

@@ -103,6 +103,7 @@ def test_the_view_of_the_latest_failover_is_believed() -> None:
     [
         ("10.0.0.2:7000", "a2"), ("redis://10.0.0.1:7000", "a1"), ("10.0.0.2:9121", "a2"),
         ("10.0.0.2", "a2"), ("[::1]:9121", "b1"), ("10.0.0.3:7000", None), ("", None),
+        ("one.example:7000", "a1"), ("one.example:9121", "a1"), ("one.example:7001", "a1"),
     ],
 )  # fmt: skip
 def test_labels_name_a_node_by_its_address_or_by_its_host(label: str, expected: str | None) -> None:
