@@ -56,7 +56,7 @@ def writer(port: int, per_second: float = 200, size: int = 2_000) -> Actor:
 
 @pytest.fixture
 async def desk(start_server: Callable[..., Server]) -> AsyncIterator[Desk]:
-    made = Desk(start_server("valkey-9.1"))
+    made = Desk(start_server("valkey-9.1", "--enable-debug-command", "local"))
     yield made
     if made.reading is not None:
         await made.reading.close()
@@ -107,16 +107,15 @@ async def test_a_change_that_starts_evictions_is_undone_before_the_hold_is_over(
 
 @contextmanager
 def slowed(port: int) -> Iterator[Callable[[float], None]]:
-    """Every command of an application takes this long more: a script that it runs."""
-    cost = [0]
-    script = "local n = 0 for i = 1, tonumber(ARGV[1]) do n = n + i end return n"
+    """Whatever an application asks for takes this long more: the server does nothing meanwhile."""
+    seconds = [0.0]
 
     def step(pipe: Any) -> None:
-        if cost[0]:
-            pipe.eval(script, 0, cost[0])
+        if seconds[0]:
+            pipe.execute_command("DEBUG", "SLEEP", seconds[0])
 
     def slower(milliseconds: float) -> None:
-        cost[0] = int(milliseconds * 100_000)
+        seconds[0] = milliseconds / 1_000
 
     with application(port, Actor(connect(port, "reports"), 20, step)):
         yield slower
@@ -130,7 +129,7 @@ async def test_a_change_that_slows_everything_is_undone_and_pages_if_it_stays_sl
     context = await watched(desk)
     with slowed(desk.server.port) as slower:
         applied = await executor.apply(context, action)
-        slower(400)
+        slower(200)
         judged = await verification.verify(context, applied, hold_seconds=8)
         assert judged.status == "rolling_back", judged.comment
         assert "round trip" in judged.comment
