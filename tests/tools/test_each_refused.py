@@ -106,7 +106,8 @@ async def test_what_is_refused_is_said_and_the_rest_is_read(server: Server) -> N
     admin = client_of(server)
     admin.xadd("s", {"a": "b"})
     admin.xgroup_create("s", "g", "0")
-    _, sends = await look(server.url)
+    with in_use(server, "s"):
+        _, sends = await look(server.url)
     used = sorted(set[str]().union(*sends.values()))
     assert len(used) >= 25
     users = {}

@@ -189,6 +189,7 @@ async def test_a_sample_tells_shares_and_what_it_has_not_seen(
     connection: LiveConnection, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(survey, "SAMPLED", 10_000)
+    monkeypatch.setattr(survey, "SAMPLE_SECONDS", 30.0)  # a busy machine shall not cut it short
     pour(server.port, mixed_keys(40_000))
     found = await walked(connection, mode="sampled")
     shares = found.sampled
