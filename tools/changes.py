@@ -1,9 +1,7 @@
 """`server_changes`, `key_changes`: what is different from healthy times, and since when."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import timedelta
 
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
@@ -11,140 +9,16 @@ from pydantic.json_schema import SkipJsonSchema
 from tools import departures
 from tools.catalogue import Arguments
 from tools.connection import Connection
-from tools.departures import FLOORS, Departure, Look
+from tools.differences import KeyChanges, ServerChanges, key_differences, server_differences
 from tools.encodings import SAMPLED, EncodingsArguments, encodings
-from tools.reading import NotMeasured, Reading
+from tools.reading import NotMeasured
 from tools.samples import take_samples
 from tools.scanner import ScanArguments
-from tools.shape import FLOWS, Baselines, KeyShape, ServerShape, key_shape, server_shape, shape_of
+from tools.shape import Baselines, key_shape, server_shape, shape_of
 
 SECONDS = 5.0
 """Of the newest rates."""
-MOST = 10
-"""Changes of one kind, the largest first."""
-
-
-class Change(Reading):
-    """Between which looks it changed."""
-
-    last_before: datetime
-    first_after: datetime
-
-
-class WordChange(Change):
-    """From one word to another."""
-
-    before: str
-    after: str
-
-
-class NodeChange(Change):
-    """From one server to another: host:port."""
-
-    node_before: str
-    node_after: str
-
-
-class LevelChange(Change):
-    """In the unit of its name: at most `before` until then and at least `after` since, or less."""
-
-    before: float
-    after: float
-
-
-class PopulationChange(Change):
-    """Clients whose names differ only in numbers and the like."""
-
-    client: str
-    clients_before: float
-    clients_after: float
-
-
-class CommandChange(Change):
-    """Calls of one command."""
-
-    command: str
-    before_per_second: float
-    after_per_second: float
-
-
-class DatabaseChange(Change):
-    """Keys of one database."""
-
-    db: int
-    keys_before: float
-    keys_after: float
-
-
-class ServerChanges(Reading):
-    """What is different from the looks that were kept while nothing was wrong."""
-
-    looks: int
-    """Kept ones that it was compared with."""
-    since: datetime
-    """The oldest of them."""
-    until: datetime
-    """Now."""
-    restarted_at: datetime | None
-    """Its process began after the newest of them."""
-    version: WordChange | None
-    role: WordChange | None
-    answers: NodeChange | None
-    """Another server answers at the target's address."""
-    primary: NodeChange | None
-    """Of a replica."""
-    parameters: dict[str, WordChange]
-    levels: dict[str, LevelChange]
-    """Rates of INFO stats."""
-    databases: list[DatabaseChange]
-    commands: list[CommandChange]
-    clients: list[PopulationChange]
-    not_compared: list[NotMeasured]
-    """What this server refuses to show."""
-
-    def told(self) -> list[str]:
-        """What changed, by name."""
-        words = ("version", "role", "answers", "primary", "restarted_at")
-        return [
-            *(name for name in words if getattr(self, name) is not None),
-            *self.parameters,
-            *self.levels,
-            *(f"keys of db{row.db}" for row in self.databases),
-            *(row.command for row in self.commands),
-            *(row.client for row in self.clients),
-        ]
-
-
-class PrefixChange(Change):
-    """Of the number of sampled keys."""
-
-    prefix: str
-    before_share: float
-    after_share: float
-
-
-class EncodingChange(WordChange):
-    """Of nearly all keys of a prefix and type."""
-
-    prefix: str
-    type: str
-
-
-class KeyChanges(Reading):
-    """How a sample of the keys differs from those of times in which nothing was wrong."""
-
-    looks: int
-    since: datetime
-    until: datetime
-    sampled: int
-    prefixes: list[PrefixChange]
-    encodings: list[EncodingChange]
-    stopped_because: str
-    """Why the sample has no more keys, and what was refused."""
-
-    def told(self) -> list[str]:
-        """What changed, by name."""
-        return [*(row.prefix for row in self.prefixes), *(row.prefix for row in self.encodings)]
+_AHEAD = Baselines(because="what is kept is of a later time: a clock was set back")
 
 
 class ServerChangesArguments(Arguments):
@@ -175,6 +49,8 @@ async def server_changes(
     if not kept:
         return _nothing_kept("server_changes", args.baselines)
     now = await server_shape(connection)
+    if not (kept := departures.earlier(kept, now)):
+        return _nothing_kept("server_changes", _AHEAD)
     samples = await take_samples(connection, SECONDS, "commandstats", "keyspace", "replication")
     ended = connection.now()
     began = ended - timedelta(seconds=samples.seconds)
@@ -197,6 +73,8 @@ async def key_changes(
     if isinstance(found, NotMeasured):
         return found
     now = key_shape(found, connection.now())
+    if not (kept := departures.earlier(kept, now)):
+        return _nothing_kept("key_changes", _AHEAD)
     told = await asyncio.to_thread(key_differences, kept, now)
     return told.model_copy(update={"stopped_because": found.stopped_because})
 
@@ -208,183 +86,4 @@ def _nothing_kept(tool: str, baselines: Baselines | None) -> NotMeasured:
         because=because or "nobody keeps what this server looks like in healthy times",
         failure="not_configured",
         remedy="leave `watch` on: it keeps that where nothing is wrong",
-    )
-
-
-def server_differences(
-    kept: Sequence[ServerShape], now: ServerShape, newest: Sequence[ServerShape] = ()
-) -> ServerChanges:
-    """Pure. `newest`: two looks some seconds apart, for rates of this very moment."""
-    shapes = [*kept, now]
-    last, same_node = kept[-1], kept[-1].node == now.node
-    restarted = same_node and "" != last.run_id != now.run_id != ""
-    nodes = departures.word([Look(s.at, s.node or None) for s in shapes])
-    primaries = departures.word([Look(s.at, s.primary or None) for s in shapes])
-    return ServerChanges(
-        looks=len(kept),
-        since=kept[0].at,
-        until=now.at,
-        restarted_at=now.started_at if restarted else None,
-        version=_word(departures.word([Look(s.at, s.flavour) for s in shapes])),
-        role=_word(departures.word([Look(s.at, s.role) for s in shapes])),
-        answers=_node(nodes),
-        primary=_node(primaries) if now.primary else None,
-        parameters=_parameters(shapes),
-        levels=_levels(shapes, newest),
-        databases=_databases(shapes),
-        commands=_commands(shapes, newest),
-        clients=_clients(shapes),
-        not_compared=now.unread,
-    )
-
-
-def _parameters(shapes: Sequence[ServerShape]) -> dict[str, WordChange]:
-    found = {}
-    for name in shapes[-1].parameters:
-        change = departures.word([Look(s.at, s.parameters.get(name)) for s in shapes])
-        if change is not None:
-            found[name] = WordChange(**vars(change))
-    newest_first = sorted(found.items(), key=lambda item: item[1].first_after, reverse=True)
-    return dict(newest_first[:MOST])
-
-
-def _levels(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> dict[str, LevelChange]:
-    found: dict[str, Departure[float]] = {}
-    looks = _rates(shapes, newest, departures.all_calls)
-    if (change := departures.level(looks, FLOORS["per_second"], short=bool(newest))) is not None:
-        found["commands_per_second"] = change
-    for name in FLOWS:
-        counter = partial(departures.flow, name=name)
-        looks = departures.rates(shapes, counter, departures.LEAST_SECONDS)
-        if (change := departures.level(looks, departures.floor_of(name))) is not None:
-            found[name] = change
-    return {name: LevelChange(**vars(found[name])) for name in _largest(found)}
-
-
-def _databases(shapes: Sequence[ServerShape]) -> list[DatabaseChange]:
-    found: dict[str, Departure[float]] = {}
-    for name in departures.named(shape.keys for shape in shapes):
-        counts = [_look(s.at, departures.keys(s, name)) for s in shapes]
-        if (change := departures.level(counts, FLOORS["keys"])) is not None:
-            found[name] = change
-    return [
-        DatabaseChange(
-            db=int(name.removeprefix("db")),
-            keys_before=found[name].before,
-            keys_after=found[name].after,
-            **_when(found[name]),
-        )
-        for name in _largest(found)
-    ]
-
-
-def _commands(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> list[CommandChange]:
-    found: dict[str, Departure[float]] = {}
-    kept = shapes[:-1]
-    for name in departures.named(shape.calls for shape in [*shapes, *newest]):
-        counter = partial(departures.calls, command=name)
-        ours = departures.is_ours(name)
-        looks = departures.rates(kept, counter) if ours else _rates(shapes, newest, counter)
-        change = departures.level(looks, FLOORS["per_second"], short=bool(newest) and not ours)
-        if change is not None:
-            found[name] = change
-    return [
-        CommandChange(
-            command=name,
-            before_per_second=found[name].before,
-            after_per_second=found[name].after,
-            **_when(found[name]),
-        )
-        for name in _largest(found)
-    ]
-
-
-def _clients(shapes: Sequence[ServerShape]) -> list[PopulationChange]:
-    found: dict[str, Departure[float]] = {}
-    for name in departures.named([one.client for one in s.clients or ()] for s in shapes):
-        counts = [_look(s.at, departures.connected(s, name)) for s in shapes]
-        if (change := departures.level(counts, FLOORS["clients"])) is not None:
-            found[name] = change
-    return [
-        PopulationChange(
-            client=name,
-            clients_before=found[name].before,
-            clients_after=found[name].after,
-            **_when(found[name]),
-        )
-        for name in _largest(found)
-    ]
-
-
-def key_differences(kept: Sequence[KeyShape], now: KeyShape) -> KeyChanges:
-    """Pure."""
-    shapes = [*kept, now]
-    shares: dict[str, Departure[float]] = {}
-    for prefix in departures.named([group.prefix for group in s.groups] for s in shapes):
-        looks = [Look(s.at, departures.share(s, prefix)) for s in shapes]
-        if (change := departures.level(looks, FLOORS["share"])) is not None:
-            shares[prefix] = change
-    groups = dict.fromkeys((group.prefix, group.type) for group in now.groups)
-    words = [
-        EncodingChange(prefix=prefix, type=kind, **vars(word))
-        for prefix, kind in groups
-        if (word := _encoding(shapes, prefix, kind)) is not None
-    ]
-    return KeyChanges(
-        looks=len(kept),
-        since=kept[0].at,
-        until=now.at,
-        sampled=now.sampled,
-        prefixes=[
-            PrefixChange(
-                prefix=name,
-                before_share=shares[name].before,
-                after_share=shares[name].after,
-                **_when(shares[name]),
-            )
-            for name in _largest(shares)
-        ],
-        encodings=words[:MOST],
-        stopped_because="",
-    )
-
-
-def _encoding(shapes: Sequence[KeyShape], prefix: str, kind: str) -> Departure[str] | None:
-    looks = [Look(shape.at, departures.encoding(shape, prefix, kind)) for shape in shapes]
-    return departures.word(looks)
-
-
-def _rates(
-    shapes: Sequence[ServerShape],
-    newest: Sequence[ServerShape],
-    counter: Callable[[ServerShape], int | None],
-) -> list[Look[float]]:
-    return [*departures.rates(shapes, counter), *departures.rates(newest, counter)]
-
-
-def _look(at: datetime, value: int | None) -> Look[float]:
-    return Look(at, None if value is None else float(value))
-
-
-def _largest(found: dict[str, Departure[float]]) -> list[str]:
-    """Their names, by how much they changed."""
-    return sorted(found, key=lambda name: -abs(found[name].after - found[name].before))[:MOST]
-
-
-def _when(change: Departure[float]) -> dict[str, datetime]:
-    return {"last_before": change.last_before, "first_after": change.first_after}
-
-
-def _word(change: Departure[str] | None) -> WordChange | None:
-    return None if change is None else WordChange(**vars(change))
-
-
-def _node(change: Departure[str] | None) -> NodeChange | None:
-    if change is None:
-        return None
-    return NodeChange(
-        node_before=change.before,
-        node_after=change.after,
-        last_before=change.last_before,
-        first_after=change.first_after,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from math import inf
 from typing import Generic, TypeVar
 
 from tools.permissions import READ_COMMANDS
@@ -43,8 +44,11 @@ LEAST_GROUP = 50
 _SAME_ENCODING = {"ziplist": "listpack"}
 """Redis 7 renamed it; what is kept is no different for the keys' owner."""
 _REDACTED = re.compile(r"(\[redacted [a-z0-9 -]{1,40}\])")
+_HIDDEN = {"[redacted e-mail]": "[^@]+@.+", "[redacted password]": ".+"}
+"""What it may have been; all else is eight characters or more."""
 
 T = TypeVar("T")
+Shape = TypeVar("Shape", ServerShape, KeyShape)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class Look(Generic[T]):
 
     at: datetime
     value: T | None
+    began: datetime | None = None
+    """Of a mean: over the time from then on."""
+    at_least: bool = False
+    """It may be more."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,11 @@ class Departure(Generic[T]):
     after: T
     last_before: datetime
     first_after: datetime
+
+
+def earlier(kept: Sequence[Shape], now: Shape) -> list[Shape]:
+    """Those of a clock that ran ahead are of no known moment."""
+    return [shape for shape in kept if shape.at < now.at]
 
 
 def word(looks: Sequence[Look[str]]) -> Departure[str] | None:
@@ -84,20 +97,24 @@ def level(
 
     `before` and `after` are what is nearest: at most (or least) so much before, at least (or most)
     so much since. `short`: the last look was one of seconds, in which any server may be busy.
+    A mean before it may hold the first of the change, so that lies after where that mean began.
     """
-    known = [(look.at, look.value) for look in looks if look.value is not None]
+    known = [look for look in looks if look.value is not None]
+    least = [look.value or 0.0 for look in known]
+    most = [inf if look.at_least else v for look, v in zip(known, least, strict=True)]
     for at in range(len(known) - 1, LEAST_BEFORE - 1, -1):
-        before, after = [v for _, v in known[:at]], [v for _, v in known[at:]]
-        span = known[at - 1][0] - known[0][0]
+        last = known[at - 1]
+        span = last.at - known[0].at
         ratio = RATIO if span >= A_DAY else RATIO_OF_LESS_THAN_A_DAY
         if short and at == len(known) - 1:
             ratio = max(ratio, RATIO_OF_LESS_THAN_A_DAY)
-        for low, high, was, now in (
-            (max(before), min(after), max(before), min(after)),
-            (max(after), min(before), min(before), max(after)),
+        for low, high, falls in (
+            (max(most[:at]), min(least[at:]), False),
+            (max(most[at:]), min(least[:at]), True),
         ):
             if high >= ratio * low and high - low >= floor:
-                return Departure(was, now, known[at - 1][0], known[at][0])
+                was, now = (high, low) if falls else (low, high)
+                return Departure(was, now, last.began or last.at, known[at].at)
     return None
 
 
@@ -112,11 +129,20 @@ def rates(
         seconds = (last.at - first.at).total_seconds()
         was, now = counter(first), counter(last)
         value = None
-        same = first.run_id == last.run_id != ""
+        same = first.run_id == last.run_id != "" and not _reset(first, last)
         if same and was is not None and now is not None and now >= was and seconds > least_seconds:
             value = (now - was) / seconds
-        found.append(Look(last.at, value))
+        found.append(Look(last.at, value, first.at))
     return found
+
+
+def _reset(first: ServerShape, last: ServerShape) -> bool:
+    """CONFIG RESETSTAT sets all counters back together: one that fell condemns all."""
+    return any(
+        now.get(name, was) < was
+        for counts, now in ((first.counters, last.counters), (first.calls, last.calls))
+        for name, was in counts.items()
+    )
 
 
 def is_ours(command: str) -> bool:
@@ -136,17 +162,17 @@ def calls(shape: ServerShape, command: str) -> int | None:
     return None
 
 
-def connected(shape: ServerShape, population: str) -> int | None:
+def connected(shape: ServerShape, population: str) -> Look[float]:
     """How many clients of it; None where smaller populations were left out."""
-    if shape.clients is None:
-        return None
-    found = [one.count for one in shape.clients if alike(one.client, population)]
-    return sum(found) if found or shape.all_clients else None
+    found = [one.count for one in shape.clients or () if one.client == population]
+    is_told = shape.clients is not None and (found or shape.all_clients)
+    value = float(sum(found)) if is_told else None
+    return Look(shape.at, value, at_least=not shape.to_its_end)
 
 
 def keys(shape: ServerShape, database: str) -> int | None:
     """In one database; a server without keys lists none."""
-    return shape.keys.get(database, 0)
+    return None if shape.keys is None else shape.keys.get(database, 0)
 
 
 def flow(shape: ServerShape, name: str) -> int | None:
@@ -170,7 +196,7 @@ def share(shape: KeyShape, prefix: str) -> float | None:
         return None
     found = 0
     for group in shape.groups:
-        if group.prefix == prefix or group.prefix.startswith(prefix) or alike(group.prefix, prefix):
+        if group.prefix.startswith(prefix):
             found += group.keys
         elif prefix.startswith(group.prefix):
             return None
@@ -189,19 +215,26 @@ def encoding(shape: KeyShape, prefix: str, kind: str) -> str | None:
     return most if total >= LEAST_GROUP and found[most] >= SURE * total else None
 
 
+def known_as(kept: Iterable[str]) -> Callable[[str], str]:
+    """From a name of now to the form in which that was kept: secrets in it were blacked out."""
+    names = set(kept)
+    forms = sorted(name for name in names if "[redacted " in name)
+
+    def of(name: str) -> str:
+        return name if name in names else next((f for f in forms if alike(f, name)), name)
+
+    return of
+
+
 def alike(kept: str, now: str) -> bool:
-    """The same name, as far as what was kept tells: secrets in it were blacked out."""
-    if "[redacted " not in kept:
-        return kept == now
-    parts = _REDACTED.split(kept)
-    form = "".join(".+" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+    """The same name, as far as what was kept tells."""
+    form = "".join(
+        _HIDDEN.get(part, ".{8,}") if at % 2 else re.escape(part)
+        for at, part in enumerate(_REDACTED.split(kept))
+    )
     return re.fullmatch(form, now, re.DOTALL) is not None
 
 
 def named(shapes: Iterable[Iterable[str]]) -> list[str]:
-    """Every name once, those of the newest shape first; of several that are alike, one."""
-    found: list[str] = []
-    for name in dict.fromkeys(name for names in reversed(list(shapes)) for name in names):
-        if "[redacted " not in name or not any(alike(name, other) for other in found):
-            found.append(name)
-    return found
+    """Every name once, those of the newest shape first."""
+    return list(dict.fromkeys(name for names in reversed(list(shapes)) for name in names))

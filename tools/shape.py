@@ -6,6 +6,7 @@ and `api-b41-q8` are the same population of clients.
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -17,7 +18,7 @@ from tools.connection import CommandFailure, Connection, read_info
 from tools.encodings import ROWS, Encodings
 from tools.prefixes import OTHER
 from tools.reading import NotMeasured, Reading, printable
-from tools.replies import fields, whole
+from tools.replies import fields
 
 MOST_COMMANDS = 100
 MOST_POPULATIONS = 50
@@ -35,6 +36,7 @@ FLOWS = {
 _PARTS = re.compile(r"([^0-9A-Za-z]+)")
 _NUMBERED = re.compile(r"([A-Za-z]{2,})[0-9]+")
 _UPTIME = re.compile(r"[0-9]{1,10}")
+_COUNT = re.compile(r"[0-9]{1,18}")
 _NO_WORD = 5
 """Letters: so many without a vowel are no word, but a name that a machine made."""
 
@@ -69,8 +71,10 @@ class ServerShape(Reading):
     """The largest first; None: CLIENT LIST was refused."""
     all_clients: bool = True
     """No population was left out."""
-    keys: dict[str, int] = Field(max_length=MOST_DATABASES)
-    """By database: `db0`."""
+    to_its_end: bool = True
+    """The list of clients was read; else there may be more of each population."""
+    keys: dict[str, int] | None = Field(max_length=MOST_DATABASES)
+    """By database: `db0`. None: there are too many databases."""
     unread: list[NotMeasured] = Field(default_factory=list, max_length=4)
     """What was refused."""
 
@@ -147,6 +151,7 @@ def _populations(listed: ClientRows) -> dict[str, object]:
     return {
         "clients": [Population(client=name, count=n) for name, n in kept],
         "all_clients": not listed.truncated and len(counts) <= MOST_POPULATIONS,
+        "to_its_end": not listed.truncated,
     }
 
 
@@ -154,11 +159,18 @@ def shape_of(info: dict[str, str], at: datetime, node: str) -> ServerShape:
     """What INFO says of it. Pure."""
     valkey = info.get("valkey_version")
     uptime = info.get("uptime_in_seconds", "")
-    calls = {
-        printable(name.removeprefix("cmdstat_").lower(), 64): whole(fields(line).get("calls"))
-        for name, line in islice(info.items(), 10_000)
+    first = list(islice(info.items(), 10_000))
+    calls = _counts(
+        (printable(name.removeprefix("cmdstat_").lower(), 64), fields(line).get("calls"))
+        for name, line in first
         if name.startswith("cmdstat_")
-    }
+    )
+    keys = _counts(
+        (name, fields(line).get("keys"))
+        for name, line in first
+        if re.fullmatch(r"db[0-9]{1,5}", name)
+    )
+    counters = _counts((name, info.get(field)) for name, field in FLOWS.items() if field in info)
     is_replica = info.get("role") == "slave"
     return ServerShape(
         at=at,
@@ -171,17 +183,21 @@ def shape_of(info: dict[str, str], at: datetime, node: str) -> ServerShape:
         if is_replica
         else "",
         parameters={},
-        counters={name: whole(info[field]) for name, field in FLOWS.items() if field in info},
-        calls=dict(Counter(calls).most_common(MOST_COMMANDS)),
+        counters=counters or {},
+        calls=dict(Counter(calls or {}).most_common(MOST_COMMANDS)),
         clients=None,
-        keys={
-            name: whole(fields(line).get("keys"))
-            for name, line in info.items()
-            if re.fullmatch(r"db\d{1,5}", name)
-        }
-        if sum(name.startswith("db") for name in info) <= MOST_DATABASES
-        else {},
+        keys=keys if keys is not None and len(keys) <= MOST_DATABASES else None,
     )
+
+
+def _counts(told: Iterable[tuple[str, str | None]]) -> dict[str, int] | None:
+    """None where one is no number: what is left out would count as nothing."""
+    found = {}
+    for name, number in told:
+        if number is None or not _COUNT.fullmatch(number):
+            return None
+        found[name] = int(number)
+    return found
 
 
 def key_shape(reading: Encodings, at: datetime) -> KeyShape:

@@ -6,10 +6,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from tools.access import AclLog
-from tools.changes import KeyChanges, ServerChanges
 from tools.clients import Clients
 from tools.cluster import Cluster
 from tools.configuration import Configuration
+from tools.differences import KeyChanges, ServerChanges
 from tools.encodings import Encodings
 from tools.host import Host
 from tools.hotkeys import HotKeys, KeysInUse

@@ -35,7 +35,7 @@ from tests.api.test_prometheus_incident import exported
 from tests.api.test_watch import target
 from tests.deployments import cluster, say
 from tests.tools.looking import opened
-from tools.changes import ServerChanges
+from tools.differences import ServerChanges
 from tools.reads import READS
 from tools.recording_file import read, write
 from tools.recording_names import hashed
