@@ -1,8 +1,9 @@
 """What a target looks like in healthy times, kept at intervals: for what changed since then."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -14,7 +15,7 @@ from api.observed_connection import ObservedConnection
 from api.store import baselines, incidents
 from api.store.baselines import Kind
 from api.store.database import Database
-from api.store.leases import acquire
+from api.store.leases import acquire, release
 from tools.connection import CommandFailure, Connection
 from tools.encodings import Encodings
 from tools.nodes import Nodes
@@ -40,9 +41,12 @@ class Due:
     now: datetime
 
     def is_due(self, node: str, kind: Kind) -> bool:
-        """Whether the node was not looked at for that within the interval."""
+        """Whether the node was not looked at for that within the interval.
+
+        A look of a later time is one of a clock that ran ahead.
+        """
         at = self.latest.get((node, kind))
-        return at is None or self.now - at >= EVERY[kind]
+        return at is None or not self.now - EVERY[kind] < at <= self.now
 
     @property
     def anything(self) -> bool:
@@ -52,50 +56,80 @@ class Due:
         return any(self.is_due(node, kind) for node in nodes for kind in EVERY)
 
 
+@dataclass
+class Seen:
+    """By node, of a cluster: what a look has found so far."""
+
+    shapes: list[tuple[str, ServerShape | KeyShape]] = field(default_factory=list)
+    failure: CommandFailure | TimeoutError | None = None
+
+
 async def keep(database: Database, target: Target, holder: str, every: float) -> None:
     """Look at the target and keep that, where it is time and nothing is wrong with it.
 
-    `every`: seconds between two calls.
+    `every`: seconds between two calls. A look that fails is not begun again before the next one
+    would be due: a server on which walks take too long is not walked on all the time.
     """
     now = incidents.now() + timedelta(seconds=every / 2)  # half an interval is the nearest
-    async with database.reading() as session:
-        due = Due(await baselines.newest(session, target.name), now)
-        if not due.anything or not await baselines.is_quiet(session, target.name, now):
-            return
-    # No target's name has a slash: this is the lease of no investigation.
-    if await acquire(database, f"baseline/{target.name}", "", holder, LOOK_SECONDS * 1.5) is None:
+    if await _due(database, target.name, now) is None:
         return
-    found = []
+    # No target's name has a slash: this is the lease of no investigation.
+    name, seconds = f"baseline/{target.name}", EVERY["server"].total_seconds() * 0.9
+    lease = await acquire(database, name, "", holder, seconds)
+    # Another worker may just have done it.
+    if lease is None or (due := await _due(database, target.name, now)) is None:
+        return
+    seen = Seen()
     try:
         async with asyncio.timeout(LOOK_SECONDS):
-            found = [one async for one in _looks(target, due)]
+            await _look(target, due, seen)
     except (CommandFailure, TimeoutError) as failure:
-        log.debug("baseline_failed", target=target.name, because=type(failure).__name__)
+        seen.failure = failure
     async with database.writing() as session:
         # What began while we looked is no healthy time.
-        if found and await baselines.is_quiet(session, target.name, now):
-            for node, shape in found:
+        if seen.shapes and await baselines.is_quiet(session, target.name, now):
+            for node, shape in seen.shapes:
                 await baselines.keep(session, target.name, shape, node)
+    if seen.failure is None:
+        await release(database, lease)
+    else:
+        because = type(seen.failure).__name__
+        log.debug("baseline_failed", target=target.name, because=because)
 
 
-async def _looks(target: Target, due: Due) -> AsyncIterator[tuple[str, ServerShape | KeyShape]]:
-    """Without secrets, as evidence is; by node, of a cluster. Raises CommandFailure."""
+async def _due(database: Database, target: str, now: datetime) -> Due | None:
+    """What it is time for; None: nothing, or something is wrong."""
+    async with database.reading() as session:
+        due = Due(await baselines.newest(session, target), now)
+        return due if due.anything and await baselines.is_quiet(session, target, now) else None
+
+
+async def _look(target: Target, due: Due, seen: Seen) -> None:
+    """Without secrets, as evidence is; the walk comes last. Raises CommandFailure."""
     opened = await open_target(target)
     connection = ObservedConnection(opened, target.name, "watch")
-    walked = False
+    to_walk: list[tuple[str, Connection]] = []
     try:
         async for node, one in _nodes(connection, target):
+            if due.is_due(node, "keyspace"):
+                to_walk.append((node, one))
             if due.is_due(node, "server"):
-                seen = await server_shape(one)
-                shape = redacted(seen.model_copy(update={"unread": []}))
-                if isinstance(shape, ServerShape):
-                    yield node, shape
-            if not walked and due.is_due(node, "keyspace"):
-                walked = True
-                walks = await Walker(one, target.walk_on).connection_for(READS["key_changes"])
-                sample = redacted(await READS["encodings"].call(walks, {}))
-                if isinstance(sample, Encodings):
-                    yield node, key_shape(sample, one.now())
+                try:
+                    shape = await server_shape(one)
+                except CommandFailure as failure:
+                    seen.failure = failure
+                    continue
+                kept = redacted(shape.model_copy(update={"unread": []}))
+                if isinstance(kept, ServerShape):
+                    seen.shapes.append((node, kept))
+        if not to_walk:
+            return
+        # Any of them: one on which walks fail keeps no other from its turn.
+        node, one = secrets.choice(to_walk)
+        walks = await Walker(one, target.walk_on).connection_for(READS["key_changes"])
+        sample = redacted(await READS["encodings"].call(walks, {}))
+        if isinstance(sample, Encodings):
+            seen.shapes.append((node, key_shape(sample, one.now())))
     finally:
         await connection.close()
 

@@ -30,6 +30,7 @@ LOOK_SECONDS = 10.0
 AT_A_TIME = 8
 AGAIN_AT_A_TIME = 32
 """Of those that failed last time, which have their own places: most of them only wait."""
+BASELINES_AT_A_TIME = 4
 FORGET_EVERY = 60
 """Rounds between two deletions of what is too old."""
 log = structlog.get_logger(__name__)
@@ -51,16 +52,21 @@ class Watch:
         """Round after round; whatever fails in one is tried again in the next."""
         every = self.settings.config.watch.every.total_seconds()
         rounds, began = 0, time.monotonic()
-        while True:
-            await asyncio.sleep(began + every - time.monotonic())
-            began = time.monotonic()
-            try:
-                await self.round()
-                if rounds % FORGET_EVERY == 0:
-                    await self.forget()
-            except Exception:
-                log.exception("watch_failed")
-            rounds += 1
+        async with asyncio.TaskGroup() as beside:
+            keeping: asyncio.Task[None] | None = None
+            while True:
+                await asyncio.sleep(began + every - time.monotonic())
+                began = time.monotonic()
+                try:
+                    await self.round()
+                    if rounds % FORGET_EVERY == 0:
+                        await self.forget()
+                except Exception:
+                    log.exception("watch_failed")
+                rounds += 1
+                # No round waits for it: of many targets, walks take longer than an interval.
+                if keeping is None or keeping.done():
+                    keeping = beside.create_task(self.keep_baselines())
 
     async def round(self) -> None:
         """Look at every target that no other process looked at within the interval.
@@ -100,20 +106,27 @@ class Watch:
             return
         outcome = await self._looked(target)
         metrics.WATCH_LOOKS.labels(outcome).inc()
-        if outcome != "failed":
-            await self._keep_baseline(target)
         self._failed.pop(target.name, None)
         if outcome == "failed":
             self._failed[target.name] = None
 
-    async def _keep_baseline(self, target: Target) -> None:
+    async def keep_baselines(self) -> None:
+        """What healthy targets look like, where it is time for that; a few at a time."""
         watch = self.settings.config.watch
         if not watch.baselines:
             return
-        try:
-            await baselines.keep(self.database, target, self.holder, watch.every.total_seconds())
-        except Exception:
-            log.exception("baseline_failed", target=target.name)
+        free, every = asyncio.Semaphore(BASELINES_AT_A_TIME), watch.every.total_seconds()
+
+        async def one(target: Target) -> None:
+            async with free:
+                if target.name in self._failed:
+                    return
+                try:
+                    await baselines.keep(self.database, target, self.holder, every)
+                except Exception:
+                    log.exception("baseline_failed", target=target.name)
+
+        await asyncio.gather(*map(one, self.settings.agent_targets()))
 
     async def _looked(self, target: Target) -> str:
         """Look, and say how that ended. What fails on one target is nothing to the others."""

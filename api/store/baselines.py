@@ -75,8 +75,8 @@ async def keep(
 
 
 def thinned(moments: Iterable[datetime], now: datetime) -> set[datetime]:
-    """Which looks to keep. Pure."""
-    ordered = sorted((at for at in moments if now - at <= KEEP), reverse=True)
+    """Which looks to keep: none of a clock that ran ahead. Pure."""
+    ordered = sorted((at for at in moments if at <= now <= at + KEEP), reverse=True)
     kept = set(ordered[:NEWEST])
     spans: dict[tuple[str, int], datetime] = {}
     for at in ordered[NEWEST:]:

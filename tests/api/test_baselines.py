@@ -77,12 +77,12 @@ async def test_a_healthy_target_is_looked_at_at_its_intervals(
     server = start_server("valkey-9.1")
     told = settings(targets=[target(server)])
     watches = [Watch(told, database, f"worker-{n}") for n in range(3)]
-    await asyncio.gather(*(watch.round() for watch in watches))
+    await asyncio.gather(*(watch.keep_baselines() for watch in watches))
     assert await kept(database) == {"server": 1, "keyspace": 1}
     await keep(database, server)
     assert await kept(database) == {"server": 1, "keyspace": 1}, "it is not time yet"
     off = settings(targets=[target(server, "off")], watch={"baselines": False})
-    await Watch(off, database, "worker-0").round()
+    await Watch(off, database, "worker-0").keep_baselines()
     assert await kept(database, "off") == {}
 
 
@@ -224,8 +224,9 @@ async def test_an_incident_names_what_changed_since_and_so_does_its_replay(
 
 
 async def test_of_a_cluster_every_primary_has_its_own(
-    database: Database, settings: Callable[..., Settings]
+    database: Database, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tools.changes.SECONDS", 0.5)  # no rates are looked at
     with cluster(servers.BUILDS[-1], replicas=False) as nodes:
         told = settings(targets=[{"name": "many", "url": nodes.url}])
         (many,) = told.agent_targets()

@@ -242,6 +242,7 @@ class _House:
                 elif minute % CYCLE == EMPTIES:
                     redis_client.delete(*BULK)
                 await watch.round()
+                await watch.keep_baselines()
                 self.done.looks += await self._looked()
                 if minute % FORGET_EVERY == 0:
                     await watch.forget()

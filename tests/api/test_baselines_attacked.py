@@ -1,0 +1,98 @@
+"""Looks for baselines on servers that hang, clocks that are set back, and many targets at once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from unittest.mock import AsyncMock
+
+import pytest
+from sqlalchemy import select
+
+from agent.context import Target
+from api import baselines as looks
+from api.settings import Settings
+from api.store import incidents
+from api.store.baselines import keep, newest, thinned
+from api.store.database import Database
+from api.store.tables import LeaseRow
+from api.watch import Watch
+from evals.servers import BUILDS, Server
+from tests.api.serving import until
+from tests.api.test_baselines import NOW, kept
+from tests.tools.test_departures_attacked import seen
+from tools.connection import CommandFailure, Connection
+from tools.opening import UnreachableConnection
+
+
+async def test_a_walk_that_hangs_costs_only_itself_and_is_not_begun_again_at_once(
+    database: Database, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, walks = start_server("valkey-9.1"), []
+
+    async def hangs(*_: object) -> None:
+        walks.append(1)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("api.baselines.Walker.connection_for", hangs)
+    monkeypatch.setattr("api.baselines.LOOK_SECONDS", 0.5)
+    for number in range(3):
+        await looks.keep(database, Target("cache-1", server.url), f"worker-{number}", 60)
+    assert (await kept(database), walks) == ({"server": 1}, [1])
+    async with database.reading() as session:
+        left = (await session.scalar(select(LeaseRow.expires)) or 0) - await database.clock(session)
+    assert left > 600, "a target on which walks take too long is not walked on every minute"
+
+
+async def test_a_node_that_fails_keeps_no_other_from_being_looked_at(
+    database: Database, start_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nodes(connection: Connection, _: Target) -> AsyncIterator[tuple[str, Connection]]:
+        yield "10.0.0.1:1", UnreachableConnection("", CommandFailure("timeout", "INFO", "silent"))
+        yield "10.0.0.2:1", connection
+
+    monkeypatch.setattr("api.baselines._nodes", nodes)
+    monkeypatch.setattr("secrets.choice", lambda there: there[-1])
+    await looks.keep(database, Target("many", start_server(BUILDS[-1]).url), "worker-0", 60)
+    assert await kept(database, "many") == {"server": 1, "keyspace": 1}
+
+
+async def test_no_round_waits_for_a_look_that_hangs(
+    database: Database, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a look begin twice."""
+    told = settings(targets=[{"name": "cache-1", "url": "redis://127.0.0.1:1"}])
+    watch = Watch(told, database, "worker-0")
+    begun, rounds = [], []
+
+    async def hangs(*_: object) -> None:
+        begun.append(1)
+        await asyncio.sleep(60)
+
+    async def a_round() -> None:
+        rounds.append(1)
+
+    monkeypatch.setattr("api.baselines.keep", hangs)
+    monkeypatch.setattr(watch, "round", a_round)
+    monkeypatch.setattr(watch, "forget", AsyncMock())
+    told.config.watch.__dict__["every"] = timedelta(seconds=0.01)
+    task = asyncio.create_task(watch.forever())
+
+    async def several() -> bool:
+        return len(rounds) > 3
+
+    await until(several, what="rounds go on")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert begun == [1]
+
+
+async def test_a_clock_that_was_set_back_stops_no_looks(
+    database: Database, start_server: Callable[..., Server]
+) -> None:
+    later = incidents.now() + timedelta(days=3)
+    async with database.writing() as session:
+        await keep(session, "cache-1", seen(later))
+    await looks.keep(database, Target("cache-1", start_server("valkey-9.1").url), "w", 60)
+    async with database.reading() as session:
+        assert (await newest(session, "cache-1"))["", "server"] < later
+    assert thinned({NOW, NOW + timedelta(hours=1)}, NOW) == {NOW}
