@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from agent.budget import ModelSettings
 from agent.retrying import EndpointError, broke_off
-from agent.secret_shapes import TOKEN
 from agent.streaming import read_reply
+from tools.secret_shapes import TOKEN
 
 if TYPE_CHECKING:
     import httpx2

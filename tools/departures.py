@@ -6,7 +6,6 @@ some moment is beyond every look before it, by a ratio and by a floor: what a ta
 is among the looks before it once they span a day.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -43,10 +42,6 @@ SURE = 0.9
 LEAST_GROUP = 50
 _SAME_ENCODING = {"ziplist": "listpack"}
 """Redis 7 renamed it; what is kept is no different for the keys' owner."""
-_REDACTED = re.compile(r"(\[redacted [a-z0-9 -]{1,40}\])")
-_HIDDEN = {"[redacted e-mail]": "[^@]+@.+", "[redacted password]": ".+"}
-"""What it may have been; all else is eight characters or more."""
-
 T = TypeVar("T")
 Shape = TypeVar("Shape", ServerShape, KeyShape)
 
@@ -213,26 +208,6 @@ def encoding(shape: KeyShape, prefix: str, kind: str) -> str | None:
     total = sum(found.values())
     most = max(found, key=lambda name: found[name], default="")
     return most if total >= LEAST_GROUP and found[most] >= SURE * total else None
-
-
-def known_as(kept: Iterable[str]) -> Callable[[str], str]:
-    """From a name of now to the form in which that was kept: secrets in it were blacked out."""
-    names = set(kept)
-    forms = sorted(name for name in names if "[redacted " in name)
-
-    def of(name: str) -> str:
-        return name if name in names else next((f for f in forms if alike(f, name)), name)
-
-    return of
-
-
-def alike(kept: str, now: str) -> bool:
-    """The same name, as far as what was kept tells."""
-    form = "".join(
-        _HIDDEN.get(part, ".{8,}") if at % 2 else re.escape(part)
-        for at, part in enumerate(_REDACTED.split(kept))
-    )
-    return re.fullmatch(form, now, re.DOTALL) is not None
 
 
 def named(shapes: Iterable[Iterable[str]]) -> list[str]:

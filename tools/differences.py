@@ -141,7 +141,6 @@ def server_differences(
     kept: Sequence[ServerShape], now: ServerShape, newest: Sequence[ServerShape] = ()
 ) -> ServerChanges:
     """Pure. `newest`: two looks some seconds apart, for rates of this very moment."""
-    now = _as_kept(kept, now)
     shapes = [*kept, now]
     process = _process(shapes)
     began = process is not None and now.started_at
@@ -167,12 +166,6 @@ def server_differences(
         clients=_clients(shapes),
         not_compared=now.unread,
     )
-
-
-def _as_kept(kept: Sequence[ServerShape], now: ServerShape) -> ServerShape:
-    names = departures.known_as(one.client for s in kept for one in s.clients or ())
-    rows = [one.model_copy(update={"client": names(one.client)}) for one in now.clients or ()]
-    return now.model_copy(update={"clients": rows}) if rows else now
 
 
 def _process(shapes: Sequence[ServerShape]) -> Departure[str] | None:
@@ -264,9 +257,6 @@ def _clients(shapes: Sequence[ServerShape]) -> list[PopulationChange]:
 
 def key_differences(kept: Sequence[KeyShape], now: KeyShape) -> KeyChanges:
     """Pure."""
-    names = departures.known_as(group.prefix for shape in kept for group in shape.groups)
-    groups = [one.model_copy(update={"prefix": names(one.prefix)}) for one in now.groups]
-    now = now.model_copy(update={"groups": groups})
     shapes = [*kept, now]
     shares: dict[str, Departure[float]] = {}
     for prefix in departures.named([group.prefix for group in s.groups] for s in shapes):
@@ -275,7 +265,7 @@ def key_differences(kept: Sequence[KeyShape], now: KeyShape) -> KeyChanges:
             shares[prefix] = change
     words = [
         EncodingChange(prefix=prefix, type=kind, **vars(word))
-        for prefix, kind in dict.fromkeys((group.prefix, group.type) for group in groups)
+        for prefix, kind in dict.fromkeys((group.prefix, group.type) for group in now.groups)
         if (word := _encoding(shapes, prefix, kind)) is not None
     ]
     return KeyChanges(

@@ -4,6 +4,7 @@ Of what every look has anew (addresses, numbers in names) the general form is ke
 and `api-b41-q8` are the same population of clients.
 """
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -18,7 +19,9 @@ from tools.connection import CommandFailure, Connection, read_info
 from tools.encodings import ROWS, Encodings
 from tools.prefixes import OTHER
 from tools.reading import NotMeasured, Reading, printable
+from tools.redaction import redact
 from tools.replies import fields
+from tools.secret_shapes import REDACTED
 
 MOST_COMMANDS = 100
 MOST_POPULATIONS = 50
@@ -107,12 +110,19 @@ class Baselines(Reading):
 
 
 def population(row: ClientRow) -> str:
-    """What a client belongs to: its name without what differs from one to the next.
+    """What a client belongs to: its name without secrets and what differs from one to the next.
 
     Parts that hold digits, or that are no word, become `*`; so do the digits after a word.
     """
-    name = row.name or f"{UNNAMED} {row.library}".strip()
-    return printable("".join(_general(part) for part in _PARTS.split(name)), 100)
+    # First: a secret whose digits are gone is not seen to be one.
+    name = redact(row.name or f"{UNNAMED} {row.library}".strip())
+    parts = REDACTED.split(name)
+    shown = (part if at % 2 else _without_numbers(part) for at, part in enumerate(parts))
+    return printable("".join(shown), 100)
+
+
+def _without_numbers(text: str) -> str:
+    return "".join(_general(part) for part in _PARTS.split(text))
 
 
 def _general(part: str) -> str:
@@ -138,7 +148,7 @@ async def server_shape(connection: Connection) -> ServerShape:
     except CommandFailure as failure:
         unread.append(failure.as_not_measured())
     try:
-        read |= _populations(await client_rows(connection))
+        read |= await asyncio.to_thread(_populations, await client_rows(connection))
     except CommandFailure as failure:
         unread.append(failure.as_not_measured())
     return shape.model_copy(update={**read, "unread": unread})
@@ -201,12 +211,12 @@ def _counts(told: Iterable[tuple[str, str | None]]) -> dict[str, int] | None:
 
 
 def key_shape(reading: Encodings, at: datetime) -> KeyShape:
-    """What a sample of the keys says. Pure."""
+    """What a sample of the keys says, without secrets. Pure."""
     return KeyShape(
         at=at,
         sampled=reading.keys_seen,
         groups=[
-            KeyGroup(prefix=row.prefix, type=row.type, encoding=row.encoding, keys=row.keys)
+            KeyGroup(prefix=redact(row.prefix), type=row.type, encoding=row.encoding, keys=row.keys)
             for row in reading.rows
             if row.prefix != printable(OTHER)
         ],

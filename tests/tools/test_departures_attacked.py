@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.tools.test_departures import NOW, Target, kept_at
-from tools.departures import Look, alike, earlier, level
-from tools.differences import ServerChanges, key_differences, server_differences
-from tools.shape import KeyGroup, KeyShape, Population, ServerShape, shape_of
+from tools.departures import Look, earlier, level
+from tools.differences import ServerChanges, server_differences
+from tools.shape import Population, ServerShape, shape_of
 
 MINUTE = timedelta(minutes=1)
 
@@ -114,35 +114,6 @@ def test_of_a_list_of_clients_that_was_cut_off_only_more_is_told() -> None:
     assert [row.client for row in server_differences(kept, cut).clients] == ["web"]
     early = then(clients=clients(api=20), all_clients=False, to_its_end=False)
     assert server_differences(early, seen(NOW, clients=clients(api=400))).clients == []
-
-
-def test_names_with_secrets_are_nobody_elses() -> None:
-    """Three people's sessions are one form in what is kept; an app is not among them."""
-    form = "[redacted e-mail]"
-    people = [Population(client=form, count=300)] * 3
-    kept = then(clients=[*people, *clients(api=30)])
-    names = {f"{who}@example.com": 300 for who in ("ann", "bob", "cy")}
-    assert server_differences(kept, seen(NOW, clients=clients(**names, api=30))).told() == []
-    more = server_differences(kept, seen(NOW, clients=clients(**names, api=30, importer=50)))
-    assert [(row.client, row.clients_before) for row in more.clients] == [("importer", 0)]
-    gone = server_differences(kept, seen(NOW, clients=clients(api=30)))
-    assert [(row.client, row.clients_before) for row in gone.clients] == [(form, 900)]
-
-
-def test_prefixes_with_secrets_are_nobody_elses() -> None:
-    def groups(at: datetime, **shares: int) -> KeyShape:
-        rows = [KeyGroup(prefix=p, type="hash", encoding="x", keys=n) for p, n in shares.items()]
-        return KeyShape(at=at, sampled=1_000, groups=rows)
-
-    form = {"[redacted e-mail]:": 300}
-    kept = [groups(at, **form, a=700) for at in kept_at(72)]
-    same = groups(NOW, **{"ann@example.com:": 150, "bob@example.com:": 150}, a=700)
-    assert key_differences(kept, same).told() == []
-    new = groups(NOW, **{"ann@example.com:": 150, "import:": 500}, a=350)
-    told = {row.prefix: row.before_share for row in key_differences(kept, new).prefixes}
-    assert told["import:"] == 0
-    assert not alike("[redacted e-mail]", "importer")
-    assert not alike("[redacted token]", "short")
 
 
 def test_looks_of_a_clock_that_ran_ahead_are_not_compared() -> None:

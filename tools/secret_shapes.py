@@ -12,6 +12,8 @@ from dataclasses import dataclass
 PASSWORD, TOKEN, EMAIL, CARD, ACCOUNT, PHONE = (
     f"[redacted {what}]" for what in ("password", "token", "e-mail", "card", "account", "phone")
 )
+REDACTED = re.compile(r"(\[redacted [a-z0-9 -]{1,40}\])")
+"""Any of them, in what was redacted."""
 Replacement = str | Callable[[re.Match[str]], str]
 
 
