@@ -109,16 +109,14 @@ def start_server() -> Iterator[Callable[..., servers.Server]]:
 def close_samples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """One second lies between two samples of a server, not five: where no rate is looked at.
 
-    Or whatever the module says is its LONGEST_WAIT.
+    Or whatever the module says is its LONGEST_WAIT. In processes that are forked as well.
     """
+    from tests.close_samples import LONGEST_WAIT, shortened
     from tools.connection import LiveConnection
 
-    wait, longest = LiveConnection.wait, getattr(request.module, "LONGEST_WAIT", 1.0)
-
-    async def wait_less(connection: LiveConnection, seconds: float) -> None:
-        await wait(connection, min(seconds, longest))
-
-    monkeypatch.setattr(LiveConnection, "wait", wait_less)
+    longest = getattr(request.module, "LONGEST_WAIT", 1.0)
+    monkeypatch.setenv(LONGEST_WAIT, str(longest))
+    monkeypatch.setattr(LiveConnection, "wait", shortened(LiveConnection.wait, longest))
 
 
 @pytest.fixture

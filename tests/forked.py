@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.close_samples import LONGEST_WAIT, shortened
+
 FORK = multiprocessing.get_context("forkserver")
 LOADED = ("tests.forked_program", "tests.forked_worker", "tests.chaos.member", "tests.torture.hand")
 """Loaded once in each process that runs tests, when it first forks."""
@@ -88,7 +90,17 @@ def begin(
     os.environ.update(environment)
     tempfile.tempdir = None
     random.seed()
+    if longest := environment.get(LONGEST_WAIT):
+        shorten_waits(float(longest))
     if forks_worker and "serve" in arguments and "--no-worker" not in arguments:
         fork_workers()
     sys.argv = ["redis-oncall", *arguments]
     main()
+
+
+def shorten_waits(longest: float) -> None:
+    """As `close_samples` (tests/conftest.py) does, for the rest of this process."""
+    from tools.connection import LiveConnection
+
+    waits = shortened(LiveConnection.wait, longest)
+    LiveConnection.wait = waits  # type: ignore[assignment,method-assign]

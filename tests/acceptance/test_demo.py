@@ -74,6 +74,7 @@ def test_the_demo_stops_at_the_gate_and_says_how_to_go_on(tmp_path: Path) -> Non
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_with_approval_it_applies_verifies_and_reports(
     play: Callable[..., str], tmp_path: Path
@@ -84,6 +85,7 @@ def test_with_approval_it_applies_verifies_and_reports(
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_an_unread_subscriber_is_not_treated_with_memory_or_deletion(
     play: Callable[..., str], tmp_path: Path

@@ -48,6 +48,7 @@ def wait_for_the_recording(service: Service, incident_id: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_an_incident_becomes_a_recorded_incident_of_a_suite(
     service: Service, tmp_path: Path

@@ -60,6 +60,7 @@ def until(service: Service, incident: str, statuses: set[str]) -> float:
     raise AssertionError(f"still {service.incident(incident).status} after {SECONDS} s")
 
 
+@pytest.mark.usefixtures("close_samples")
 def test_an_alert_becomes_a_diagnosis_a_report_a_chat_and_an_applied_action(
     service: Service, leaking: servers.Server
 ) -> None:

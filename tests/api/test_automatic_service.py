@@ -14,6 +14,7 @@ POLICY: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_what_the_owner_left_to_the_policy_is_done_at_night_and_nothing_else(
     tmp_path: Path, ill: servers.Server

@@ -18,6 +18,7 @@ from tests.acceptance.program import run
 from tests.api.process import Oncall
 from tests.deployments import ClusterOfNodes, cluster, kill, say, tls_server, until, watched
 
+pytestmark = pytest.mark.usefixtures("close_samples")
 LIMIT = (
     "--maxmemory", "32mb", "--maxmemory-policy", "noeviction", "--repl-backlog-size", "1mb",
 )  # fmt: skip

@@ -35,6 +35,7 @@ def test_killed_in_the_middle_of_the_investigation(oncall: Oncall) -> None:
     assert incident.attempt == 1
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_killed_right_after_the_webhook_was_accepted_and_again_at_the_gate(
     oncall: Oncall, ill: servers.Server
@@ -60,6 +61,7 @@ def test_killed_right_after_the_webhook_was_accepted_and_again_at_the_gate(
     assert oncall.reaches(incident_id, "resolved", "needs_human").plan.actions
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_killed_while_it_applies_nothing_is_applied_twice(
     oncall: Oncall, ill: servers.Server

@@ -43,6 +43,7 @@ def postgres(tmp_path: Path) -> Iterator[Postgres]:
     server.close()
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_after_a_restart_of_the_database_nothing_of_ours_is_restarted(
     tmp_path: Path, ill: servers.Server, postgres: Postgres

@@ -83,6 +83,7 @@ def expiring(server: servers.Server) -> int:
     return int(keyspace["db0"]["expires"])
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_a_remedy_under_way_ends_as_a_whole_and_is_verified_by_the_next(
     oncall: Oncall, ill: servers.Server
@@ -105,6 +106,7 @@ def test_a_remedy_under_way_ends_as_a_whole_and_is_verified_by_the_next(
     assert oncall.log.read_text().count('"stop_overdue"') == 0
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_a_remedy_that_cannot_end_is_cut_off_at_the_bound_and_settled_by_the_next(
     oncall: Oncall, ill: servers.Server

@@ -82,6 +82,7 @@ class Tree:
         return names
 
 
+@pytest.mark.usefixtures("close_samples")
 async def test_an_incident_is_one_trace_and_its_remedy_another_linked_to_it(
     spans: Any,
     settings: Callable[..., Settings],
