@@ -61,6 +61,7 @@ def until(service: Service, incident: str, statuses: set[str]) -> float:
 
 
 @pytest.mark.usefixtures("close_samples")
+@pytest.mark.long
 def test_an_alert_becomes_a_diagnosis_a_report_a_chat_and_an_applied_action(
     service: Service, leaking: servers.Server
 ) -> None:

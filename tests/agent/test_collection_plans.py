@@ -174,7 +174,6 @@ async def test_the_owner_says_how_long_a_stream_is_kept(
     assert client.xlen("log") == 300
 
 
-@pytest.mark.long
 async def test_pending_entries_that_refer_to_nothing_are_cleared(
     case: Case, client: "redis.Redis"
 ) -> None:

@@ -24,7 +24,6 @@ def library() -> Library:
     return load_library()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kept", [ELASTICACHE, MEMORYSTORE], ids=["elasticache", "memorystore"])
 async def test_a_leak_is_found_though_commands_are_refused(
     build: str, library: Library, kept: tuple[str, ...], tmp_path: Path

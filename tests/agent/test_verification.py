@@ -80,6 +80,7 @@ def events_of(desk: Desk) -> list[dict[str, Any]]:
     return seen
 
 
+@pytest.mark.long
 async def test_a_change_that_starts_evictions_is_undone_before_the_hold_is_over(
     desk: Desk,
 ) -> None:
@@ -121,6 +122,7 @@ def slowed(port: int) -> Iterator[Callable[[float], None]]:
         yield slower
 
 
+@pytest.mark.long
 async def test_a_change_that_slows_everything_is_undone_and_pages_if_it_stays_slow(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +161,7 @@ def refused(port: int) -> Iterator[Callable[[], None]]:
         yield lambda: wrong.__setitem__(0, True)
 
 
+@pytest.mark.long
 async def test_new_errors_are_a_regression_and_old_ones_are_not(desk: Desk) -> None:
     context = await watched(desk)
     with refused(desk.server.port) as fail:
@@ -264,6 +267,7 @@ async def test_an_undo_that_the_server_does_not_show_has_failed(
     assert undone.outcome["undo"]["verified"] is False
 
 
+@pytest.mark.long
 async def test_where_nothing_can_be_put_back_and_it_stays_worse_it_says_so_and_pages(
     desk: Desk,
 ) -> None:

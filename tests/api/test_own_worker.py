@@ -39,6 +39,7 @@ async def test_a_serve_that_tells_it_needs_no_queue(
         raise AssertionError("a queue in this process is one that nobody works off")
 
     monkeypatch.setattr("api.app.open_queue", opened)
+    monkeypatch.setattr("api.own_worker.STOP_SECONDS", 0.2)
     async with serving(create_app(settings(), worker=False, own_worker=("-c", SLEEPS))) as client:
         assert (await client.get("/healthz")).status_code == 200
 
@@ -122,6 +123,7 @@ def looks(oncall: Oncall) -> float:
     return sum(float(line.split()[-1]) for line in told if line.startswith("redis_oncall_looks_t"))
 
 
+@pytest.mark.long
 def test_what_it_counted_is_told_by_serve_and_outlives_it(oncall: Oncall) -> None:
     oncall.start()
     incident = oncall.alert()
@@ -150,6 +152,7 @@ def another_works(oncall: Oncall, folder: Path) -> None:
     oncall.wait(last.exists, "it has begun to count")
 
 
+@pytest.mark.long
 def test_it_does_not_outlive_serve(oncall: Oncall) -> None:
     oncall.start()
     worker = beside(oncall)
@@ -164,6 +167,7 @@ def test_it_does_not_outlive_serve(oncall: Oncall) -> None:
     assert not worker.is_running(), "serve ends after it"
 
 
+@pytest.mark.long
 def test_whoever_lost_the_token_has_approved_nothing_that_is_not_yet_begun(
     oncall: Oncall, ill: servers.Server, tmp_path: Path
 ) -> None:

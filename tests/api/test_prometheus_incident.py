@@ -110,6 +110,7 @@ def reading(oncall: Oncall, incident: Incident, tool: str) -> dict[str, Any]:
     return whole
 
 
+@pytest.mark.long
 async def test_an_incident_shows_its_history_and_its_host_and_so_does_its_replay(
     ill: Oncall, tmp_path: Path
 ) -> None:

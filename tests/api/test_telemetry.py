@@ -83,6 +83,7 @@ class Tree:
 
 
 @pytest.mark.usefixtures("close_samples")
+@pytest.mark.long
 async def test_an_incident_is_one_trace_and_its_remedy_another_linked_to_it(
     spans: Any,
     settings: Callable[..., Settings],

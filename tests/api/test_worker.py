@@ -315,7 +315,6 @@ async def separate_worker(settings: Settings, run: Any) -> AsyncIterator[None]:
             await task
 
 
-@pytest.mark.long
 async def test_a_separate_worker_does_the_work_of_a_service_without_one(
     settings: Callable[..., Settings],
 ) -> None:

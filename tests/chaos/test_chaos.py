@@ -8,6 +8,7 @@ from tests.chaos.__main__ import KILLS, survived
 QUICK = {"forgetful queue": 5, "sqlite": 24}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", QUICK)
 async def test_whatever_is_killed_no_alert_is_lost_and_every_incident_ends(
     variant: plan.Variant,

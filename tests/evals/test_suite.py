@@ -66,6 +66,7 @@ def test_names_of_takes_are_neutral_and_distinct() -> None:
     assert not Take("idle-quiet-valley", "redis-7.0", 1).name.startswith(("idle-", "quiet-"))
 
 
+@pytest.mark.long
 async def test_an_incident_can_be_recorded_and_worked(tmp_path: Path) -> None:
     """From a real fault to a scored answer."""
     if servers.binary("valkey-9.1") is None:

@@ -187,7 +187,6 @@ def test_an_analysis_of_a_cluster_sees_every_shard_and_tells_which_it_missed() -
         assert refused.returncode == 2
 
 
-@pytest.mark.long
 async def test_sentinels_say_who_is_the_primary_and_are_asked_again(build: str) -> None:
     with watched(build) as made:
         connection = await open_for_reading(made.url)

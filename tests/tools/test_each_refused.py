@@ -100,9 +100,10 @@ def in_use(server: Server, stream: str) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 async def test_what_is_refused_is_said_and_the_rest_is_read(server: Server) -> None:
-    pour(server.port, mixed_keys(1_000))
+    pour(server.port, mixed_keys(300))
     admin = client_of(server)
     admin.xadd("s", {"a": "b"})
     admin.xgroup_create("s", "g", "0")

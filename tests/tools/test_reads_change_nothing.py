@@ -143,7 +143,6 @@ def assert_same(before: State, after: State, exact_expiry: bool) -> None:
         assert all(abs(after.expiry[key] - ttl) <= 2 for key, ttl in before.expiry.items())
 
 
-@pytest.mark.long
 async def test_no_read_tool_changes_the_target(filled: Server) -> None:
     admin = redis.Redis(port=filled.port)
     for name, args in CASES:
