@@ -365,7 +365,7 @@ async def _advise(gap: Gap) -> list[Filled]:
     if topic not in ADVICE:
         return []
     named = gap.culprit.kind in ("key", "prefix", "stream", "client", "replica", "host")
-    facts = [claim.text for claim in gap.findings.diagnosis.claims[:LONGEST_FACTS]]
+    facts = [claim.text for claim in gap.findings.diagnosis.grounds[:LONGEST_FACTS]]
     subject = gap.culprit.name if named else ""
     return [Filled({"topic": topic, "subject": subject, "facts": facts}, [])]
 

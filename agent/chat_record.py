@@ -33,7 +33,7 @@ async def _sure(question: Question) -> Said:
         plain.append(f"Not measured: {'; '.join(diagnosis.not_measured[:3])}.")
     if diagnosis.escalate:
         plain.append("A person should look at this one.")
-    return Said(plain, diagnosis.claims[:2], [about_incident(question.incident)])
+    return Said(plain, diagnosis.grounds[:2], [about_incident(question.incident)])
 
 
 async def _ruled_out(question: Question) -> Said:
@@ -149,7 +149,7 @@ async def _severity(question: Question) -> Said:
             if diagnosis.escalate
             else "The diagnosis does not ask for a person beyond the approvals."
         )
-    return Said(plain, diagnosis.claims[:2] if diagnosis else (), [about_incident(incident)])
+    return Said(plain, diagnosis.grounds[:2] if diagnosis else (), [about_incident(incident)])
 
 
 async def _reasoner(question: Question) -> Said:

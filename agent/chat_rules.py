@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
-from agent.changes_told import KEYS, SERVER
+from agent.changes_told import KEYS, SERVER, nothing_told
 from agent.changes_told import changes as since_healthy_times
 from agent.chat_changes import QUICK, Changes, changes, first_and_last
 from agent.chat_intents import asked_name, intent_of, normalised, parts_of
@@ -171,10 +171,10 @@ async def _why(question: Question) -> Said:
     if diagnosis is None or question.incident is None:
         await question.fill(ESSENTIAL)
         return _as_the_rules_see_it(question, question.evidence)
-    if not diagnosis.claims:
+    if not diagnosis.grounds:
         return dont_know("no evidence speaks for a cause")
     source = [about_incident(question.incident)]
-    return Said([f"{diagnosis.title.rstrip('.')}, because:"], diagnosis.claims, source)
+    return Said([f"{diagnosis.title.rstrip('.')}, because:"], diagnosis.grounds, source)
 
 
 async def answer_topic(question: Question, topic: str) -> Said:
@@ -257,6 +257,7 @@ async def _changed(question: Question) -> Said:
     if question.incident is not None:
         before, after = (then, fresh) if fresh else first_and_last(then)
         said = said + _told("Since this incident was looked into", changes(before, after))
+    now = await _since_healthy_times(question)  # before what another incident saw is brought in
     earlier = await _earlier(question)
     if earlier is not None:
         name, evidence = earlier
@@ -264,7 +265,7 @@ async def _changed(question: Question) -> Said:
         told = _told(since, changes(evidence, then or fresh))
         told.citations.append(Citation(kind="incident", id=name))
         said = said + told
-    said = said + await _since_healthy_times(question)
+    said = said + now
     if not said.parts:
         await question.fill(tools_for("growth"))
     claims, _ = say("growth", question.evidence)
@@ -277,12 +278,12 @@ async def _changed(question: Question) -> Said:
 async def _since_healthy_times(question: Question) -> Said:
     """What is different from the looks that were kept while nothing was wrong."""
     await question.fill([SERVER, KEYS])
-    compared = [p for p in question.evidence if p.tool in (SERVER, KEYS) and p.measured]
-    if not compared:
-        return Said()
     if claims := since_healthy_times(question.evidence):
-        return Said(["Since times in which nothing was wrong:"], claims)
-    return Said(["Nothing is different from times in which nothing was wrong."])
+        seen = max(p.taken_at for p in question.evidence if p.tool in (SERVER, KEYS))
+        head = f"Since times in which nothing was wrong, seen {seen:%Y-%m-%d %H:%M} UTC:"
+        return Said([head], claims)
+    nothing = nothing_told(question.evidence)
+    return Said([nothing] if nothing else [])
 
 
 async def _earlier(question: Question) -> tuple[str, list[Evidence]] | None:

@@ -143,6 +143,16 @@ class Diagnosis(Words):
     reasoner: str = "rules"
     overruled: Overruled | None = None
 
+    @property
+    def grounds(self) -> list[Claim]:
+        """The claims that it rests on."""
+        return [claim for claim in self.claims if claim not in self.changes]
+
+    @property
+    def changes(self) -> list[Claim]:
+        """What changed since healthy times (`agent/changes_told.py`): it proves nothing."""
+        return [c for c in self.claims if any(f.name.startswith("changed_") for f in c.facts)]
+
 
 class HypothesisDraft(Words):
     """What a reasoner suspects behind an `unknown`."""

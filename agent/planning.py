@@ -214,4 +214,4 @@ def _books(context: Context, incident: Incident, diagnosis: Diagnosis) -> list[R
 
 
 def _cited(diagnosis: Diagnosis) -> set[str]:
-    return {fact.evidence for claim in diagnosis.claims for fact in claim.facts}
+    return {fact.evidence for claim in diagnosis.grounds for fact in claim.facts}

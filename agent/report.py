@@ -48,6 +48,7 @@ def render_report(incident: Incident, verdicts: Verdicts = (), events: Happened 
         _timeline(incident, events),
         _cause(incident),
         _claims(incident.diagnosis),
+        _changes(incident.diagnosis),
         _doubts(incident.diagnosis),
         _actions(incident),
         _effects(incident),
@@ -145,10 +146,10 @@ def _how_sure(diagnosis: Diagnosis) -> str:
 def _claims(diagnosis: Diagnosis | None) -> Iterator[str]:
     if diagnosis is None:
         return
-    if diagnosis.claims:
+    if diagnosis.grounds:
         yield "## Claims and their evidence"
         yield ""
-        for claim in diagnosis.claims:
+        for claim in diagnosis.grounds:
             yield from _claim(claim)
     if diagnosis.hypothesis is not None:
         yield ""
@@ -156,6 +157,12 @@ def _claims(diagnosis: Diagnosis | None) -> Iterator[str]:
         yield ""
         for claim in diagnosis.hypothesis.claims:
             yield from _claim(claim)
+
+
+def _changes(diagnosis: Diagnosis | None) -> Iterator[str]:
+    changes = diagnosis.changes if diagnosis else []
+    cited = (f"{escape(claim.text)} ({escape(claim.facts[0].evidence)})" for claim in changes)
+    yield from _list("What changed since healthy times", cited)
 
 
 def _claim(claim: Claim) -> Iterator[str]:

@@ -353,7 +353,8 @@ def _metric_history(r: MetricHistory) -> str:
 def _changes(r: ServerChanges | KeyChanges) -> str:
     found = r.told()
     more = f": {', '.join(found)}" if found else ""
-    return f"{len(found)} changes since {r.since:%d %b %H:%M}, by {r.looks} looks{more}"
+    changes = "1 change" if len(found) == 1 else f"{len(found)} changes"
+    return f"{changes} since {r.since:%d %b %H:%M}, by {r.looks} looks{more}"
 
 
 def _level(metric: str, value: float) -> str:

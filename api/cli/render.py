@@ -8,7 +8,7 @@ from rich.text import Text
 
 from agent.arbitration import told
 from agent.budget import model_calls, money
-from agent.incident import CALLS_PEOPLE, Action, ChecklistItem, Diagnosis, Incident
+from agent.incident import CALLS_PEOPLE, Action, ChecklistItem, Claim, Diagnosis, Incident
 from agent.nodes_seen import nodes_seen
 from agent.report import quieted
 
@@ -82,7 +82,7 @@ def _diagnosis(diagnosis: Diagnosis) -> list[RenderableType]:
     head.append(diagnosis.title, style="bold red" if diagnosis.is_incident else "bold green")
     head.append(f"  [{diagnosis.root_cause}, {sure}, by {diagnosis.reasoner}]", style="dim")
     parts: list[RenderableType] = [Text(), head]
-    if not diagnosis.claims:
+    if not diagnosis.grounds:
         parts.append(Text(diagnosis.summary))
     if diagnosis.culprit.kind != "none":
         line = Text("culprit: ", style="dim")
@@ -91,15 +91,21 @@ def _diagnosis(diagnosis: Diagnosis) -> list[RenderableType]:
         parts.append(line)
     if diagnosis.escalate:
         parts.append(Text("A person has to look at this one.", style="bold red"))
-    if diagnosis.claims:
+    if diagnosis.grounds:
         parts.append(_section("Why"))
-    for claim in diagnosis.claims:
-        sources = ", ".join(dict.fromkeys(fact.evidence for fact in claim.facts))
-        parts.append(_bullet(claim.text, f"[{sources}]"))
+    parts += map(_claim, diagnosis.grounds)
     if diagnosis.contributing:
         parts.append(_bullet("contributing: " + ", ".join(diagnosis.contributing)))
+    if diagnosis.changes:
+        parts.append(_section("What changed since healthy times"))
+    parts += map(_claim, diagnosis.changes)
     parts += _doubts(diagnosis)
     return parts
+
+
+def _claim(claim: Claim) -> RenderableType:
+    sources = ", ".join(dict.fromkeys(fact.evidence for fact in claim.facts))
+    return _bullet(claim.text, f"[{sources}]")
 
 
 def _doubts(diagnosis: Diagnosis) -> list[RenderableType]:

@@ -111,7 +111,8 @@ async def test_about_an_incident(message: str, expected: str) -> None:
     ],
 )  # fmt: skip
 async def test_about_a_server_it_looks_for_the_right_thing(message: str, tools: set[str]) -> None:
-    desk = Desk()
+    compared = {"looks": 50, "since": "2026-11-16T01:00:00Z"}
+    desk = Desk(server_changes=compared)
     await ask(message, incident=None, evidence=[], look=desk.look, target="cache-1")
     assert tools <= {tool for tool, _ in desk.looks}, intent_of(message)
     assert len(desk.looks) <= 8
@@ -206,6 +207,26 @@ async def test_what_changed_since_the_incident_and_since_the_one_before() -> Non
     assert "Since the earlier incident A0:" in said.answer
     assert "Used memory went from 10.0 MiB to 96.0 MiB. [A0/E1, E1]" in said.answer
     assert "A0" in [source.id for source in said.citations if source.kind == "incident"]
+
+
+async def test_what_another_incident_saw_is_not_what_is_different_now() -> None:
+    """Its comparison is of its own time: since then somebody may have put it back."""
+    when = {"last_before": "2026-11-16T01:00:00Z", "first_after": "2026-11-16T02:00:00Z"}
+    compared = {"looks": 50, "since": "2026-11-16T01:00:00Z"}
+    then = {"parameters": {"maxmemory": {"before": "9", "after": "5"} | when}} | compared
+    records = Kept(
+        solved(id="A0", opened_at=AT), evidence={"A0": [piece(1, "server_changes", then)]}
+    )
+    desk = Desk(server_changes=compared, key_changes=compared)
+    said = await ask(
+        "what changed?", incident=None, evidence=[], look=desk.look, records=records,
+        target=solved().target,
+    )  # fmt: skip
+    assert "Nothing is different from 50 looks" in said.answer
+    assert "The parameter maxmemory went from" not in said.answer
+    still = Desk(server_changes=then, key_changes=compared)
+    said = await ask("what changed?", incident=None, evidence=[], look=still.look, target="cache-1")
+    assert "Since times in which nothing was wrong, seen 20" in said.answer
 
 
 async def test_nothing_to_compare_with_is_said_so() -> None:

@@ -199,8 +199,8 @@ async def test_an_incident_names_what_changed_since_and_so_does_its_replay(
         between = r" between \d{4}-\d\d-\d\d \d\d:\d\d UTC and \d{4}-\d\d-\d\d \d\d:\d\d UTC\."
         for sentence in (
             "The parameter maxmemory went from 40.0 MiB to 22.0 MiB",
-            'Connections of "importer-\\*" went from 0 to 40',
-            'The share of keys with the prefix "import:" went from 0.0 % to \\d\\d.\\d %',
+            'Connections of "importer-\\*" rose from 0 to 40',
+            'The share of keys with the prefix "import:" rose from 0.0 % to \\d\\d.\\d %',
         ):
             assert any(re.fullmatch(sentence + between, text) for text in told), (sentence, told)
         report = oncall.client.get(f"/v1/incidents/{incident.id}/report").text
