@@ -42,6 +42,9 @@ SURE = 0.9
 LEAST_GROUP = 50
 _SAME_ENCODING = {"ziplist": "listpack"}
 """Redis 7 renamed it; what is kept is no different for the keys' owner."""
+_OURS_OF_6_2 = {name.partition("|")[0] for name in READ_COMMANDS if "|" in name}
+"""Which counts `MEMORY USAGE` as `memory`."""
+
 T = TypeVar("T")
 Shape = TypeVar("Shape", ServerShape, KeyShape)
 
@@ -142,7 +145,7 @@ def _reset(first: ServerShape, last: ServerShape) -> bool:
 
 def is_ours(command: str) -> bool:
     """Whether our looks send it as well: what is counted while we look is ours, too."""
-    return command in READ_COMMANDS
+    return command in READ_COMMANDS or command in _OURS_OF_6_2
 
 
 def all_calls(shape: ServerShape) -> int | None:

@@ -59,6 +59,14 @@ def test_a_restart_that_was_looked_at_since_is_told() -> None:
     assert server_differences(kept, seen(NOW, **again)).restarted_at == began
 
 
+def test_our_own_commands_are_known_by_the_names_of_6_2_too() -> None:
+    """Which counts `MEMORY USAGE` and `OBJECT ENCODING` as `memory` and `object`."""
+    walked = {"memory": 90_000, "object": 180_000, "config": 900}
+    now, later = seen(NOW), seen(NOW + timedelta(seconds=5))
+    later = later.model_copy(update={"calls": later.calls | walked})
+    assert server_differences(then(), now, (now, later)).told() == []
+
+
 def test_counters_that_were_reset_and_have_passed_are_no_rate() -> None:
     """RESETSTAT an instant after the last look: some of the counters are beyond what they were."""
     kept = [
