@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from tools.clients import UNNAMED
+from tools.prefixes import NO_PREFIX, OTHER
 from tools.recording_file import Failure, KeyTable, Outcome, Recording, Words
 from tools.recording_privacy import Pseudonyms
 
@@ -42,21 +44,27 @@ def _node(node: str, names: Pseudonyms) -> str:
     return names.address(address.encode()).decode("utf-8", "replace") + space + role
 
 
+_OURS = {"", UNNAMED, NO_PREFIX.decode(), OTHER.decode()}
 _FIELDS = {"client": False, "prefix": False, "node": True, "primary": True}
 """Of what the installation knew, those with names in them; whether it is an address."""
 
 
 def _known(field: str, value: Any, names: Pseudonyms) -> Any:
-    """Nearly all of it is numbers, and words of ours, which have brackets around them."""
+    """Nearly all of it is numbers, and words of ours."""
     if isinstance(value, dict):
         return {name: _known(name, part, names) for name, part in value.items()}
     if isinstance(value, list):
         return [_known(field, part, names) for part in value]
-    if not isinstance(value, str) or field not in _FIELDS or value.startswith("("):
+    if not isinstance(value, str) or field not in _FIELDS or _is_ours(value):
         return value
     if _FIELDS[field]:
         return _node(value, names)
     return names.name(value.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+
+
+def _is_ours(value: str) -> bool:
+    """No client's name has a space: what is behind it is its library."""
+    return value in _OURS or value.startswith(f"{UNNAMED} ")
 
 
 def _nameless(alert: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -61,3 +61,13 @@ def test_the_original_stays_as_it_was() -> None:
     before = everything(one)
     hashed(one, Pseudonyms())
     assert everything(one) == before
+
+
+def test_of_what_was_known_only_our_own_words_in_brackets_stay() -> None:
+    one = recording()
+    ours = {"(unnamed)", "(unnamed) redis-py 5.0", "(other)", "(no prefix)"}
+    names = ["(acme)billing", "(unnamed)acme", "(other)acme:"]
+    one.known["baselines"] = {"clients": [{"client": n} for n in [*ours, *names]]}
+    told = [row["client"] for row in hashed(one, Pseudonyms()).known["baselines"]["clients"]]
+    assert ours < set(told)
+    assert not [name for name in told if "acme" in name or "billing" in name]
