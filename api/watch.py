@@ -59,14 +59,14 @@ class Watch:
                 began = time.monotonic()
                 try:
                     await self.round()
+                    # No round waits for it: of many targets, walks take longer than an interval.
+                    if keeping is None or keeping.done():
+                        keeping = beside.create_task(self.keep_baselines())
                     if rounds % FORGET_EVERY == 0:
                         await self.forget()
                 except Exception:
                     log.exception("watch_failed")
                 rounds += 1
-                # No round waits for it: of many targets, walks take longer than an interval.
-                if keeping is None or keeping.done():
-                    keeping = beside.create_task(self.keep_baselines())
 
     async def round(self) -> None:
         """Look at every target that no other process looked at within the interval.

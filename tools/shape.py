@@ -167,7 +167,8 @@ def _populations(listed: ClientRows) -> dict[str, object]:
 
 def shape_of(info: dict[str, str], at: datetime, node: str) -> ServerShape:
     """What INFO says of it. Pure."""
-    valkey = info.get("valkey_version")
+    told = (("valkey", info.get("valkey_version")), ("redis", info.get("redis_version")))
+    flavour = next((f"{name} {version}" for name, version in told if version), "")
     uptime = info.get("uptime_in_seconds", "")
     first = list(islice(info.items(), 10_000))
     calls = _counts(
@@ -181,17 +182,16 @@ def shape_of(info: dict[str, str], at: datetime, node: str) -> ServerShape:
         if re.fullmatch(r"db[0-9]{1,5}", name)
     )
     counters = _counts((name, info.get(field)) for name, field in FLOWS.items() if field in info)
-    is_replica = info.get("role") == "slave"
+    role = {"master": "primary", "slave": "replica"}.get(info.get("role", ""), "")
+    host, port = info.get("master_host"), info.get("master_port")
     return ServerShape(
         at=at,
         node=printable(node),
         run_id=printable(info.get("run_id", ""), 64),
         started_at=at - timedelta(seconds=int(uptime)) if _UPTIME.fullmatch(uptime) else None,
-        flavour=printable(f"valkey {valkey}" if valkey else f"redis {info.get('redis_version')}"),
-        role="replica" if is_replica else "primary",
-        primary=printable(f"{info.get('master_host')}:{info.get('master_port')}")
-        if is_replica
-        else "",
+        flavour=printable(flavour),
+        role=role,
+        primary=printable(f"{host}:{port}") if role == "replica" and host and port else "",
         parameters={},
         counters=counters or {},
         calls=dict(Counter(calls or {}).most_common(MOST_COMMANDS)),

@@ -56,10 +56,14 @@ async def test_a_node_that_fails_keeps_no_other_from_being_looked_at(
     assert await kept(database, "many") == {"server": 1, "keyspace": 1}
 
 
+@pytest.mark.parametrize("is_away", [False, True])
 async def test_no_round_waits_for_a_look_that_hangs(
-    database: Database, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    is_away: bool,
 ) -> None:
-    """Nor does a look begin twice."""
+    """Nor does a look begin twice, or at all where the database is away."""
     told = settings(targets=[{"name": "cache-1", "url": "redis://127.0.0.1:1"}])
     watch = Watch(told, database, "worker-0")
     begun, rounds = [], []
@@ -70,6 +74,8 @@ async def test_no_round_waits_for_a_look_that_hangs(
 
     async def a_round() -> None:
         rounds.append(1)
+        if is_away:
+            raise ConnectionError
 
     monkeypatch.setattr("api.baselines.keep", hangs)
     monkeypatch.setattr(watch, "round", a_round)
@@ -83,7 +89,7 @@ async def test_no_round_waits_for_a_look_that_hangs(
     await until(several, what="rounds go on")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert begun == [1]
+    assert begun == ([] if is_away else [1])
 
 
 async def test_a_clock_that_was_set_back_stops_no_looks(

@@ -97,6 +97,16 @@ def test_what_could_not_be_counted_is_not_none_of_it() -> None:
     assert len(empty.databases) == 10
 
 
+def test_what_a_server_does_not_say_of_itself_is_no_other_version_or_role() -> None:
+    """A service that hides INFO server, or half of INFO replication."""
+    silent = shape_of({"role": "slave"}, NOW, "10.0.0.1:6379")
+    assert (silent.flavour, silent.role, silent.primary) == ("", "replica", "")
+    assert shape_of({}, NOW, "n:1").role == ""
+    keys_only = shape_of({"db0": "keys=100000"}, NOW, "10.0.0.1:6379")
+    assert server_differences(then(), keys_only).told() == []
+    assert server_differences(then(flavour="", role=""), seen(NOW)).told() == []
+
+
 @pytest.mark.parametrize("number", ["9" * 900, "-5", "nan", "1e5", "", "\u0663"])
 def test_numbers_that_no_server_counts_are_none(number: str) -> None:
     """They break nothing, and are no zero that another look would be compared with."""
