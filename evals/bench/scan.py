@@ -35,6 +35,8 @@ USE_LIBC = ("valkey-9.1",)
 PROBED = 5
 """Times that a client probes each walk; the median counts."""
 PROBE_SECONDS = 3.0
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+"""Seconds: the system counts no less of a process's time."""
 BEGIN_SECONDS = 1.0
 """What runs beside a probe has begun by then."""
 _TYPE = re.compile(rb"^\d+ \w+ with (\d+) bytes", re.MULTILINE)
@@ -123,8 +125,8 @@ class _Run:
             "sizes_faster_than_memkeys": round(memkeys.seconds / sizes.seconds, 2),
             "sizes_faster_than_bigkeys": round(cli_bigkeys.seconds / sizes.seconds, 2),
             "all_faster_than_memkeys": round(memkeys.seconds / every.seconds, 2),
-            "sizes_cpu_over_memkeys": round(sizes.cpu / memkeys.cpu, 3),
-            "all_cpu_over_memkeys": round(every.cpu / memkeys.cpu, 3),
+            "sizes_cpu_over_memkeys": round(sizes.cpu / max(memkeys.cpu, TICK), 3),
+            "all_cpu_over_memkeys": round(every.cpu / max(memkeys.cpu, TICK), 3),
             "idle_p99_ms": round(statistics.median(idle), 3),
             "gentle_p99_over_idle": _over(noticed, idle),
             "memkeys_p99_over_idle": _over(cli_noticed, idle),
