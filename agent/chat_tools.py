@@ -159,7 +159,8 @@ def whole(incident: Incident, question: Question) -> dict[str, Any]:
         "ended_because": incident.ended_because,
         "alerts": [alert.name for alert in incident.alerts[:5]],
         "culprit": found.culprit.model_dump() if found else None,
-        "claims": [claim.text for claim in found.claims[:6]] if found else [],
+        "claims": [claim.text for claim in found.grounds[:6]] if found else [],
+        "changed_since_healthy_times": [c.text for c in found.changes[:6]] if found else [],
         "alternatives": [
             {"root_cause": a.root_cause, "confidence_share": a.confidence, "why_not": a.why_not}
             for a in (found.alternatives if found else [])[:4]

@@ -35,7 +35,7 @@ PROSE = frozenset({"because", "not_measured", "text"})
 """Fields of readings with sentences that may quote a name."""
 MOST_NAMES = 20_000
 _UNCHANGED = frozenset({"", "default", "none"})
-_REDACTED = re.compile(r"(\[redacted [a-z0-9 -]{1,40}\]|\(no name\))")
+_REDACTED = re.compile(r"(\[redacted [a-z0-9 -]{1,40}\]|\(unnamed\))")
 _WORD = re.compile(r"\S{1,400}")
 _AROUND = "\"'`“”‘’()[]{}<>,.;!?"  # noqa: RUF001
 _NAME_LIKE = re.compile(
@@ -70,11 +70,17 @@ class Veil:
 
     def text(self, text: str) -> str:
         """A sentence, with the names in it that evidence has shown."""
-        there = [name for name in self._hidden if len(name) >= _SHORTEST and name in text]
+        there = {
+            form: _quoted(other) if form != name else other
+            for name, other in self._hidden.items()
+            if len(name) >= _SHORTEST
+            for form in ((name, _quoted(name)) if '"' in name else (name,))
+            if form in text
+        }
         if not there:
             return text
         either = "|".join(map(_whole, sorted(there, key=len, reverse=True)))
-        return re.sub(either, lambda found: self._hidden[found[0]], text)
+        return re.sub(either, lambda found: there[found[0]], text)
 
     def said(self, text: str) -> str:
         """What a person or an alert said: also whatever looks like a name, known or not."""
@@ -211,6 +217,11 @@ class VeiledCase:
     def ledger(self) -> Ledger:
         """Where calls are counted and kept: as they were sent."""
         return self._case.ledger
+
+
+def _quoted(name: str) -> str:
+    """As it stands between the quotes of a claim (`printed` of `agent/facts.py`)."""
+    return name.replace('"', '\\"')
 
 
 def _whole(name: str) -> str:

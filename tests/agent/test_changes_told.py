@@ -3,10 +3,12 @@
 from typing import Any
 
 from agent.changes_told import MOST, changes, nothing_told, told_of_changes
+from agent.chat_question import Question
+from agent.chat_tools import whole
 from agent.incident import Claim, Culprit, Diagnosis, Incident
 from agent.report import render_report
 from agent.report_html import render_page
-from tests.agent.desk import piece
+from tests.agent.desk import library, piece
 
 WHEN = {"last_before": "2026-11-30T01:00:00Z", "first_after": "2026-11-30T01:15:00.123456Z"}
 BETWEEN = " between 2026-11-30 01:00 UTC and 2026-11-30 01:15 UTC."
@@ -112,6 +114,10 @@ def test_a_diagnosis_rests_on_none_of_it() -> None:
         id="inc-1", status="needs_human", severity="critical", title="t", target="cache",
         opened_at=WHEN["last_before"], updated_at=WHEN["last_before"], diagnosis=told,
     )  # fmt: skip
+    question = Question("why?", incident, [], library(), None)
+    shown = whole(incident, question)
+    assert shown["claims"] == ["It is hot."]
+    assert len(shown["changed_since_healthy_times"]) == 2
     report = render_report(incident)
     because, changed = report.split("## What changed since healthy times", 1)
     assert "It is hot" in because.split("## Claims")[1]

@@ -163,6 +163,15 @@ def test_names_keep_their_structure_and_nothing_else(name: str) -> None:
     assert name.split(":")[0] not in other
 
 
+def test_a_name_with_quotes_is_found_in_sentences_and_ours_is_told() -> None:
+    """A sentence puts names in quotes, and what is in them behind a backslash."""
+    veil = Veil(b"k" * 32)
+    other = veil.name('we"ird-acme-*')
+    assert veil.text('Connections of "we\\"ird-acme-*" rose.').count("acme") == 0
+    assert veil.name("(unnamed) acme-py").startswith("(unnamed) ")
+    assert "acme" not in other + veil.name("(unnamed) acme-py")
+
+
 def test_another_key_gives_other_names() -> None:
     assert Veil(b"a" * 32).name("session:") != Veil(b"b" * 32).name("session:")
 
