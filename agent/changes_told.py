@@ -5,7 +5,7 @@ goes through the evidence check, as every other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -40,10 +40,10 @@ def told_of_changes(diagnosis: Diagnosis, evidence: Sequence[Evidence]) -> Diagn
 
 
 def changes(evidence: Sequence[Evidence], culprit: Culprit | None = None) -> list[Claim]:
-    """What the newest looks tell: what is about the culprit, then by kind, a few of each."""
+    """What the newest looks tell: about the culprit, of this day, then by kind, a few of each."""
     known = index(evidence)
     name = culprit.name if culprit is not None else ""
-    told: list[tuple[bool, Claim]] = []
+    told: list[tuple[bool, bool, Claim]] = []
     for tool, say in _KINDS:
         piece = next((p for p in reversed(evidence) if p.tool == tool and p.measured), None)
         if piece is None:
@@ -52,8 +52,16 @@ def changes(evidence: Sequence[Evidence], culprit: Culprit | None = None) -> lis
         for named, draft in islice(drafts, MOST_OF_A_KIND):
             claim = check_claim(draft, known, ours=True)
             if isinstance(claim, Claim):
-                told.append((not _is_about(named, name), claim))
-    return [claim for _, claim in sorted(told, key=lambda one: one[0])]
+                told.append((not _is_about(named, name), _is_old(claim, piece), claim))
+    return [claim for *_, claim in sorted(told, key=lambda one: one[:2])]
+
+
+def _is_old(claim: Claim, piece: Evidence) -> bool:
+    """Each is told for as long as looks are kept: what is of this day is told before."""
+    moments = (str(f.value) for f in claim.facts if f.name in ("changed_by", "changed_at"))
+    last = datetime.fromisoformat(next(moments))
+    until = piece.reading.get("until")
+    return until is not None and datetime.fromisoformat(until) - last > timedelta(days=1)
 
 
 def nothing_told(evidence: Sequence[Evidence]) -> str:

@@ -61,7 +61,7 @@ class Seen:
     """By node, of a cluster: what a look has found so far."""
 
     shapes: list[tuple[str, ServerShape | KeyShape]] = field(default_factory=list)
-    failure: CommandFailure | TimeoutError | None = None
+    failed_because: str = ""
 
 
 async def keep(database: Database, target: Target, holder: str, every: float) -> None:
@@ -84,17 +84,16 @@ async def keep(database: Database, target: Target, holder: str, every: float) ->
         async with asyncio.timeout(LOOK_SECONDS):
             await _look(target, due, seen)
     except (CommandFailure, TimeoutError) as failure:
-        seen.failure = failure
+        seen.failed_because = type(failure).__name__
     async with database.writing() as session:
         # What began while we looked is no healthy time.
         if seen.shapes and await baselines.is_quiet(session, target.name, now):
             for node, shape in seen.shapes:
                 await baselines.keep(session, target.name, shape, node)
-    if seen.failure is None:
-        await release(database, lease)
+    if seen.failed_because:
+        log.debug("baseline_failed", target=target.name, because=seen.failed_because)
     else:
-        because = type(seen.failure).__name__
-        log.debug("baseline_failed", target=target.name, because=because)
+        await release(database, lease)
 
 
 async def _due(database: Database, target: str, now: datetime) -> Due | None:
@@ -117,7 +116,7 @@ async def _look(target: Target, due: Due, seen: Seen) -> None:
                 try:
                     shape = await server_shape(one)
                 except CommandFailure as failure:
-                    seen.failure = failure
+                    seen.failed_because = type(failure).__name__
                     continue
                 kept = redacted(shape.model_copy(update={"unread": []}))
                 if isinstance(kept, ServerShape):
@@ -130,6 +129,8 @@ async def _look(target: Target, due: Due, seen: Seen) -> None:
         sample = redacted(await READS["encodings"].call(walks, {}))
         if isinstance(sample, Encodings):
             seen.shapes.append((node, key_shape(sample, one.now())))
+        else:
+            seen.failed_because = "not_measured"
     finally:
         await connection.close()
 

@@ -11,7 +11,7 @@ from tools.reading import NotMeasured, Reading
 from tools.shape import FLOWS, KeyShape, ServerShape
 
 MOST = 10
-"""Changes of one kind, the largest first."""
+"""Changes of one kind, the newest first, of these the largest."""
 
 
 class Change(Reading):
@@ -197,7 +197,7 @@ def _levels(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> dic
         looks = departures.rates(shapes, counter, departures.LEAST_SECONDS)
         if (change := departures.level(looks, departures.floor_of(name))) is not None:
             found[name] = change
-    return {name: LevelChange(**vars(found[name])) for name in _largest(found)}
+    return {name: LevelChange(**vars(found[name])) for name in _newest(found)}
 
 
 def _databases(shapes: Sequence[ServerShape]) -> list[DatabaseChange]:
@@ -213,7 +213,7 @@ def _databases(shapes: Sequence[ServerShape]) -> list[DatabaseChange]:
             keys_after=found[name].after,
             **_when(found[name]),
         )
-        for name in _largest(found)
+        for name in _newest(found)
     ]
 
 
@@ -234,7 +234,7 @@ def _commands(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> l
             after_per_second=found[name].after,
             **_when(found[name]),
         )
-        for name in _largest(found)
+        for name in _newest(found)
     ]
 
 
@@ -251,7 +251,7 @@ def _clients(shapes: Sequence[ServerShape]) -> list[PopulationChange]:
             clients_after=found[name].after,
             **_when(found[name]),
         )
-        for name in _largest(found)
+        for name in _newest(found)
     ]
 
 
@@ -280,7 +280,7 @@ def key_differences(kept: Sequence[KeyShape], now: KeyShape) -> KeyChanges:
                 after_share=shares[name].after,
                 **_when(shares[name]),
             )
-            for name in _largest(shares)
+            for name in _newest(shares)
         ],
         encodings=words[:MOST],
         stopped_because="",
@@ -304,9 +304,15 @@ def _look(at: datetime, value: int | None) -> Look[float]:
     return Look(at, None if value is None else float(value))
 
 
-def _largest(found: dict[str, Departure[float]]) -> list[str]:
-    """Their names, by how much they changed."""
-    return sorted(found, key=lambda name: -abs(found[name].after - found[name].before))[:MOST]
+def _newest(found: dict[str, Departure[float]]) -> list[str]:
+    """Their names: what changed last, and most, is first."""
+    return sorted(
+        found,
+        key=lambda name: (
+            -found[name].first_after.timestamp(),
+            -abs(found[name].after - found[name].before),
+        ),
+    )[:MOST]
 
 
 def _when(change: Departure[float]) -> dict[str, datetime]:

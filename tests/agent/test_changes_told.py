@@ -101,6 +101,21 @@ def test_odd_values_and_another_server_at_the_same_address_are_said_in_words() -
     ]
 
 
+def test_what_is_older_than_a_day_hides_nothing_of_this_day() -> None:
+    """An upgrade is told for two weeks, and changes many parameters and encodings."""
+    old = {"last_before": "2026-11-20T01:00:00Z", "first_after": "2026-11-20T01:15:00Z"}
+    words = {"before": "a", "after": "b"} | old
+    upgraded = server(
+        version=words, role=words, restarted_at=old["first_after"], until=WHEN["first_after"],
+        parameters={name: words for name in ("hz", "save", "timeout")}, clients=clients("new-*"),
+    )  # fmt: skip
+    groups = [{"prefix": f"{name}:", "type": "hash"} | words for name in "abc"]
+    keys = piece(2, "key_changes", {"encodings": groups, "until": WHEN["first_after"]})
+    first, *others = changes([upgraded, keys])[:MOST]
+    assert "new-" in first.text
+    assert "started again" in others[0].text
+
+
 def test_a_diagnosis_rests_on_none_of_it() -> None:
     """Not in what is said to be why, in what an action rests on, or in the tickets of advice."""
     ground = Claim(text="It is hot.", facts=[])

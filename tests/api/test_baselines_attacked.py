@@ -19,6 +19,7 @@ from api.watch import Watch
 from evals.servers import BUILDS, Server
 from tests.api.serving import until
 from tests.api.test_baselines import NOW, kept
+from tests.deployments import say
 from tests.tools.test_departures_attacked import seen
 from tools.connection import CommandFailure, Connection
 from tools.opening import UnreachableConnection
@@ -38,9 +39,25 @@ async def test_a_walk_that_hangs_costs_only_itself_and_is_not_begun_again_at_onc
     for number in range(3):
         await looks.keep(database, Target("cache-1", server.url), f"worker-{number}", 60)
     assert (await kept(database), walks) == ({"server": 1}, [1])
+    assert await left(database) > 600, "it is not walked on every minute"
+
+
+async def left(database: Database) -> float:
+    """Seconds until somebody may look again."""
     async with database.reading() as session:
-        left = (await session.scalar(select(LeaseRow.expires)) or 0) - await database.clock(session)
-    assert left > 600, "a target on which walks take too long is not walked on every minute"
+        expires = await session.scalar(select(LeaseRow.expires))
+        return (expires or 0) - await database.clock(session)
+
+
+async def test_a_walk_that_is_refused_is_not_begun_again_at_once(
+    database: Database, start_server: Callable[..., Server]
+) -> None:
+    server = start_server("valkey-9.1")
+    say(server.port, "ACL", "SETUSER", "few", "on", ">p", "~*", "+@all", "-dbsize")
+    url = server.url.replace("//", "//few:p@")
+    await looks.keep(database, Target("cache-1", url), "worker-0", 60)
+    assert await kept(database) == {"server": 1}
+    assert await left(database) > 600
 
 
 async def test_a_node_that_fails_keeps_no_other_from_being_looked_at(

@@ -134,6 +134,15 @@ def test_of_a_list_of_clients_that_was_cut_off_only_more_is_told() -> None:
     assert server_differences(early, seen(NOW, clients=clients(api=400))).clients == []
 
 
+def test_what_changed_last_is_told_first_and_then_the_largest() -> None:
+    """A change is told for two weeks: an old one, however large, hides no new one."""
+    old, kept = clients(grown=900), then(clients=clients(grown=50))
+    kept[6:] = [s.model_copy(update={"clients": old}) for s in kept[6:]]
+    now = seen(NOW, clients=[*old, *clients(importer=40, batch=60)])
+    told = [row.client for row in server_differences(kept, now).clients]
+    assert told == ["batch", "importer", "grown"]
+
+
 def test_looks_of_a_clock_that_ran_ahead_are_not_compared() -> None:
     ahead = [s.model_copy(update={"at": s.at + timedelta(days=4)}) for s in then()]
     assert earlier([*then(), *ahead], seen(NOW)) == then()
