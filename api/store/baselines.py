@@ -21,6 +21,8 @@ NEWEST = 12
 """Kept as they are; of older ones one an hour for a day, then one a day."""
 QUIET = timedelta(minutes=30)
 """After an incident, or anything done about it, before what is seen counts as usual again."""
+USUAL = timedelta(days=1)
+"""A warning that fires for longer, as of a limit that was never set: so the target usually is."""
 _ENDED = (*CLOSED, "needs_human")
 
 
@@ -28,7 +30,8 @@ async def is_quiet(session: AsyncSession, target: str, now: datetime) -> bool:
     """Nothing is known to be wrong with the target, and nothing was just now.
 
     Not if a threshold is crossed, an alert fires or an incident is being worked on. An alert whose
-    incident was resolved while it still fires was found to be no incident.
+    incident was resolved while it still fires was found to be no incident; a warning of days is
+    how the target usually is.
     """
     incident = select(IncidentRow.id).where(
         IncidentRow.target == target,
@@ -41,6 +44,7 @@ async def is_quiet(session: AsyncSession, target: str, now: datetime) -> bool:
             AlertRow.target == target,
             AlertRow.status == "firing",
             or_(IncidentRow.status.is_(None), IncidentRow.status != "resolved"),
+            or_(AlertRow.severity == "critical", AlertRow.starts_at > now - USUAL),
         )
     )
     if any([await session.scalar(one.limit(1)) is not None for one in (incident, alert)]):

@@ -104,7 +104,7 @@ async def test_only_times_in_which_nothing_is_known_to_be_wrong_count(
     await room.one(alert_of("f1", name))
     long_ago = incidents.now() - timedelta(hours=2)
     async with room.database.writing() as session:
-        await session.execute(update(AlertRow).values(status=alert))
+        await session.execute(update(AlertRow).values(status=alert, starts_at=long_ago))
         await session.execute(update(IncidentRow).values(status=incident, updated_at=long_ago))
     async with room.database.reading() as session:
         assert await baselines.is_quiet(session, name, incidents.now()) is expected

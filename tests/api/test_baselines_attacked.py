@@ -6,17 +6,18 @@ from datetime import timedelta
 from unittest.mock import AsyncMock
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from agent.context import Target
 from api import baselines as looks
 from api.settings import Settings
 from api.store import incidents
-from api.store.baselines import keep, newest, thinned
+from api.store.baselines import is_quiet, keep, newest, thinned
 from api.store.database import Database
-from api.store.tables import LeaseRow
+from api.store.tables import AlertRow, IncidentRow, LeaseRow
 from api.watch import Watch
 from evals.servers import BUILDS, Server
+from tests.api.paging_room import Room, alert
 from tests.api.serving import until
 from tests.api.test_baselines import NOW, kept
 from tests.deployments import say
@@ -119,3 +120,22 @@ async def test_a_clock_that_was_set_back_stops_no_looks(
     async with database.reading() as session:
         assert (await newest(session, "cache-1"))["", "server"] < later
     assert thinned({NOW, NOW + timedelta(hours=1)}, NOW) == {NOW}
+
+
+@pytest.mark.parametrize(
+    ("severity", "days", "expected"),
+    [("warning", 2, True), ("warning", 0.5, False), ("critical", 2, False)],
+)
+async def test_a_warning_of_days_is_how_the_target_usually_is(
+    room: Room, severity: str, days: float, expected: bool
+) -> None:
+    """As with a limit that was never set: else nothing would ever be kept of such a server."""
+    await room.one(alert("f1", "orders-1"))
+    now, long_ago = incidents.now(), incidents.now() - timedelta(days=days)
+    async with room.database.writing() as session:
+        began = {"severity": severity, "starts_at": long_ago}
+        await session.execute(update(AlertRow).values(status="firing", **began))
+        ended = {"status": "needs_human", "updated_at": now - timedelta(hours=2)}
+        await session.execute(update(IncidentRow).values(**ended))
+    async with room.database.reading() as session:
+        assert await is_quiet(session, "orders-1", now) is expected
