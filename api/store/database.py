@@ -258,9 +258,24 @@ def _prepare(engine: AsyncEngine, *pragmas: str) -> None:
         cursor.execute("PRAGMA page_count")
         if tuple(cursor.fetchone()) == (0,):
             cursor.execute(SHRINKABLE)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", *pragmas):
+        _write_ahead(connection, cursor)
+        for pragma in ("synchronous=FULL", *pragmas):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+
+def _write_ahead(connection: Any, cursor: Any) -> None:
+    """SQLite waits for nobody here: of several that open a new file at once one may be refused."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= until:
+                raise
+            connection.run_async(lambda _: asyncio.sleep(0.02))
+        else:
+            return
 
 
 def linked(url: URL) -> URL:

@@ -26,8 +26,9 @@ from evals.bench.options import Options, Tell, machine
 from evals.bench.processes import cpu_seconds
 from evals.pouring import pour
 from tools.bigkeys import BigKeysArguments, bigkeys
-from tools.connection import LiveConnection
+from tools.connection import LiveConnection, read_info
 from tools.keyspace import BigKeys
+from tools.survey import SPARE
 
 BUILDS = ("redis-7.0", "redis-8.2", "valkey-9.1")
 USE_LIBC = ("valkey-9.1",)
@@ -35,6 +36,7 @@ USE_LIBC = ("valkey-9.1",)
 PROBED = 5
 """Times that a client probes each walk; the median counts."""
 PROBE_SECONDS = 3.0
+IDLE_TRIES = 40
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 """Seconds: the system counts no less of a process's time."""
 BEGIN_SECONDS = 1.0
@@ -141,8 +143,7 @@ class _Run:
         return _Walked(seconds, cpu_seconds(self.server.pid) - cpu, sizes)
 
     async def _ours(self, **how: Any) -> _Walked:
-        # A server that was busy a moment ago is not walked fast.
-        await asyncio.to_thread(pour, self.server.port, [("CONFIG", "RESETSTAT")])
+        await self._is_idle()
         args = BigKeysArguments(seconds=120, keys=10_000_000, **how)
         connection = LiveConnection(self.server.url)
         await connection.open()
@@ -156,6 +157,20 @@ class _Run:
         if not isinstance(reading, BigKeys) or reading.pace != args.pace:
             raise RuntimeError(f"it was not walked as it should be: {reading}")
         return _Walked(seconds, cpu, reading.bytes_seen, reading.keys_seen)
+
+    async def _is_idle(self) -> None:
+        """A server that was busy a moment ago is not walked fast: so it says, until it forgets."""
+        connection = LiveConnection(self.server.url)
+        await connection.open()
+        try:
+            for _ in range(IDLE_TRIES):
+                await asyncio.to_thread(pour, self.server.port, [("CONFIG", "RESETSTAT")])
+                await asyncio.sleep(0.25)  # it counts anew every tenth of a second
+                info = await read_info(connection, "stats")
+                if int(info["instantaneous_ops_per_sec"]) < SPARE / 2:
+                    return
+        finally:
+            await connection.close()
 
     def _probed(self) -> tuple[list[float], list[float], list[float]]:
         """p99 of a probing client in ms: beside nothing, our gentle walk, redis-cli's."""

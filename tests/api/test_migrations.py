@@ -1,12 +1,14 @@
 """The schema comes from migrations, forwards and backwards, on both databases."""
 
 import asyncio
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 
 from api.store import (
     exchanges,
@@ -57,7 +59,26 @@ async def test_several_processes_may_start_at_once(empty_url: str) -> None:
         await database.close()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
+async def test_a_file_that_somebody_else_is_just_making_is_waited_for(tmp_path: Path) -> None:
+    """To write ahead from now on, SQLite has to have the file to itself, and does not wait."""
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+    other.execute("CREATE TABLE theirs (a)")
+    other.execute("BEGIN IMMEDIATE")
+    database = Database(database_url(f"sqlite:///{tmp_path}/new.db"))
+
+    async def mode() -> str:
+        async with database.reading() as session:
+            return str(await session.scalar(text("PRAGMA journal_mode")))
+
+    asked = asyncio.create_task(mode())
+    await asyncio.wait({asked}, timeout=0.3)
+    other.execute("COMMIT")
+    other.close()
+    assert await asked == "wal"
+    await database.close()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005"])
 async def test_rows_of_every_table_survive_the_way_up_and_down_and_up_again(
     empty_url: str, revision: str
 ) -> None:
