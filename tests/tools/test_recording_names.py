@@ -71,3 +71,13 @@ def test_of_what_was_known_only_our_own_words_in_brackets_stay() -> None:
     told = [row["client"] for row in hashed(one, Pseudonyms()).known["baselines"]["clients"]]
     assert ours < set(told)
     assert not [name for name in told if "acme" in name or "billing" in name]
+
+
+def test_addresses_that_the_installation_knew_are_hashed() -> None:
+    kept = {"servers": [{"node": "10.1.2.3:6379", "primary": "cache-1:6379", "role": "replica"}]}
+    made = recording()
+    made.known = {"baselines": kept}
+    (server,) = hashed(made, Pseudonyms()).known["baselines"]["servers"]
+    assert server["role"] == "replica"
+    assert server["node"].endswith(":6379")
+    assert not {"10.1.2.3", "cache-1"} & {server[f].partition(":")[0] for f in ("node", "primary")}
