@@ -201,19 +201,17 @@ def _levels(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> dic
 
 
 def _databases(shapes: Sequence[ServerShape]) -> list[DatabaseChange]:
-    found: dict[str, Departure[float]] = {}
-    for name in departures.named(shape.keys or {} for shape in shapes):
-        counts = [_look(s.at, departures.keys(s, name)) for s in shapes]
-        if (change := departures.level(counts, FLOORS["keys"])) is not None:
-            found[name] = change
+    names = departures.named(shape.keys or {} for shape in shapes)
     return [
         DatabaseChange(
             db=int(name.removeprefix("db")),
-            keys_before=found[name].before,
-            keys_after=found[name].after,
-            **_when(found[name]),
+            keys_before=change.before,
+            keys_after=change.after,
+            **_when(change),
         )
-        for name in _newest(found)
+        for name, change in _moved(
+            names, lambda name: [_look(s.at, departures.keys(s, name)) for s in shapes], "keys"
+        )
     ]
 
 
@@ -239,30 +237,24 @@ def _commands(shapes: Sequence[ServerShape], newest: Sequence[ServerShape]) -> l
 
 
 def _clients(shapes: Sequence[ServerShape]) -> list[PopulationChange]:
-    found: dict[str, Departure[float]] = {}
-    for name in departures.named([one.client for one in s.clients or ()] for s in shapes):
-        counts = [departures.connected(s, name) for s in shapes]
-        if (change := departures.level(counts, FLOORS["clients"])) is not None:
-            found[name] = change
+    names = departures.named([one.client for one in s.clients or ()] for s in shapes)
     return [
         PopulationChange(
             client=name,
-            clients_before=found[name].before,
-            clients_after=found[name].after,
-            **_when(found[name]),
+            clients_before=change.before,
+            clients_after=change.after,
+            **_when(change),
         )
-        for name in _newest(found)
+        for name, change in _moved(
+            names, lambda name: [departures.connected(s, name) for s in shapes], "clients"
+        )
     ]
 
 
 def key_differences(kept: Sequence[KeyShape], now: KeyShape) -> KeyChanges:
     """Pure."""
     shapes = [*kept, now]
-    shares: dict[str, Departure[float]] = {}
-    for prefix in departures.named([group.prefix for group in s.groups] for s in shapes):
-        looks = [Look(s.at, departures.share(s, prefix)) for s in shapes]
-        if (change := departures.level(looks, FLOORS["share"])) is not None:
-            shares[prefix] = change
+    names = departures.named([group.prefix for group in s.groups] for s in shapes)
     words = [
         EncodingChange(prefix=prefix, type=kind, **vars(word))
         for prefix, kind in dict.fromkeys((group.prefix, group.type) for group in now.groups)
@@ -276,11 +268,13 @@ def key_differences(kept: Sequence[KeyShape], now: KeyShape) -> KeyChanges:
         prefixes=[
             PrefixChange(
                 prefix=name,
-                before_share=shares[name].before,
-                after_share=shares[name].after,
-                **_when(shares[name]),
+                before_share=change.before,
+                after_share=change.after,
+                **_when(change),
             )
-            for name in _newest(shares)
+            for name, change in _moved(
+                names, lambda name: [Look(s.at, departures.share(s, name)) for s in shapes], "share"
+            )
         ],
         encodings=words[:MOST],
         stopped_because="",
@@ -298,6 +292,15 @@ def _rates(
     counter: Callable[[ServerShape], int | None],
 ) -> list[Look[float]]:
     return [*departures.rates(shapes, counter), *departures.rates(newest, counter)]
+
+
+def _moved(
+    names: Sequence[str], looks: Callable[[str], list[Look[float]]], floor: str
+) -> list[tuple[str, Departure[float]]]:
+    """Those whose level changed."""
+    changes = {name: departures.level(looks(name), FLOORS[floor]) for name in names}
+    found = {name: change for name, change in changes.items() if change is not None}
+    return [(name, found[name]) for name in _newest(found)]
 
 
 def _look(at: datetime, value: int | None) -> Look[float]:
