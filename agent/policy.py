@@ -111,6 +111,11 @@ def may_approve(role: Role, risk: Risk, environment: str, policy: Policy = BUILT
     return rule is not None and role in ROLES and ROLES.index(role) >= ROLES.index(rule.role)
 
 
+def least_role(risk: Risk, environment: str, policy: Policy = BUILT_IN) -> Role | None:
+    """The lowest role whose yes counts here; None: nobody's does."""
+    return next((role for role in ROLES if may_approve(role, risk, environment, policy)), None)
+
+
 def approvals_required(risk: Risk, environment: str, policy: Policy = BUILT_IN) -> int:
     """People who must say yes. Raises LookupError where nobody can."""
     rule = rule_for(risk, environment, policy)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Action, Role
 from agent.planning import MOST_ACTIONS
-from agent.policy import may_approve
+from agent.policy import least_role, may_approve
 from api import metrics
 from api.auth import Approver, Responder
 from api.incidents import Body
@@ -182,7 +182,10 @@ async def _judged(
 def _may_approve(person: Person, action: Action, judge: Judge) -> None:
     role, environment = cast(Role, person.role), judge.environment
     if not may_approve(role, action.risk, environment, judge.policy):
-        raise Problem(403, f"{person.role} may not approve {action.risk} in {environment}")
+        needed = least_role(action.risk, environment, judge.policy)
+        takes = f"that takes the role {needed} or higher" if needed else "nobody may"
+        said = f"{person.role} may not approve {action.risk} in {environment}: {takes}"
+        raise Problem(403, said)
 
 
 def _may_break_glass(person: Person, comment: str) -> None:

@@ -47,7 +47,8 @@ async def stream(
 ) -> EventSourceResponse:
     """Events after `Last-Event-ID`. Kinds: status, evidence, claim, plan, action, end.
 
-    It ends with the token of whoever listens.
+    The comment before each is when it happened, in ISO 8601. The stream ends with the token of
+    whoever listens.
     """
     async with service.database.reading() as session:
         await incidents.load(session, incident_id)
@@ -111,4 +112,6 @@ async def _after(database: Database, incident_id: str, number: int) -> tuple[lis
 
 
 def _sse(event: EventRow) -> ServerSentEvent:
-    return ServerSentEvent(id=str(event.number), event=event.kind, data=json.dumps(event.data))
+    data = json.dumps(event.data)
+    when = event.at.isoformat()  # a comment: `data` is what was published, as it was
+    return ServerSentEvent(id=str(event.number), event=event.kind, data=data, comment=when)

@@ -102,7 +102,7 @@ def _is_under_way(row: IncidentRow, target: str) -> bool:
 async def list_incidents(
     service: On,
     person: Viewer,
-    status: Status | None = None,
+    status: Annotated[list[Status], Query(max_length=9, description="Any of these")] = [],  # noqa: B006
     target: Annotated[str | None, Query(max_length=200)] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
@@ -112,7 +112,7 @@ async def list_incidents(
         return Page(items=[])
     async with service.database.reading() as session:
         items = await incidents.page(
-            session, status=status, target=target, before=cursor, limit=limit + 1
+            session, statuses=status, target=target, before=cursor, limit=limit + 1
         )
     await service.seen.note(person, "list")
     more = len(items) > limit

@@ -1,21 +1,47 @@
 """Commands that speak to a running service, with REDIS_ONCALL_URL and REDIS_ONCALL_TOKEN."""
 
-import json
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import typer
 
-from agent.incident import Incident
-from api.cli import render
 from api.cli.oneshot import failure, settings_or_exit
 from tools.reading import printable
 
 SECONDS = 30.0
+LONGEST_REFUSAL = 1_000
+_HINTS = {
+    401: "; set REDIS_ONCALL_TOKEN to a token of yours "
+    "(`redis-oncall token NAME --role ROLE` makes one)",
+}
 
 
-def call(method: str, path: str, body: dict[str, Any] | None = None, **query: str | None) -> Any:
-    """One request; a refusal is one sentence on stderr and exit 1."""
+class Refusal(Exception):
+    """The service cannot be reached, or refused; the text says why, and what helps."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+        """Of the answer; 0: there was none."""
+
+
+class Refused(typer.Exit):
+    """A refusal that is already said: exit 1, for whoever does not know better."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(1)
+        self.status = status
+
+
+def request(
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    **query: str | Sequence[str] | None,
+) -> Any:
+    """One request and its answer. Raises Refusal."""
     url, headers = address(path)
     try:
         response = httpx2.request(
@@ -27,10 +53,41 @@ def call(method: str, path: str, body: dict[str, Any] | None = None, **query: st
             timeout=SECONDS,
         )
     except httpx2.HTTPError as error:
-        raise failure(no_answer(error)) from None
+        raise Refusal(no_answer(error)) from None
     if response.is_success:
         return response.json()
-    raise failure(refusal(response))
+    raise Refusal(refusal(response), response.status_code)
+
+
+def call(
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    **query: str | Sequence[str] | None,
+) -> Any:
+    """One request; a refusal is one sentence on stderr and exit 1."""
+    try:
+        return request(method, path, body, **query)
+    except Refusal as error:
+        failure(str(error))
+        raise Refused(error.status) from None
+
+
+def path_of(incident: str, *more: str) -> str:
+    """Of an incident, or of something in it; an id is only ever one part of the path."""
+    return "/".join(["/v1/incidents", *(quote(part, safe="") for part in (incident, *more))])
+
+
+def harmless(document: Any) -> Any:
+    """An answer whose texts a terminal may show: printable, of any number of lines."""
+    if isinstance(document, str):
+        lines = document.split("\n")
+        return "\n".join(printable(line, len(line)) for line in lines)
+    if isinstance(document, list):
+        return [harmless(part) for part in document]
+    if isinstance(document, dict):
+        return {name: harmless(part) for name, part in document.items()}
+    return document
 
 
 def address(path: str) -> tuple[str, dict[str, str]]:
@@ -57,34 +114,5 @@ def refusal(response: httpx2.Response) -> str:
         fields = "; ".join(f"{e['field']}: {e['message']}" for e in problem.get("errors", []))
     except (ValueError, KeyError, TypeError, AttributeError):
         detail, fields = response.text[:300], ""
-    hint = "; set REDIS_ONCALL_TOKEN" if response.status_code == 401 else ""
-    return f"the service said {response.status_code}: {detail} {fields}".rstrip() + hint
-
-
-def incidents(incident: str | None, status: str | None, *, as_json: bool, full: bool) -> None:
-    """A list of incidents, or one."""
-    if incident is not None:
-        shown = call("GET", f"/v1/incidents/{incident}")
-        if as_json:
-            typer.echo(json.dumps(shown, indent=2))
-        else:
-            render.console().print(render.incident(Incident.model_validate(shown), full=full))
-        return
-    listed = call("GET", "/v1/incidents", status=status, limit="50")
-    if as_json:
-        typer.echo(json.dumps(listed, indent=2))
-        return
-    if not listed["items"]:
-        typer.echo("no incidents", err=True)
-    for item in listed["items"]:
-        diagnosis = item.get("diagnosis") or {}
-        cause = diagnosis.get("root_cause", "")
-        typer.echo(f"{item['id']}  {item['status']:<17} {item['target']:<16} {cause}".rstrip())
-        if item["silenced_until"] is not None or item["follows"]:
-            typer.echo(f"  {_quiet(item)}")
-
-
-def _quiet(item: dict[str, Any]) -> str:
-    until = (item["silenced_until"] or "")[:16].replace("T", " ")
-    said = [f"silenced by {printable(item['silenced_by'], 40)} until {until} UTC"] if until else []
-    return ", ".join(said + ([f"follows {item['follows']}"] if item["follows"] else []))
+    said = printable(f"{detail} {fields}".strip(), LONGEST_REFUSAL)
+    return f"the service said {response.status_code}: {said}" + _HINTS.get(response.status_code, "")

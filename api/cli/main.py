@@ -1,6 +1,7 @@
 """`redis-oncall`: every command, each importing what it needs only when it runs."""
 
 import gc
+import io
 import sys
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from api.cli.analyze import analyze
 from api.cli.audit import audit_app
 from api.cli.database import database_app
 from api.cli.evals import AsJson, evals_app
+from api.cli.incidents import Full, incidents, show
 from api.cli.silences import lift, silence, silences
 
 app = typer.Typer(
@@ -27,10 +29,9 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(database_app, name="database")
 app.add_typer(runbooks_app, name="runbooks")
 app.add_typer(evals_app, name="evals")
-for command in (analyze, silence, silences, lift):
+for command in (incidents, show, analyze, silence, silences, lift):
     app.command()(command)
 
-Full = Annotated[bool, typer.Option("--full", help="Also the steps and commands to hand over.")]
 Url = Annotated[str, typer.Argument(help="Any redis URL of api/README.md, or a target's name.")]
 MemoryLimit = Annotated[
     int | None,
@@ -143,19 +144,6 @@ def chat(
         list_threads(as_json=as_json)
     else:
         talk(message, incident, target, url, thread, as_json=as_json)
-
-
-@app.command()
-def incidents(
-    incident: Annotated[str | None, typer.Argument(help="Show this one whole.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only this status.")] = None,
-    as_json: AsJson = False,
-    full: Full = False,
-) -> None:
-    """List the service's incidents, or show one."""
-    from api.cli.client import incidents as show
-
-    show(incident, status, as_json=as_json, full=full)
 
 
 @app.command()
@@ -394,6 +382,8 @@ def runbooks_lint(
 def main() -> None:
     """Entry point: expected failures are one sentence on stderr and exit 1."""
     gc.set_threshold(50_000)  # 700 make every command a sixth slower: what is loaded stays
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of keys may be of any alphabet
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except KeyboardInterrupt:  # between two commands; within one, typer says the same

@@ -1,5 +1,9 @@
 """An incident as a person reads it in a terminal at 3 a.m.: 80 columns, colours optional."""
 
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
@@ -8,6 +12,7 @@ from rich.text import Text
 
 from agent.arbitration import told
 from agent.budget import model_calls, money
+from agent.facts import print_seconds
 from agent.incident import CALLS_PEOPLE, Action, ChecklistItem, Claim, Diagnosis, Incident
 from agent.nodes_seen import nodes_seen
 from agent.report import quieted
@@ -20,7 +25,7 @@ _RISK = {
     "R3": "changes or expires data",
     "R4": "restarts or resizes",
 }
-_STATUS_STYLE = {
+STATUS_STYLE = {
     "resolved": "green",
     "verified": "green",
     "awaiting_approval": "yellow",
@@ -33,21 +38,48 @@ _STATUS_STYLE = {
 _RESULT = {"pass": ("pass", "green"), "fail": ("FAIL", "red"), "not_measured": ("?", "yellow")}
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console no wider than 80 columns; rich drops colours by itself when piped."""
-    wide = Console(stderr=stderr, highlight=False)
-    return Console(stderr=stderr, highlight=False, width=min(WIDTH, wide.width))
+def console(*, stderr: bool = False, most: int = WIDTH) -> Console:
+    """A console no wider than `most` columns; rich drops colours by itself when piped."""
+    return Console(stderr=stderr, highlight=False, width=width(most, stderr=stderr))
 
 
-def incident(shown: Incident, *, full: bool = False) -> RenderableType:
-    """What is wrong, how sure, why, what to do, what it risks; `full`: with every artefact."""
-    parts: list[RenderableType] = [_headline(shown)]
+def width(most: int = WIDTH, *, stderr: bool = False) -> int:
+    """Columns of the terminal as it is now, `most` of them."""
+    return min(most, Console(stderr=stderr).width)
+
+
+def at_terminal(*, stderr: bool = False) -> bool:
+    """Does a person watch, and not a program that was told to force colours?"""
+    return (sys.stderr if stderr else sys.stdout).isatty()
+
+
+def age(since: datetime, now: datetime) -> str:
+    """`8 s`, `12 min`, `3 h`, `2 d`. Clocks differ: nothing began later than now."""
+    seconds = max(0, round((now - since).total_seconds()))
+    return " ".join(print_seconds(seconds).split()[:2])
+
+
+def incident(
+    shown: Incident,
+    *,
+    full: bool = False,
+    now: datetime | None = None,
+    memory: Sequence[RenderableType] = (),
+    changed: Sequence[RenderableType] = (),
+) -> RenderableType:
+    """What is wrong, how sure, why, what to do, what it risks; `full`: with every artefact.
+
+    `now`: tells how old it is. `memory`, `changed`: drawn by whoever has the readings.
+    """
+    parts: list[RenderableType] = [_headline(shown, now)]
     if shown.follows:
         parts.append(Text(f"follows {shown.follows}: its alert fired again", style="yellow"))
     parts += [Text(line, style="yellow") for line in quieted(shown)]
     parts += [Text(f"nodes: {seen.summary}") for seen in nodes_seen(shown)]
     if shown.diagnosis is not None:
         parts += _diagnosis(shown.diagnosis)
+    if memory:
+        parts += [_section("Memory"), *memory]
     executable = [action for action in shown.plan.actions if action.executable]
     advice = [action for action in shown.plan.actions if not action.executable]
     if executable:
@@ -56,6 +88,8 @@ def incident(shown: Incident, *, full: bool = False) -> RenderableType:
     if advice:
         parts.append(_section("What people have to do"))
         parts += [action(step, full=full) for step in advice]
+    if changed:
+        parts += [_section("What it changed"), *changed]
     if shown.plan.prevention:
         parts.append(_section("So that it does not come back"))
         parts += [_bullet(text) for text in shown.plan.prevention]
@@ -67,12 +101,14 @@ def incident(shown: Incident, *, full: bool = False) -> RenderableType:
     return Group(*parts)
 
 
-def _headline(shown: Incident) -> RenderableType:
+def _headline(shown: Incident, now: datetime | None) -> RenderableType:
     title = Text()
     title.append(f"{shown.target}  ", style="bold")
-    title.append(shown.status.replace("_", " "), style=_STATUS_STYLE.get(shown.status, "bold"))
+    title.append(shown.status.replace("_", " "), style=STATUS_STYLE.get(shown.status, "bold"))
     if shown.alerts:
         title.append(f"  {shown.alerts[0].name}", style="dim")
+    if now is not None:
+        title.append(f"  {shown.severity}, began {age(shown.opened_at, now)} ago", style="dim")
     return title
 
 
@@ -139,7 +175,7 @@ def action(action: Action, *, full: bool = True) -> RenderableType:
         risky = action.risk in ("R2", "R3", "R4")
         head.append(f"  {action.risk}", style="yellow" if risky else "dim")
     if action.status != "proposed":
-        head.append(f"  {action.status}", style=_STATUS_STYLE.get(action.status, "bold"))
+        head.append(f"  {action.status}", style=STATUS_STYLE.get(action.status, "bold"))
     lines: list[RenderableType] = [head]
     if action.executable:
         lines += _commands(action, full=full)

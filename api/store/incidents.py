@@ -161,15 +161,15 @@ async def reload(session: AsyncSession, row: IncidentRow) -> Incident:
 async def page(
     session: AsyncSession,
     *,
-    status: str | None = None,
+    statuses: Sequence[str] = (),
     target: str | None = None,
     before: str | None = None,
     limit: int = 20,
 ) -> list[Incident]:
     """Incidents, newest first, opened before `before`."""
     query = select(IncidentRow).order_by(IncidentRow.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(IncidentRow.status == status)
+    if statuses:
+        query = query.where(IncidentRow.status.in_(statuses))
     if target is not None:
         query = query.where(IncidentRow.target == target)
     if before is not None:

@@ -25,7 +25,10 @@ class SqlRecords:
         """The newest incidents."""
         async with self.database.reading() as session:
             return await incidents.page(
-                session, status=status or None, target=target or None, limit=MOST_INCIDENTS
+                session,
+                statuses=[status] if status else [],
+                target=target or None,
+                limit=MOST_INCIDENTS,
             )
 
     async def incident(self, incident_id: str) -> Incident | None:

@@ -1,0 +1,153 @@
+"""What burns, on a terminal and in a pipe; one incident with its memory."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from starlette.testclient import TestClient
+
+from agent.incident import Diagnosis, Incident, Plan
+from api.app import create_app
+from api.cli import incident_list, memory_bar
+from api.settings import Settings
+from tests.api.at_a_terminal import Shell, said
+from tests.api.test_actions import action
+
+NOW = datetime(2026, 11, 30, 3, 0, tzinfo=UTC)
+ID = "inc-01a22c3491cec15e9671"
+READING = {
+    "used_memory": 50 * 2**20, "counted_memory": 48 * 2**20, "limit": 60 * 2**20, "pressure": 0.8,
+    "used_memory_rss": 70 * 2**20, "limit_source": "maxmemory",
+    "used_memory_peak": {"not_measured": "INFO memory", "because": "it is hidden"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def shell(settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    application = create_app(settings(), worker=False)
+    with TestClient(application, base_url="http://127.0.0.1") as client:
+        client._transport.app = application  # type: ignore[attr-defined]
+        yield Shell(client, monkeypatch)
+
+
+def burning(status: str, **changes: Any) -> Incident:
+    values: dict[str, Any] = {
+        "id": ID, "severity": "warning", "title": "t", "target": "cache-eu",
+        "opened_at": NOW - timedelta(minutes=12, seconds=40), "updated_at": NOW,
+    }  # fmt: skip
+    return Incident(status=status, **values | changes)
+
+
+def drawn(found: list[Incident], width: int) -> list[str]:
+    out = Console(file=StringIO(), width=width, color_system=None)
+    out.print(incident_list.table(found, NOW, out))
+    return [line.rstrip() for line in out.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [40, 80, 130])
+def test_a_row_holds_everything_at_every_width(width: int) -> None:
+    cause = Diagnosis(
+        root_cause="replica-output-buffer", title="t", is_incident=True, confidence=0.9, summary="s"
+    )
+    names = ["\u05d0\u05d1\u05d2" * 9, "\U0001f525" * 40, "cache-eu"]
+    found = [burning("awaiting_approval", target=name, diagnosis=cause) for name in names]
+    lines = drawn(found, width)
+    assert max(map(cell_len, lines)) <= width
+    assert sum(ID in line for line in lines) == 3, "whole, to be copied"
+    text = "".join(lines).replace(" ", "")
+    for expected in ("12min", "replica-output-buffer", "adecision", "3foraperson"):
+        assert expected in text
+    assert text.count(names[1][0]) == 40
+
+
+@pytest.mark.parametrize(
+    ("status", "actions", "waits"),
+    [
+        ("queued", [], "a worker"),
+        ("investigating", [], "investigating 12 min"),
+        ("needs_human", [], "a person"),
+        ("awaiting_approval", [action("R0", executable=False), action("R1", id="A2")],
+         "approval of A2 (R1)"),
+        ("awaiting_approval", [action("R3", approvals_required=2), action("R1", id="A2")],
+         "approval of A1 (R3), 0 of 2 +1"),
+        ("awaiting_approval", [action("R1", status="approved")], "a worker, for A1"),
+        ("remediating", [action("R1", status="verified"), action("R1", id="A2", status="applying")],
+         "A2 is being applied"),
+        ("closed", [], "closed"),
+    ],
+)  # fmt: skip
+def test_what_an_incident_waits_for(status: str, actions: list[Any], waits: str) -> None:
+    assert incident_list.waits_for(burning(status, plan=Plan(actions=actions)), NOW) == waits
+
+
+def test_a_pipe_gets_stable_lines_and_a_terminal_what_burns_first(shell: Shell) -> None:
+    first, second = shell.opens("cache-eu"), shell.opens("cache-us")
+    shell.post(f"/v1/incidents/{second}/close", {})
+    for forced in ({}, {"FORCE_COLOR": "1"}):
+        assert shell.says("incidents", **forced).stdout.splitlines() == [
+            f"{second}  closed            cache-us",
+            f"{first}  queued            cache-eu",
+        ]
+    for words in (["--open"], ["--target", "cache-eu"], ["--status", "queued"]):
+        assert shell.says("incidents", *words).stdout.split()[0] == first
+    assert json.loads(shell.says("incidents", "--json").stdout)["items"][0]["id"] == second
+    shell.watched = True
+    shown = shell.says("incidents").stdout
+    assert shown.startswith("1 open; 1 over")
+    assert shown.index(first) < shown.index(second)
+    for wrong in (["--open", "--status", "queued"], [first, "--open"], ["--watch", "--json"]):
+        assert shell.says("incidents", *wrong).exit_code == 2
+    shell.watched = False
+    assert shell.says("incidents", "--watch").exit_code == 2
+
+
+def test_what_is_refused_says_what_helps(shell: Shell) -> None:
+    shell.role = "roc_wrong"
+    for watched in (False, True):
+        shell.watched = watched
+        refused = shell.says("incidents")
+        assert refused.exit_code == 1
+        assert "REDIS_ONCALL_TOKEN" in said(refused)
+        assert "redis-oncall token" in said(refused)
+    shell.role = "admin"
+    assert "404" in said(shell.says("show", "../healthz"))
+    assert shell.asked[-1] == "GET /v1/incidents/..%2Fhealthz"
+
+
+def test_one_incident_is_shown_with_its_memory(shell: Shell) -> None:
+    incident = shell.opens()
+
+    async def look(journal: Any) -> None:
+        for node, reading in (("a:1 \x1b[31m", READING), ("b:2", {"because": "gone"})):
+            await journal.add_evidence("memory_info", {}, reading, measured=True, node=node,
+                                       summary="s")  # fmt: skip
+
+    shell.keeps(incident, look)
+    shown = shell.says("show", incident)
+    assert shown.stdout == shell.says("incidents", incident).stdout
+    assert "\x1b" not in shown.stdout
+    for expected in ("48.0 MiB of 60.0 MiB (maxmemory)", " 80.0 %", "▲75%", "used 50.0 MiB",
+                     "resident 70.0 MiB", "share of the limit not measured: gone",
+                     "warning, began "):  # fmt: skip
+        assert expected in shown.stdout
+    assert "peak" not in shown.stdout
+    assert max(map(cell_len, shown.stdout.splitlines())) <= 80
+    shell.columns = 40
+    assert max(map(cell_len, shell.says("show", incident).stdout.splitlines())) <= 40
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.74, 0.8, 1.0, 7.5])
+def test_the_bar_is_as_full_as_the_memory(share: float) -> None:
+    for ascii_only in (False, True):
+        text = memory_bar.bar(share, 40, ascii_only=ascii_only).plain
+        inside = text[1 : text.index("]")]
+        assert len(inside) == 40
+        assert abs(len(inside.rstrip(" |")) - 40 * min(share, 1)) <= 1
+        assert text.isascii() == ascii_only or not inside.strip(" |")
+        marks = [at for at in (30, 34) if inside[at] == "|"]
+        assert marks == [at for at in (30, 34) if at >= 40 * share]
