@@ -61,8 +61,13 @@ def _source() -> str:
 
 @cache
 def _environment() -> Environment:
+    return page_environment(Path(__file__).parent)
+
+
+def page_environment(folder: Path) -> Environment:
+    """Of templates in which every text is made harmless, and then escaped."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         finalize=_harmless,
         trim_blocks=True,

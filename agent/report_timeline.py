@@ -57,6 +57,14 @@ def _events(
             yield at, text
 
 
+def words_of(kind: str, data: dict[str, Any], known: dict[str, str]) -> str:
+    """What a `status` or an `action` event says, as it came; empty: nothing new.
+
+    `known`: what the events before it said, which is kept there.
+    """
+    return _TOLD[kind](data, str, known) if kind in _TOLD else ""
+
+
 def _action(data: dict[str, Any], shown: Callable[[str], str], known: dict[str, str]) -> str:
     action, status = str(data.get("id", "")), str(data.get("status", ""))
     if known.get(action, "proposed") == status:

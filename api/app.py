@@ -1,5 +1,6 @@
 """The application: `create_app(settings)`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from api import (
     actions,
     catalogues,
     chat,
+    console,
     events,
     freezes,
     health,
@@ -28,6 +30,8 @@ from api import (
 from api.alerts import endpoints
 from api.auditing import audited
 from api.auth import Tokens
+from api.console import pages
+from api.console.sessions import Sessions, SignInNeeded
 from api.keys import KeyUnusable
 from api.limits import ALWAYS, Limits
 from api.observed import Observed
@@ -91,6 +95,7 @@ def create_app(
             except (WrongKey, KeyUnusable, TablesRefused) as refused:
                 app.state.refused_to_start = str(refused)
                 raise
+            app.state.sessions = await asyncio.to_thread(Sessions, settings)
             rotation = await stack.enter_async_context(rotating(settings, database))
             url = settings.queue.get_secret_value()
             told_directly = bool(own_worker) and url.startswith(IN_MEMORY)
@@ -128,7 +133,8 @@ def create_app(
     app.state.sign_ins = SignIns()
     app.state.refused_to_start = ""
     app.state.model = language_model(settings)
-    problems.install(app)
+    problems.install(app, pages.as_page)
+    app.add_exception_handler(SignInNeeded, pages.to_sign_in)
     # The last added comes first.
     app.add_middleware(Limits)
     if hosts := settings.config.http.hosts:
@@ -144,5 +150,7 @@ def create_app(
             router, responses=_ERRORS, dependencies=[Depends(problems.only_known_query)]
         )
     app.include_router(health.router)
+    for router in console.ROUTERS:
+        app.include_router(router)
     openapi.complete(app)
     return app

@@ -7,7 +7,7 @@ another web page.
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -52,17 +52,31 @@ class Tokens:
 
         Raises OutOfTime: it is somebody's, and does not hold now.
         """
-        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
         public_id = token.split("_", 2)[1] if token.count("_") >= 2 else None
+        of_this_id = [e for e in self._entries if e.id is None or e.id == public_id]
+        return self._of(digest_of(token), sorted(of_this_id, key=lambda e: _kind(e) == kind))
+
+    def person_of_digest(self, digest: str) -> Person | None:
+        """Whose token has this SHA-256. Raises OutOfTime, as above."""
+        return self._of(digest, self._entries)
+
+    def _of(self, digest: str, entries: Sequence[TokenEntry | SourceEntry]) -> Person | None:
         found: TokenEntry | SourceEntry | None = None
-        for entry in sorted(self._entries, key=lambda entry: getattr(entry, "kind", None) == kind):
-            if entry.id is not None and entry.id != public_id:
-                continue
+        for entry in entries:
             if hmac.compare_digest(digest, entry.sha256 or ""):
                 found = entry
         if found is not None and not found.holds(now := datetime.now(UTC)):
             raise OutOfTime(found, now)
         return person_of(found) if found else None
+
+
+def digest_of(token: str) -> str:
+    """SHA-256 in hexadecimal: all that is kept of a token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _kind(entry: TokenEntry | SourceEntry) -> str | None:
+    return getattr(entry, "kind", None)
 
 
 class OutOfTime(Exception):
@@ -157,11 +171,21 @@ def at_least(role: Role) -> Callable[[Person], Awaitable[Person]]:
     """A dependency: a person of this role or a higher one, or 403."""
 
     async def check(person: Annotated[Person, Depends(who)]) -> Person:
-        if RANKS.get(person.role, -1) < RANKS[role]:
-            raise Problem(403, f"this needs the role {role} or higher; yours is {person.role}")
+        must_be(person, role)
         return person
 
     return check
+
+
+def must_be(person: Person, role: Role) -> None:
+    """Of this role or a higher one. Raises Problem, 403."""
+    if not is_at_least(person, role):
+        raise Problem(403, f"this needs the role {role} or higher; yours is {person.role}")
+
+
+def is_at_least(person: Person, role: Role) -> bool:
+    """Of this role or a higher one."""
+    return RANKS.get(person.role, -1) >= RANKS[role]
 
 
 Viewer = Annotated[Person, Depends(at_least("viewer"))]

@@ -16,6 +16,7 @@ from api.listing import IncidentId
 from api.problems import busy, documented
 from api.service import Service
 from api.store import events, incidents
+from api.store.audit import Person
 from api.store.database import Database
 from api.store.tables import EventRow, IncidentRow
 
@@ -50,8 +51,19 @@ async def stream(
     The comment before each is when it happened, in ISO 8601. The stream ends with the token of
     whoever listens.
     """
+    return await stream_of(service, person, is_let_in, incident_id, last_event_id)
+
+
+async def stream_of(
+    service: Service,
+    person: Person,
+    is_let_in: Callable[[], bool],
+    incident_id: str,
+    last_event_id: int,
+) -> EventSourceResponse:
+    """Events after that one, for as long as the person is let in. Raises NoSuchIncident."""
     async with service.database.reading() as session:
-        await incidents.load(session, incident_id)
+        await incidents.load(session, incident_id, evidence=False)
     await service.seen.note(person, "events", incident_id)
     stopping = anyio.Event()
 

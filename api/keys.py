@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from api.settings import Settings
 
 BYTES = 32
-Purpose = Literal["backups", "audit", "names"]
+Purpose = Literal["backups", "audit", "names", "sessions"]
 
 
 class KeyUnusable(OSError):

@@ -1,13 +1,13 @@
 """Errors as application/problem+json, with `errors: [{field, message}]`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -106,46 +106,50 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Every error of the application leaves it as a problem."""
+def install(
+    app: FastAPI, as_page: Callable[[Request, Problem], Response | None] = lambda *_: None
+) -> None:
+    """Every error of the application leaves it as a problem; or as a page, where that is one."""
+
+    def answer(request: Request, problem: Problem) -> Response:
+        return as_page(request, problem) or problem.response()
 
     @app.exception_handler(Problem)
-    async def problem(_: Request, error: Problem) -> JSONResponse:
-        return error.response()
+    async def problem(request: Request, error: Problem) -> Response:
+        return answer(request, error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return Problem(
-            422, "the request cannot be understood", fields_of(error.errors())
-        ).response()
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        fields = fields_of(error.errors())
+        return answer(request, Problem(422, "the request cannot be understood", fields))
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
+    async def http(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
         nowhere = "there is no such path; GET /openapi.json has all of them"
         detail = nowhere if error.status_code == 404 else str(error.detail)
-        return Problem(error.status_code, detail, headers=headers).response()
+        return answer(request, Problem(error.status_code, detail, headers=headers))
 
     @app.exception_handler(NoSuchIncident)
-    async def no_incident(_: Request, __: NoSuchIncident) -> JSONResponse:
-        return Problem(404, "there is no such incident").response()
+    async def no_incident(request: Request, __: NoSuchIncident) -> Response:
+        return answer(request, Problem(404, "there is no such incident"))
 
     @app.exception_handler(NoSuchAction)
-    async def no_action(_: Request, __: NoSuchAction) -> JSONResponse:
-        return Problem(404, "the incident's plan has no such action").response()
+    async def no_action(request: Request, __: NoSuchAction) -> Response:
+        return answer(request, Problem(404, "the incident's plan has no such action"))
 
     @app.exception_handler(Stale)
-    async def stale(_: Request, error: Stale) -> JSONResponse:
-        return Problem(409, str(error)).response()
+    async def stale(request: Request, error: Stale) -> Response:
+        return answer(request, Problem(409, str(error)))
 
     @app.exception_handler(DBAPIError)
     @app.exception_handler(PoolTimeout)
-    async def database(_: Request, error: Exception) -> JSONResponse:
+    async def database(request: Request, error: Exception) -> Response:
         log.error("database_error", error=type(error).__name__)
         is_cut = isinstance(error, DBAPIError) and error.connection_invalidated
         if is_cut or isinstance(error, OperationalError | PoolTimeout):
-            return busy("the database cannot be used at the moment").response()
-        return Problem(500, "the database refused; see the service's log").response()
+            return answer(request, busy("the database cannot be used at the moment"))
+        return answer(request, Problem(500, "the database refused; see the service's log"))
 
 
 def fault(error: Exception) -> JSONResponse:

@@ -15,7 +15,6 @@ from agent.incident import (
     Action,
     Alert,
     Diagnosis,
-    EvidenceSummary,
     Incident,
     Plan,
     RunbookMatch,
@@ -26,7 +25,8 @@ from agent.incident import (
 from api import tracing
 from api.store.appends import written
 from api.store.events import publish
-from api.store.tables import ActionRow, AlertRow, DecisionRow, EvidenceRow, IncidentRow, LeaseRow
+from api.store.evidence import summaries
+from api.store.tables import ActionRow, AlertRow, DecisionRow, IncidentRow, LeaseRow
 
 FINAL = ("resolved", "needs_human", "closed", "failed")
 """Statuses in which nothing goes on by itself."""
@@ -143,12 +143,15 @@ async def begin_attempt(session: AsyncSession, row: IncidentRow, because: str) -
                                            "because": because})  # fmt: skip
 
 
-async def load(session: AsyncSession, incident_id: str) -> Incident:
-    """The whole incident. Raises NoSuchIncident."""
+async def load(session: AsyncSession, incident_id: str, *, evidence: bool = True) -> Incident:
+    """The whole incident; or without its evidence, of which there may be thousands.
+
+    Raises NoSuchIncident.
+    """
     row = await session.get(IncidentRow, incident_id, populate_existing=True)
     if row is None:
         raise NoSuchIncident(incident_id)
-    return (await assemble(session, [row]))[0]
+    return (await assemble(session, [row], evidence=evidence))[0]
 
 
 async def reload(session: AsyncSession, row: IncidentRow) -> Incident:
@@ -165,8 +168,10 @@ async def page(
     target: str | None = None,
     before: str | None = None,
     limit: int = 20,
+    evidence: bool = True,
+    still_open: bool = False,
 ) -> list[Incident]:
-    """Incidents, newest first, opened before `before`."""
+    """Incidents, newest first, opened before `before`; `still_open`: only what is not over."""
     query = select(IncidentRow).order_by(IncidentRow.id.desc()).limit(limit)
     if statuses:
         query = query.where(IncidentRow.status.in_(statuses))
@@ -174,7 +179,10 @@ async def page(
         query = query.where(IncidentRow.target == target)
     if before is not None:
         query = query.where(IncidentRow.id < before)
-    return await assemble(session, (await session.scalars(query)).all(), MOST_LISTED)
+    if still_open:
+        query = query.where(IncidentRow.status.not_in(CLOSED))
+    rows = (await session.scalars(query)).all()
+    return await assemble(session, rows, MOST_LISTED, evidence=evidence)
 
 
 async def unfinished(session: AsyncSession, clock: float, limit: int = 200) -> list[str]:
@@ -266,26 +274,18 @@ async def forget_proposed(session: AsyncSession, row: IncidentRow) -> None:
 
 
 async def assemble(
-    session: AsyncSession, rows: Sequence[IncidentRow], most_alerts: int = MOST_ALERTS
+    session: AsyncSession,
+    rows: Sequence[IncidentRow],
+    most_alerts: int = MOST_ALERTS,
+    *,
+    evidence: bool = True,
 ) -> list[Incident]:
     """The incidents of these rows, with all their parts, in few queries."""
     ids = [row.id for row in rows]
     if not ids:
         return []
     alerts, counted = await _load_alerts(session, ids, most_alerts)
-    evidence: dict[str, list[EvidenceSummary]] = defaultdict(list)
-    columns = ("incident_id", "number", "tool", "args", "node", "summary", "taken_at")
-    for part in await session.execute(
-        select(*(getattr(EvidenceRow, name) for name in columns))
-        .where(EvidenceRow.incident_id.in_(ids))
-        .order_by(EvidenceRow.number)
-    ):
-        evidence[part.incident_id].append(
-            EvidenceSummary(
-                id=f"E{part.number}",
-                **{name: getattr(part, name) for name in columns[2:]},
-            )
-        )
+    seen = await summaries(session, ids) if evidence else defaultdict(list)
     actions = await load_actions(session, ids)
     return [
         Incident(
@@ -306,7 +306,7 @@ async def assemble(
                 prevention=row.prevention,
                 checklist=row.checklist,
             ),
-            evidence=evidence[row.id],
+            evidence=seen[row.id],
             runbooks=[RunbookMatch.model_validate(match) for match in row.runbooks],
             usage=Usage.model_validate(row.usage),
             ended_because=row.ended_because,

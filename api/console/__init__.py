@@ -1,0 +1,6 @@
+"""The console: pages for people, rendered here, of what the API says as well."""
+
+from api.console import deeds, entrance, incidents, pages
+
+ROUTERS = (pages.router, entrance.router, incidents.router, deeds.router)
+"""Their paths are beside `/v1`: what is there for programs stays as it is."""

@@ -1,0 +1,129 @@
+// Pages work without this. With it they stay as new as the service: a page is asked for again and
+// its parts that are different take the place of the old ones. Nothing is evaluated or put together
+// from text here: the server alone writes HTML.
+"use strict";
+
+const main = document.querySelector("main");
+const known = new Map();
+let asking = false, again = false;
+
+const parts = (root) => [...root.querySelectorAll("[data-part]")];
+for (const part of parts(document)) known.set(part.id, part.outerHTML);
+
+// A seal is another one each time, and how long ago something was is not worth a change of its own.
+const lasting = (html) => html.replace(/name="csrf" value="[^"]*"/g, "").replace(/>[^<>]* ago</g, "><");
+
+async function refresh() {
+  if (asking) { again = true; return; }
+  asking = true;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (answer.redirected && new URL(answer.url).pathname === "/sign-in") { location.reload(); return; }
+    if (!answer.ok) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    document.title = fresh.title;
+    merge(fresh);
+    document.body.classList.remove("stale");
+  } catch { document.body.classList.add("stale"); }
+  finally {
+    asking = false;
+    if (again) { again = false; soon(); }
+  }
+}
+
+function merge(fresh) {
+  const found = parts(fresh);
+  const ids = new Set(found.map((part) => part.id));
+  for (const old of parts(document)) if (!ids.has(old.id)) { old.remove(); known.delete(old.id); }
+  for (const [place, part] of found.entries()) {
+    const html = part.outerHTML, old = document.getElementById(part.id);
+    if (old && lasting(known.get(part.id) || "") === lasting(html)) continue;
+    known.set(part.id, html);
+    if (old) replace(old, part);
+    else insert(part, found.slice(place + 1));
+  }
+}
+
+function insert(part, later) {
+  const next = later.map((one) => document.getElementById(one.id)).find((one) => one);
+  const within = part.parentElement.classList.contains("side") ? ".side" : ".column:not(.side)";
+  const column = document.querySelector(within) || main;
+  if (next && next.parentElement === column) column.insertBefore(part, next);
+  else column.append(part);
+}
+
+// What a person has opened, typed or gone to in the old part is so in the new one.
+function replace(old, part) {
+  const open = [...old.querySelectorAll("details[open]")].map((one) => one.id);
+  const typed = [...old.querySelectorAll("input:not([type=hidden]), textarea, select")]
+    .filter((one) => one.id).map((one) => [one.id, one.type === "checkbox" ? one.checked : one.value]);
+  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+  const list = old.querySelector("ol.timeline");
+  const atEnd = list && list.scrollTop + list.clientHeight >= list.scrollHeight - 30;
+  const scrolled = list ? list.scrollTop : 0;
+  old.replaceWith(part);
+  for (const id of open) { const one = id && document.getElementById(id); if (one) one.open = true; }
+  for (const [id, value] of typed) {
+    const one = document.getElementById(id);
+    if (one && one.type === "checkbox") one.checked = value;
+    else if (one && value && one.closest("[data-asked]") === null) one.value = value;
+  }
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  const timeline = part.querySelector("ol.timeline");
+  if (timeline) timeline.scrollTop = atEnd ? timeline.scrollHeight : scrolled;
+}
+
+let due = 0;
+function soon() { if (!due) due = setTimeout(() => { due = 0; refresh(); }, 400); }
+
+const live = main.dataset.live;
+if (live) {
+  const list = document.querySelector("ol.timeline");
+  if (list) list.scrollTop = list.scrollHeight;
+  const source = new EventSource(live);
+  const tell = (text) => { document.getElementById("said").textContent = text; };
+  for (const kind of ["status", "evidence", "claim", "plan", "action"])
+    source.addEventListener(kind, (event) => {
+      const data = JSON.parse(event.data);
+      if (kind === "status" || kind === "action") tell([data.id, data.status].filter(Boolean).join(" ").replaceAll("_", " "));
+      soon();
+    });
+  // It may go on another day: what is over is looked at now and then.
+  source.addEventListener("end", () => { source.close(); soon(); setInterval(soon, 30000); });
+  source.addEventListener("error", () => document.body.classList.add("stale"));
+  source.addEventListener("open", () => document.body.classList.remove("stale"));
+}
+const every = Number(main.dataset.refresh || 0);
+if (every) setInterval(() => { if (!document.hidden) refresh(); }, every * 1000);
+document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
+
+// A piece of evidence opens over the page; with a modifier key, or without this script, as a page.
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest("a.cite");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  event.preventDefault();
+  try {
+    const answer = await fetch(link.href, { headers: { Accept: "text/html" } });
+    const look = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("look");
+    if (!answer.ok || !look) throw new Error("not there");
+    const dialog = document.createElement("dialog"), close = document.createElement("button");
+    dialog.setAttribute("aria-label", link.textContent);
+    close.textContent = "Close";
+    close.addEventListener("click", () => dialog.close());
+    dialog.append(close, look);
+    dialog.addEventListener("close", () => { dialog.remove(); link.focus(); });
+    dialog.addEventListener("click", (inside) => { if (inside.target === dialog) dialog.close(); });
+    document.body.append(dialog);
+    dialog.showModal();
+  } catch { location.href = link.href; }
+});
+
+// One click is one deed; a question says that it is being answered.
+document.addEventListener("submit", (event) => {
+  const form = event.target, pressed = event.submitter;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) { event.preventDefault(); return; }
+  form.dataset.sent = "yes";
+  if (pressed) setTimeout(() => { pressed.disabled = true; if (form.matches("[data-chat]")) pressed.textContent = "Looking…"; });
+});
+addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
