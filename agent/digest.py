@@ -103,29 +103,31 @@ def _fitting(piece: Evidence, limit: int) -> Any:
     return {"too_large_to_show": paths(piece)[:limit]}
 
 
-def bounded(value: Any, rows: int = _ROWS[0]) -> Any:
+def bounded(value: Any, rows: int = _ROWS[0], longest: int = LONGEST_TEXT) -> Any:
     """Lists from their end, texts by length, numbers by digits: every path that is left is true."""
     if _is_gone(value):
         return f"not measured: {_reason(value)}"
     if isinstance(value, dict):
-        return _record(value, rows)
+        return _record(value, rows, longest)
     if isinstance(value, list):
-        shown = [bounded(item, rows) for item in value[:rows]]
+        shown = [bounded(item, rows, longest) for item in value[:rows]]
         more = len(value) - rows
         return [*shown, f"({more} {_MORE} not shown)"] if more > 0 else shown
     if isinstance(value, float):
         return _rounded(value)
-    return printable(value, LONGEST_TEXT) if isinstance(value, str) else value
+    return printable(value, longest) if isinstance(value, str) else value
 
 
-def _record(value: dict[str, Any], rows: int) -> dict[str, Any]:
+def _record(value: dict[str, Any], rows: int, longest: int) -> dict[str, Any]:
     """Fields that hold something; those that were not measured by reason, since many share one."""
     kept = {
         name: part
         for name, part in value.items()
         if part not in (None, []) and name not in _IDENTITIES
     }
-    record = dict(_member(name, part, rows) for name, part in kept.items() if not _is_gone(part))
+    record = dict(
+        _member(name, part, rows, longest) for name, part in kept.items() if not _is_gone(part)
+    )
     gone: dict[str, list[str]] = {}
     for name, part in kept.items():
         if _is_gone(part):
@@ -143,15 +145,15 @@ def _reason(gone: dict[str, Any]) -> str:
     return printable(str(gone["because"]), 100)
 
 
-def _member(name: str, value: Any, rows: int) -> tuple[str, Any]:
+def _member(name: str, value: Any, rows: int, longest: int) -> tuple[str, Any]:
     """A field; a list of rows that have columns becomes a table."""
     if not (isinstance(value, list) and len(value) > 1 and all(map(_is_row, value[:rows]))):
-        return name, bounded(value, rows)
+        return name, bounded(value, rows, longest)
     first = value[:rows]
     seen = dict.fromkeys(column for row in first for column in row)
     columns = [one for one in seen if any(row.get(one) not in (None, []) for row in first)]
     table = {
-        str(number): [bounded(row.get(column), rows) for column in columns]
+        str(number): [bounded(row.get(column), rows, longest) for column in columns]
         for number, row in enumerate(first)
     }
     if len(value) > rows:

@@ -19,6 +19,7 @@ from api import (
     health,
     incidents,
     logs,
+    looking,
     openapi,
     problems,
     recordings,
@@ -34,6 +35,7 @@ from api.console import pages
 from api.console.sessions import Sessions, SignInNeeded
 from api.keys import KeyUnusable
 from api.limits import ALWAYS, Limits
+from api.mcp import endpoint as mcp
 from api.observed import Observed
 from api.own_worker import worker_beside
 from api.paging import Pager
@@ -143,8 +145,8 @@ def create_app(
     app.add_middleware(SecurityHeaders, tls=settings.config.http.hsts)
     for router in (
         endpoints.router, incidents.router, actions.router, freezes.router, silences.router,
-        events.router, chat.router, catalogues.router, recordings.router, reports.router,
-        transcripts.router,
+        events.router, chat.router, looking.router, catalogues.router, recordings.router,
+        reports.router, transcripts.router, mcp.router,
     ):  # fmt: skip
         app.include_router(
             router, responses=_ERRORS, dependencies=[Depends(problems.only_known_query)]

@@ -3,13 +3,16 @@
 import inspect
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 
 from agent.incident import Severity
+from agent.runbook_search import LONGEST_QUERY, index_of
 from agent.thresholds import spoken
 from api.auth import Viewer
 from api.listing import Page
+from api.problems import Problem, documented
 from api.service import Service
 from api.thresholds import rules
 from tools.connection import display_url
@@ -57,6 +60,16 @@ class RunbookShown(BaseModel):
     alerts: list[str]
     thresholds: list[ThresholdShown]
     prose_only: bool
+
+
+class PassageShown(BaseModel):
+    """A section of a runbook."""
+
+    runbook: str
+    title: str
+    """Of the runbook."""
+    section: str
+    text: str
 
 
 class ToolShown(BaseModel):
@@ -142,6 +155,36 @@ async def list_runbooks(service: On, _: Viewer) -> Page[RunbookShown]:
             for book in service.library.runbooks
         ]
     )
+
+
+@router.get(
+    "/runbooks/{runbook_id}",
+    response_class=PlainTextResponse,
+    responses={
+        200: {"content": {"text/markdown": {}}, "description": "Markdown, without front matter"},
+        **documented(404),
+    },
+)
+async def get_runbook(
+    service: On, _: Viewer, runbook_id: Annotated[str, Path(max_length=200)]
+) -> Response:
+    """One runbook, whole."""
+    body = next((book.body for book in service.library.runbooks if book.id == runbook_id), None)
+    if body is None:
+        raise Problem(404, "no such runbook is loaded; `GET /v1/runbooks` lists them")
+    return PlainTextResponse(body, media_type="text/markdown; charset=utf-8")
+
+
+@router.get("/passages")
+async def search_runbooks(
+    service: On,
+    _: Viewer,
+    query: Annotated[str, Query(min_length=2, max_length=LONGEST_QUERY)],
+    limit: Annotated[int, Query(ge=1, le=20, description="Sections at most")] = 5,
+) -> Page[PassageShown]:
+    """Sections of the runbooks that answer a question, best first."""
+    found = index_of(service.library).find(query, limit)
+    return Page(items=[PassageShown.model_validate(each, from_attributes=True) for each in found])
 
 
 @router.get("/tools")

@@ -1,12 +1,10 @@
 """Chat about an incident, a target or Redis: answered from evidence, unable to change anything."""
 
 import asyncio
-import contextlib
 import json
 import re
 import secrets
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -29,6 +27,7 @@ from api.listing import Comment, Cursor, Limit, Page
 from api.looks import Looks
 from api.past import Past
 from api.problems import Problem, busy, documented
+from api.room import Room
 from api.service import Service
 from api.store import audit, incidents, threads
 from api.store.audit import Person
@@ -38,15 +37,13 @@ from api.store.records import SqlRecords
 from api.store.tables import MessageRow
 from tools.reading import Evidence
 
-MOST_AT_ONCE = 8
-MOST_OF_ONE_PERSON = 4
 ANSWER_SECONDS = 110.0
 _ID = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"
 _INCIDENT = re.compile(r"(?<![\w-])inc-[0-9a-f]{20}(?![\w-])")
 router = APIRouter(prefix="/v1/chat", tags=["chat"], responses=documented(404, 503))
 On = Annotated[Service, Depends(Service.of)]
 log = structlog.get_logger(__name__)
-_answering: Counter[str] = Counter()
+ROOM = Room("questions", most=8, most_of_one=4)
 
 
 class ChatMessage(Body):
@@ -110,7 +107,7 @@ class Asked:
 )
 async def chat(service: On, request: Request, person: Responder, body: ChatMessage) -> Response:
     """Ask about an incident, a target, or Redis in general. Nothing can be changed from here."""
-    _check_room(person)
+    ROOM.check(person)
     asked = await _about(service, request.app.state.model, person, body)
     if body.stream:
         return EventSourceResponse(_stream(asked))
@@ -122,7 +119,7 @@ async def asked_and_answered(
     service: Service, model: Model | None, person: Person, body: ChatMessage
 ) -> ChatReply:
     """The answer to one question, kept as a turn. Raises Problem, NoSuchIncident."""
-    _check_room(person)
+    ROOM.check(person)
     return await _reply(await _about(service, model, person, body))
 
 
@@ -214,28 +211,9 @@ def _target(service: Service, name: str | None, incident: Incident | None) -> Ta
 # -- answering ------------------------------------------------------------------------------
 
 
-def _check_room(person: Person) -> None:
-    if _answering.total() >= MOST_AT_ONCE:
-        raise busy(f"{MOST_AT_ONCE} questions are being answered already")
-    if _answering[person.name] >= MOST_OF_ONE_PERSON:
-        raise busy(f"{MOST_OF_ONE_PERSON} questions of yours are being answered already")
-
-
-@contextlib.contextmanager
-def _answered(person: Person) -> Iterator[None]:
-    _check_room(person)
-    _answering[person.name] += 1
-    try:
-        yield
-    finally:
-        _answering[person.name] -= 1
-        if not _answering[person.name]:
-            del _answering[person.name]
-
-
 async def _reply(asked: Asked, progress: Progress | None = None) -> ChatReply:
     """Answer and keep the turn. Raises Problem."""
-    with _answered(asked.person):
+    with ROOM.entered(asked.person):
         records = SqlRecords(asked.service.database)
         evidence = await records.evidence(asked.incident.id) if asked.incident else []
         looks = _looks(asked, evidence)

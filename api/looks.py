@@ -1,4 +1,4 @@
-"""Looks at a target for a question in chat: bounded, and taken only if one is wanted."""
+"""Looks at a target for a question: bounded, and taken only if one is wanted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -35,6 +35,8 @@ class Looks:
     """What it is about, if it is about one."""
     past: Known | None = None
     """What is known of the target besides what can be seen of it."""
+    purpose: str = "chat"
+    """As what its load on the target is counted."""
     known: int = 0
     """The highest number of the evidence there is."""
     taken: int = 0
@@ -76,7 +78,7 @@ class Looks:
         async with self._opening:
             if self._connection is None:
                 opened = await open_target(self.target, self.incident)
-                self._connection = ObservedConnection(opened, self.target.name, "chat")
+                self._connection = ObservedConnection(opened, self.target.name, self.purpose)
             return self._connection
 
     def _walker(self, connection: Connection) -> Walker:

@@ -11,7 +11,9 @@ from api.cli.analyze import analyze
 from api.cli.audit import audit_app
 from api.cli.database import database_app
 from api.cli.evals import AsJson, evals_app
+from api.cli.graph import graph
 from api.cli.incidents import Full, incidents, show
+from api.cli.mcp import mcp
 from api.cli.silences import lift, silence, silences
 
 app = typer.Typer(
@@ -29,7 +31,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(database_app, name="database")
 app.add_typer(runbooks_app, name="runbooks")
 app.add_typer(evals_app, name="evals")
-for command in (incidents, show, analyze, silence, silences, lift):
+for command in (incidents, show, analyze, silence, silences, lift, graph, mcp):
     app.command()(command)
 
 Url = Annotated[str, typer.Argument(help="Any redis URL of api/README.md, or a target's name.")]
@@ -278,14 +280,6 @@ def acl(
     from api.cli.catalogue import print_acl
 
     print_acl(version)
-
-
-@app.command()
-def graph() -> None:
-    """Print the way of an incident as a Mermaid diagram."""
-    from agent.graph import build_graph
-
-    typer.echo(build_graph().get_graph().draw_mermaid())
 
 
 @app.command()

@@ -26,6 +26,10 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/usage", None, "viewer"),
     ("GET", "/v1/targets", None, "viewer"),
     ("GET", "/v1/runbooks", None, "viewer"),
+    ("GET", "/v1/runbooks/r-1", None, "viewer"),
+    ("GET", "/v1/passages", None, "viewer"),
+    ("POST", "/v1/looks", {"target": "cache-eu", "tool": "nothing"}, "responder"),
+    ("POST", "/mcp", {}, "viewer"),
     ("GET", "/v1/tools", None, "viewer"),
     ("GET", "/v1/remedies", None, "viewer"),
     ("GET", "/metrics", None, "viewer"),
@@ -83,7 +87,8 @@ def test_the_table_above_holds_every_endpoint(settings: Callable[..., Settings])
     tested = {
         (method, path.replace("inc-1", "{incident_id}").replace("A1", "{action_id}")
          .replace("E1", "{evidence_id}").replace("t-1", "{thread_id}")
-         .replace("f-1", "{freeze_id}").replace("s-1", "{silence_id}"))
+         .replace("f-1", "{freeze_id}").replace("s-1", "{silence_id}")
+             .replace("r-1", "{runbook_id}"))
         for method, path, _, _ in NEEDS
     }  # fmt: skip
     assert declared - tested == {("GET", "/healthz"), ("GET", "/readyz")}

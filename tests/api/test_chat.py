@@ -246,11 +246,11 @@ async def test_whoever_goes_away_makes_room(
     person, body = Person("ada", "admin"), chat.ChatMessage(message="?", stream=True)
     stream = chat._stream(await chat._about(service_of(asked), None, person, body))
     assert (await anext(stream)).event == "progress"
-    assert chat._answering == {"ada": 1}
+    assert chat.ROOM.taken == {"ada": 1}
     await stream.aclose()  # type: ignore[attr-defined]
     await asyncio.wait_for(stopped.wait(), 60)
     await asyncio.sleep(0)
-    assert not chat._answering
+    assert not chat.ROOM.taken
     assert (await asked.get("/v1/chat/threads")).json()["items"] == []
 
 
@@ -260,7 +260,7 @@ def test_the_documented_bounds_are_those_of_the_code() -> None:
         f"a message has at most {LONGEST_MESSAGE:,} characters and an answer {LONGEST_ANSWER:,}",
         f"a question takes at most {looks.MOST_LOOKS} looks of {looks.LOOK_SECONDS:.0f} s and "
         f"{chat.ANSWER_SECONDS:.0f} s in all, and knows the last {MOST_TURNS} turns",
-        f"{chat.MOST_OF_ONE_PERSON} questions of a person and {chat.MOST_AT_ONCE} in all",
+        f"{chat.ROOM.most_of_one} questions of a person and {chat.ROOM.most} in all",
         f"the newest {threads.MOST_KEPT:,} turns of each person",
     ):
         assert said in text
@@ -290,8 +290,8 @@ async def test_questions_at_a_time_are_bounded_for_one_person_and_for_all(
         raise TimeoutError
 
     monkeypatch.setattr(chat, "answer", waiting)
-    monkeypatch.setattr(chat, "MOST_OF_ONE_PERSON", 1)
-    monkeypatch.setattr(chat, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(chat.ROOM, "most_of_one", 1)
+    monkeypatch.setattr(chat.ROOM, "most", 2)
     first = asyncio.create_task(client.post("/v1/chat", json={"message": "?"}))
     await asyncio.wait_for(asked.wait(), 60)
     refused = await client.post("/v1/chat", json={"message": "?"})
@@ -305,7 +305,7 @@ async def test_questions_at_a_time_are_bounded_for_one_person_and_for_all(
     assert "2 questions are being answered" in full.json()["detail"]
     go.set()
     await asyncio.gather(first, second)
-    assert not chat._answering, "whoever was answered makes room"
+    assert not chat.ROOM.taken, "whoever was answered makes room"
 
 
 async def test_a_server_that_cannot_be_reached_is_said_so(client: AsyncClient) -> None:

@@ -35,6 +35,7 @@ BODIES: dict[str, Any] = {
     "/v1/alerts/datadog": transition(),
     "/v1/investigations": {"target": "cache-eu"},
     "/v1/chat": {"message": "what is fragmentation?"},
+    "/v1/looks": {"target": "cache-eu", "tool": "server_info"},
     "/v1/freezes": {"reason": "the outage"},
     "/v1/silences": {"reason": "a drill", "target": "cache-eu"},
     "/v1/incidents/{incident_id}/verdict": {"root_cause": "unknown"},
@@ -43,8 +44,10 @@ BODIES: dict[str, Any] = {
     "/v1/incidents/{incident_id}/actions/{action_id}/stop": {},
     "/v1/incidents/{incident_id}/plan/approve": {"actions": [{"id": "A1", "fingerprint": GOOD}]},
 }
-NOWHERE = {"incident_id": "inc-none", "thread_id": "t-none", "evidence_id": "E999",
-           "action_id": "A999", "freeze_id": "999", "silence_id": "999"}  # fmt: skip
+NOWHERE = {
+    "incident_id": "inc-none", "thread_id": "t-none", "evidence_id": "E999", "action_id": "A999",
+    "freeze_id": "999", "silence_id": "999", "runbook_id": "none",
+}  # fmt: skip
 Operation = tuple[str, str]
 
 
@@ -173,7 +176,9 @@ async def an_incident(asked: Asked) -> None:
 
 
 async def what_else_there_is(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evidence, a conversation, a freeze, a silence."""
+    """Evidence, a conversation, a freeze, a silence, what runbooks say."""
+    await asked.ask(("GET", "/v1/runbooks/{runbook_id}"), names={"runbook_id": "memory-pressure"})
+    await asked.ask(("GET", "/v1/passages"), query="?query=eviction")
     incident = (await opened(asked.client, "cache-us"))["id"]
     journal = await journal_of(asked.client, incident)
     at = datetime(2026, 1, 31, 3, tzinfo=UTC)

@@ -162,7 +162,7 @@ async def test_one_person_cannot_take_every_stream(
 
 
 def test_the_readme_states_the_limits_as_they_are() -> None:
-    from api import chat, sign_ins
+    from api import chat, looking, sign_ins
     from api.alerts import parsed
     from api.store import group_commit
 
@@ -182,7 +182,8 @@ def test_the_readme_states_the_limits_as_they_are() -> None:
         f"{connections.KEEP_ALIVE_SECONDS} s", f"{events.MOST_STREAMS} in all",
         f"{events.MOST_OF_ONE_PERSON} of a person", f"{parsed.MOST_ALERTS:,} alerts",
         f"{parsed.MOST_LABELS} labels", f"{parsed.LONGEST_TEXT:,} characters",
-        f"{chat.MOST_AT_ONCE} in all", f"{chat.MOST_OF_ONE_PERSON} of a person",
+        f"{chat.ROOM.most} in all, {chat.ROOM.most_of_one} of a person",
+        f"{looking.ROOM.most} in all, {looking.ROOM.most_of_one} of a person",
         f"{sign_ins.MOST_FAILURES} in {sign_ins.WINDOW_SECONDS:.0f} s",
     ):  # fmt: skip
         assert value in table, value
