@@ -146,8 +146,10 @@ async def text_at(speaking: Client, address: str) -> str:
 async def test_the_reference_client_lists_calls_and_reads_everything(
     oncall: Oncall, incident_id: str, how: str
 ) -> None:
+    pieces = oncall.incident(incident_id).evidence
+    memory = next(piece.id for piece in pieces if piece.tool == "memory_info")
     given = {
-        "target": "cache", "incident_id": incident_id, "evidence_id": "E1", "message": "why?",
+        "target": "cache", "incident_id": incident_id, "evidence_id": memory, "message": "why?",
         "query": "maxmemory eviction policy", "runbook_id": "memory-pressure",
     }  # fmt: skip
     async with client(oncall, how) as speaking:
@@ -164,14 +166,14 @@ async def test_the_reference_client_lists_calls_and_reads_everything(
         listed = (await speaking.list_resources()).resources
         templates = (await speaking.list_resource_templates()).resource_templates
         read = {one.uri: await text_at(speaking, one.uri) for one in listed}
-        piece = f"redis-oncall://incidents/{incident_id}/evidence/E1"
-        read[piece] = await text_at(speaking, piece)
+        address = f"redis-oncall://incidents/{incident_id}/evidence/{memory}"
+        read[address] = await text_at(speaking, address)
         prompt = await speaking.get_prompt("investigate", {"target": "cache"})
     assert set(said) >= set(may_be_asked_for(READS)) | {"list_incidents", "get_plan", "ask"}
     assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools)
     assert not any(tool.annotations.destructive_hint for tool in tools if tool.annotations)
     assert "`cache`" in str(prompt.messages[0].content)
-    assert_as_the_api_says(oncall, incident_id, said, read)
+    assert_as_the_api_says(oncall, incident_id, memory, said, read)
     assert {template.uri_template for template in templates} == {
         f"redis-oncall://{rest}"
         for rest in ("incidents/{id}", "incidents/{id}/report", "runbooks/{id}",
@@ -180,16 +182,16 @@ async def test_the_reference_client_lists_calls_and_reads_everything(
 
 
 def assert_as_the_api_says(
-    oncall: Oncall, incident_id: str, said: dict[str, str], read: dict[str, str]
+    oncall: Oncall, incident_id: str, memory: str, said: dict[str, str], read: dict[str, str]
 ) -> None:
     def get(path: str) -> httpx2.Response:
         return oncall.client.get(path).raise_for_status()
 
     address, path = f"redis-oncall://incidents/{incident_id}", f"/v1/incidents/{incident_id}"
-    incident, piece = get(path).json(), get(f"{path}/evidence/E1").json()
+    incident, piece = get(path).json(), get(f"{path}/evidence/{memory}").json()
     report, book = get(f"{path}/report").text, get("/v1/runbooks/memory-pressure").text
     assert json.loads(read[address]) == incident
-    assert json.loads(read[f"{address}/evidence/E1"]) == piece
+    assert json.loads(read[f"{address}/evidence/{memory}"]) == piece
     assert read[f"{address}/report"] == report
     assert read["redis-oncall://runbooks/memory-pressure"] == book
     assert len([one for one in read if one.startswith("redis-oncall://runbooks/")]) > 30
