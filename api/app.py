@@ -36,9 +36,9 @@ from api.console.sessions import Sessions, SignInNeeded
 from api.keys import KeyUnusable
 from api.limits import ALWAYS, Limits
 from api.mcp import endpoint as mcp
+from api.notifications import Notifier
 from api.observed import Observed
 from api.own_worker import worker_beside
-from api.paging import Pager
 from api.problems import documented
 from api.queue import IN_MEMORY, Nudges, open_queue
 from api.reasoning import language_model
@@ -79,7 +79,7 @@ def create_app(
     for path in settings.exposed:
         log.warning("secret_exposed", file=path, because="every user of this machine may read it")
     start_tracing(settings)
-    Pager(settings)  # an address that cannot be read stops the start
+    notifier = Notifier(settings)  # an address that cannot be read stops the start
     library = load_library(settings.runbooks)
 
     @asynccontextmanager
@@ -88,6 +88,7 @@ def create_app(
             stack.callback(tracing.close)
             database = Database(database_url(settings.database_url.get_secret_value()))
             stack.push_async_callback(database.close)
+            database.routes = notifier.routes
             try:
                 with told_plainly(settings):
                     migrated = await migrate(database, checkpoints=worker)

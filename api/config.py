@@ -21,11 +21,12 @@ from agent.context import Target
 from agent.incident import Role
 from agent.policy import POLICY, Policy
 from agent.windows import Window
-from api.entries import Credential, Duration, Entry, Name, Sha256
+from api.entries import Credential, Duration, Entry, Name, Sha256, listed
 from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.http_config import HttpEntry
 from api.intake_config import IntakeEntry
 from api.model_settings import ModelEntry
+from api.notifications_config import RouteEntry
 from api.retention_config import RetentionEntry
 from api.sizing_config import PrometheusEntry, ResizeHookEntry, WatchEntry
 from api.source_config import SourceEntry
@@ -177,6 +178,10 @@ class Config(Entry):
     mode: Literal["live", "dry_run"] = "live"
     """dry_run: everything but the writing."""
     pages: PagesEntry = PagesEntry()
+    notifications: Annotated[list[RouteEntry], Field(max_length=50), BeforeValidator(listed)] = (
+        Field(default_factory=list)
+    )
+    """Who is told what becomes of incidents."""
     intake: IntakeEntry = IntakeEntry()
     http: HttpEntry = HttpEntry()
     runbooks: list[Path] = Field(default_factory=list)
@@ -232,10 +237,10 @@ class Config(Entry):
 
     @model_validator(mode="after")
     def _windows_are_about_something(self) -> Self:
-        """A freeze of a target that is spelt otherwise would freeze nothing."""
+        """A freeze of a target that is spelt otherwise would freeze nothing; so for routes."""
         targets = {target.name for target in self.targets}
         environments = {target.environment.lower() for target in self.targets} | {"production"}
-        for field in ("freezes", "maintenance"):
+        for field in ("freezes", "maintenance", "notifications"):
             for place, entry in enumerate(getattr(self, field)):
                 where = f"{field}.{place}"
                 if unknown := sorted(set(entry.targets) - targets):

@@ -23,9 +23,9 @@ from api import logs, metrics, recorder, shared_metrics, sweeping, tracing
 from api.auditing import audited
 from api.backups import backup_folder
 from api.collecting import settle
+from api.notifications import Notifier
 from api.observed_connection import ObservedConnection
 from api.own_worker import hearing
-from api.paging import Pager
 from api.past import Past
 from api.queue import Nudges, Queue, open_queue, working
 from api.resize_hook import resize_hook_of
@@ -279,7 +279,8 @@ async def working_on(
     from agent.runbook_library import load_library
     from api.reasoning import reasoners
 
-    pager, library = Pager(settings), load_library(settings.runbooks)
+    notifier, library = Notifier(settings), load_library(settings.runbooks)
+    database.routes = notifier.routes
     async with open_checkpoints(database) as checkpointer:
         run_graph = run_graph or _run_with(checkpointer, database)
         worker = Worker(
@@ -290,7 +291,7 @@ async def working_on(
         async with working(queue, docket, worker.attend, settings.workers):
             beside = [
                 asyncio.create_task(sweeper.forever()),
-                asyncio.create_task(pager.send_forever(database)),
+                asyncio.create_task(notifier.send_forever(database)),
                 asyncio.create_task(
                     Retention(settings, database, checkpointer, worker.holder).forever()
                 ),

@@ -65,7 +65,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         findings += answer
     findings += await _trends(settings)
     findings.append(await _model(settings))
-    findings.append(await _pages(settings, database_answers=answers))
+    findings += await _messages(settings, database_answers=answers)
     findings += await _durability(settings, database_answers=answers)
     return findings
 
@@ -259,19 +259,35 @@ async def _model(settings: Settings) -> Finding:
     return Finding("model", state, f"{settings.openai_model} at {where} {says}; {cost}; {caps}")
 
 
-async def _pages(settings: Settings, *, database_answers: bool) -> Finding:
-    from api.paging import Pager
+async def _messages(settings: Settings, *, database_answers: bool) -> list[Finding]:
+    """Who is called, who is told, and what did not arrive."""
+    from api.notifications import Notifier, kept
 
     try:
-        services = Pager(settings).services
+        notifier = Notifier(settings)
     except SettingsError as error:
-        return Finding("pages", "missing", str(error))
-    kept = await _kept_pages(settings) if database_answers else ""
-    left = f"; {kept}" if kept else ""
-    if not services:
-        says = "nobody is called: they are lines in the log only; set pages.to"
-        return Finding("pages", "warning", says + left)
-    return Finding("pages", "warning" if kept else "ok", f"to {', '.join(services)}{left}")
+        return [Finding("messages", "missing", str(error))]
+    left = (await _ask_database(settings, kept) if database_answers else None) or {}
+    nobody = {
+        "pages": "nobody is called: they are lines in the log only; set pages.to",
+        "notices": "nobody is told what becomes of incidents; see notifications in api/README.md",
+    }
+    findings = []
+    for name, addresses in (("pages", notifier.paged), ("notices", notifier.told)):
+        says = f"to {', '.join(one.service for one in addresses)}" if addresses else nobody[name]
+        missed = _missed(left.get(name, {}))
+        fine = not missed and (addresses or name == "notices")
+        says += f"; {missed}" if missed else ""
+        if name == "notices" and addresses and not settings.config.http.url:
+            says += "; without http.url they name commands and have no links"
+        findings.append(Finding(name, "ok" if fine else "warning", says))
+    return findings
+
+
+def _missed(kept: dict[str, int]) -> str:
+    """Those that did not arrive."""
+    words = {"waiting": "waiting", "given_up": "given up after the last try"}
+    return ", ".join(f"{kept[name]} {said}" for name, said in words.items() if kept.get(name))
 
 
 async def _durability(settings: Settings, *, database_answers: bool) -> list[Finding]:
@@ -297,12 +313,3 @@ async def _ask_database(settings: Settings, what: "Callable[[Database], Awaitabl
         return await ask(settings, what)
     except (TimeoutError, *FAILURES):
         return None
-
-
-async def _kept_pages(settings: Settings) -> str:
-    """Those that did not arrive; nothing where the database is not there yet."""
-    from api.paging import pages_kept
-
-    kept = await _ask_database(settings, pages_kept) or {}
-    missed = {"waiting": "waiting", "given_up": "given up after the last try"}
-    return ", ".join(f"{kept[name]} {words}" for name, words in missed.items() if kept.get(name))

@@ -14,6 +14,7 @@ from api.cli.evals import AsJson, evals_app
 from api.cli.graph import graph
 from api.cli.incidents import Full, incidents, show
 from api.cli.mcp import mcp
+from api.cli.notify import notify
 from api.cli.silences import lift, silence, silences
 
 app = typer.Typer(
@@ -31,7 +32,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(database_app, name="database")
 app.add_typer(runbooks_app, name="runbooks")
 app.add_typer(evals_app, name="evals")
-for command in (incidents, show, analyze, silence, silences, lift, graph, mcp):
+for command in (incidents, show, analyze, silence, silences, lift, graph, mcp, notify):
     app.command()(command)
 
 Url = Annotated[str, typer.Argument(help="Any redis URL of api/README.md, or a target's name.")]

@@ -24,10 +24,12 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from api.routes import Routes
 from api.store import sqlite_writer
 from api.store.audit import append_noted
 from api.store.chain import Keyring
 from api.store.deeds import note_changes
+from api.store.notices import keep_news
 from api.store.to_its_end import to_its_end
 from api.store.turns import Turns
 
@@ -91,6 +93,8 @@ class Database:
         self.engine = make_engine(url)
         self.audit_keys: Keyring | None = None
         """What the audit trail is chained with; set by `api.store.trail.begin`."""
+        self.routes = Routes()
+        """Who is told what becomes of incidents; set by whoever has the configuration."""
         self._turns = Turns()
         self.writer = _writing_engine(url) if self.is_sqlite else self.engine
         """The engine of `writing`."""
@@ -121,6 +125,7 @@ class Database:
             try:
                 await whole(session.connection())
                 yield session
+                await keep_news(session, self.routes)
                 await note_changes(session)
                 await append_noted(session, self.audit_keys)
                 await whole(session.commit())

@@ -4,6 +4,7 @@ What people decide is noted by name where they decide. This is beside it: it wat
 itself, so that no way to a new status, present or future, leaves the trail out.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import event, inspect, select
@@ -36,6 +37,12 @@ def _watch(column: InstrumentedAttribute[str]) -> None:
 
 _watch(ActionRow.status)
 _watch(IncidentRow.status)
+
+
+def changes(session: AsyncSession) -> Sequence[tuple[ActionRow | IncidentRow, str, str]]:
+    """What changed so far in this transaction: the row, the status it had, the one it got."""
+    found: Sequence[tuple[ActionRow | IncidentRow, str, str]] = session.info.get(_CHANGES, ())
+    return found
 
 
 async def note_changes(session: AsyncSession) -> None:

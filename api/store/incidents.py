@@ -23,6 +23,7 @@ from agent.incident import (
     Usage,
 )
 from api import tracing
+from api.store import notices
 from api.store.appends import written
 from api.store.events import publish
 from api.store.evidence import summaries
@@ -95,6 +96,7 @@ async def open_incident(
     )
     session.add(row)
     await publish_status(session, row)
+    notices.opened(session, row)
     return row
 
 

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.store import baselines, deliveries
 from api.store.incidents import AT_WORK, CLOSED
+from api.store.notice_table import NoticeRow
 from api.store.tables import (
     ActionRow,
     AlertRow,
@@ -107,6 +108,9 @@ async def forget_aged(
         ExchangeRow: and_(ExchangeRow.incident_id.is_(None), ExchangeRow.at < before),
         PageRow: and_(
             PageRow.incident_id.is_(None), PageRow.sent_at.is_not(None), PageRow.at < before
+        ),
+        NoticeRow: and_(
+            NoticeRow.incident_id.is_(None), NoticeRow.sent_at.is_not(None), NoticeRow.at < before
         ),
         FreezeRow: FreezeRow.until < before,
         SilenceRow: SilenceRow.until < before,

@@ -8,7 +8,7 @@ from sqlalchemy import and_, case, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import ActionStatus, Status
-from api.store import automatic, incidents, pages, processes
+from api.store import automatic, incidents, notices, pages, processes
 from api.store.database import Database
 from api.store.tables import ActionRow, EventRow, IncidentRow, LeaseRow, PageRow
 
@@ -44,6 +44,8 @@ async def _counts(session: AsyncSession, registry: CollectorRegistry) -> None:
     _many(registry, "approvals", "Approvals in the store: by people, break_glass or policy.",
           "by", await automatic.counts(session))  # fmt: skip
     _many(registry, "pages", "Pages in the outbox.", "state", await pages.counts(session))
+    _many(registry, "notices", "Notifications in the outbox.", "state",
+          await notices.counts(session))  # fmt: skip
 
 
 def _many(

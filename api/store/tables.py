@@ -371,7 +371,10 @@ class AuditAnchorRow(Table):
 
 
 class PageRow(Table):
-    """People to be called: the outbox of pages."""
+    """People to be called. To whom it goes are rows of `notices`.
+
+    `tries`, `due_at` and `delivered` are for a version before those, which may be at work still.
+    """
 
     __tablename__ = "pages"
 

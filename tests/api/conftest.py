@@ -1,6 +1,7 @@
 """The service in this process, on a database of its own."""
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from api.store.migrate import migrate
 from evals import postgresql as postgresql_server
 from evals import servers
 from tests.api.made_once import made_once
+from tests.api.pagerhouse import Pagerhouse
 from tests.api.paging_room import Room, targets
 from tests.api.postgresql_tables import AsGoodAsNew, created
 from tests.api.process import fill
@@ -153,6 +155,20 @@ def room(settings: Callable[..., Settings], database: Database, queue: Queue) ->
     """The intake of a service, on a database of each kind."""
     told = settings(targets=targets())
     return Room(Service(told, database, queue, None, told.agent_targets()))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def house() -> Iterator[Pagerhouse]:
+    """Somebody who is called, or told."""
+    with contextlib.closing(Pagerhouse()) as made:
+        yield made
+
+
+@pytest.fixture
+def other() -> Iterator[Pagerhouse]:
+    """Somebody else."""
+    with contextlib.closing(Pagerhouse()) as made:
+        yield made
 
 
 @pytest.fixture

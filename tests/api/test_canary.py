@@ -14,8 +14,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from api.app import create_app
-from api.paging import Pager
+from api.notifications import Notifier
 from api.settings import Settings
+from api.wording import Message
 from evals import servers
 from tests.api.serving import as_role, serving, until
 from tests.api.test_openapi import documented
@@ -195,9 +196,9 @@ async def test_a_page_does_not_follow_a_redirect_to_another_server(
 
     server = await asyncio.start_server(redirecting, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    pager = Pager(settings(pages={"to": [f"json://127.0.0.1:{port}/"]}))
-    (address,) = pager._addresses.values()
-    assert not await asyncio.to_thread(address.notify, body="x", title="x")
+    notifier = Notifier(settings(pages={"to": [f"json://127.0.0.1:{port}/"]}))
+    (address,) = notifier.addresses.values()
+    assert not await address.take(Message("x", "x", "info"))
     assert asked
     assert canary.heard == []
     server.close()

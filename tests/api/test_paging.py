@@ -1,73 +1,32 @@
 """Pages on their way out: through Apprise to a real server, at least once, not for ever."""
 
 import asyncio
-import contextlib
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
-from api import paging
+from api import notifications
 from api.app import create_app
-from api.paging import Pager
+from api.notifications import Notifier
 from api.settings import Settings, SettingsError
-from api.store import events, incidents, pages
+from api.store import events, incidents, notices, pages
 from api.store.database import Database
+from api.store.notice_table import NoticeRow
 from api.store.tables import PageRow
+from tests.api.pagerhouse import Pagerhouse
 from tests.api.serving import serving, until
 from tests.api.test_incidents_api import opened, service_of
 from tests.api.test_settings import load
 
 
-class Pagerhouse:
-    """A server that takes pages, and says no for as long as it is `down`."""
-
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.down = False
-        house = self
-
-        class Door(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers["Content-Length"]))
-                if not house.down:
-                    house.got.append(json.loads(content))
-                self.send_response(503 if house.down else 200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
-        self.url = f"json://user:s3cret@127.0.0.1:{self.server.server_address[1]}/"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def house() -> Iterator[Pagerhouse]:
-    with contextlib.closing(Pagerhouse()) as made:
-        yield made
-
-
-@pytest.fixture
-def other(house: Pagerhouse) -> Iterator[Pagerhouse]:
-    with contextlib.closing(Pagerhouse()) as made:
-        yield made
-
-
-def pager(settings: Callable[..., Settings], *houses: Pagerhouse) -> Pager:
-    return Pager(settings(pages={"to": [each.url for each in houses]}))
+def pager(settings: Callable[..., Settings], *houses: Pagerhouse) -> Notifier:
+    return Notifier(settings(pages={"to": [each.url for each in houses]}))
 
 
 async def call(database: Database, reason: str, title: str = "RedisDown") -> str:
@@ -81,11 +40,19 @@ async def make_due(database: Database) -> None:
     async with database.writing() as session:
         past = incidents.now() - timedelta(seconds=1)
         await session.execute(update(PageRow).values(due_at=past))
+        await session.execute(update(NoticeRow).values(due_at=past))
 
 
 async def kept(database: Database) -> list[PageRow]:
     async with database.reading() as session:
         return list(await session.scalars(select(PageRow).order_by(PageRow.id)))
+
+
+async def left(database: Database) -> list[tuple[int, bool, str]]:
+    """Of each address: tries, whether it is over, and why the last one failed."""
+    async with database.reading() as session:
+        rows = await session.scalars(select(NoticeRow).order_by(NoticeRow.id))
+        return [(row.tries, row.sent_at is not None, row.failure) for row in rows]
 
 
 async def test_everybody_gets_it_once_without_secrets(
@@ -98,14 +65,20 @@ async def test_everybody_gets_it_once_without_secrets(
         await calling.send_due(database)
     for got in (house.got, other.got):
         (page,) = got
-        assert page["title"] == "redis-oncall: cache-eu: RedisDown"
+        assert page["title"] == f"[{incident_id}] cache-eu: RedisDown"
         assert "rollback_failed: undo at" in page["message"]
-        assert f"redis-oncall incidents {incident_id}" in page["message"]
+        assert f"redis-oncall show {incident_id}" in page["message"]
         assert "hunter2" not in page["message"]
         assert "\x1b" not in page["message"]
         assert len(page["message"]) < 2_500
+    assert await left(database) == [(1, True, "")] * 2
     (row,) = await kept(database)
-    assert (row.tries, row.failure, row.sent_at is None) == (1, "", False)
+    assert (row.failure, row.sent_at is None) == ("", False)
+
+
+def claimed_again(claim: notices.Claim) -> notices.Claim:
+    told = [replace(one, tries=one.tries + 1) for one in claim.notices]
+    return replace(claim, notices=told)
 
 
 async def test_who_had_it_is_not_woken_again_while_another_address_is_tried(
@@ -117,9 +90,8 @@ async def test_who_had_it_is_not_woken_again_while_another_address_is_tried(
     calling = pager(settings, house, other)
     await calling.send_due(database)
     await calling.send_due(database)  # not due yet
-    (row,) = await kept(database)
-    assert (row.tries, row.sent_at, row.failure) == (1, None, "not accepted by JSON")
-    assert "s3cret" not in json.dumps([row.failure, row.delivered])
+    assert await left(database) == [(1, True, ""), (1, False, "not accepted by JSON")]
+    assert (await kept(database))[0].sent_at is None
     other.down = False
     await make_due(database)
     await calling.send_due(database)
@@ -132,16 +104,29 @@ async def test_an_address_that_never_answers_is_given_up_after_a_bounded_number_
     database: Database, settings: Callable[..., Settings], house: Pagerhouse,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(pages, "MOST_TRIES", 3)
+    monkeypatch.setattr(notices, "MOST_TRIES", 3)
     await call(database, "outcome_unknown")
     house.down = True
     calling = pager(settings, house)
     for _ in range(5):
         await make_due(database)
         await calling.send_due(database)
+    assert await left(database) == [(3, True, "not accepted by JSON")]
     (row,) = await kept(database)
-    assert (row.tries, row.sent_at is None, row.failure) == (3, False, "not accepted by JSON")
-    assert await paging.pages_kept(database) == {"sent": 0, "waiting": 0, "given_up": 1}
+    assert (row.sent_at is None, row.failure) == (False, "not accepted by JSON")
+    told = (await notifications.kept(database))["pages"]
+    assert told == {"sent": 0, "waiting": 0, "given_up": 1}
+
+
+async def test_a_page_also_goes_to_the_address_that_replaces_one_that_does_not_work(
+    database: Database, settings: Callable[..., Settings], house: Pagerhouse, other: Pagerhouse
+) -> None:
+    await call(database, "outcome_unknown")
+    house.down = True
+    await pager(settings, house).send_due(database)
+    await make_due(database)
+    await pager(settings, other).send_due(database)
+    assert [len(got) for got in (house.got, other.got)] == [0, 1]
 
 
 async def test_two_senders_send_it_once_and_a_dead_ones_page_is_sent_by_the_other(
@@ -151,13 +136,17 @@ async def test_two_senders_send_it_once_and_a_dead_ones_page_is_sent_by_the_othe
     await asyncio.gather(*(pager(settings, house).send_due(database) for _ in range(4)))
     assert len(house.got) == 1
     await call(database, "rollback_failed")
+    (mark,) = pager(settings, house).addresses
     async with database.writing() as session:
-        assert await pages.claim(session, incidents.now()) is not None  # and dies with it
+        await notices.address_pages(session, [mark], incidents.now())
+    async with database.writing() as session:
+        claimed = await notices.claim(session, mark, 60, incidents.now())
+        assert claimed is not None  # and dies with it
     await pager(settings, house).send_due(database)
     assert len(house.got) == 1
     async with database.writing() as session:
-        later = incidents.now() + pages.CLAIMED
-        assert await pages.claim(session, later) is not None
+        later = incidents.now() + notices.CLAIMED
+        assert await notices.claim(session, mark, 60, later) == claimed_again(claimed)
 
 
 async def test_the_same_words_about_the_same_incident_are_one_page(database: Database) -> None:
@@ -174,7 +163,7 @@ async def test_without_an_address_a_page_is_an_error_in_the_log_and_an_event(
     settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(paging, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(notifications, "LOOK_SECONDS", 0.05)
 
     async def nothing(*_: Any) -> None:
         pass
@@ -204,7 +193,7 @@ async def test_without_an_address_a_page_is_an_error_in_the_log_and_an_event(
 async def test_a_running_service_sends_them_by_itself(
     settings: Callable[..., Settings], house: Pagerhouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(notifications, "LOOK_SECONDS", 0.05)
     app = create_app(settings(pages={"to": house.url}))
     async with serving(app) as client:
         await call(service_of(client).database, "come")
@@ -221,7 +210,7 @@ def test_an_address_nobody_understands_stops_the_start_without_being_repeated(
     tmp_path: Path, settings: Callable[..., Settings]
 ) -> None:
     with pytest.raises(SettingsError, match=r"pages\.to\.1: not an Apprise URL") as refused:
-        Pager(settings(pages={"to": ["json://h", "slak://T0p/s3cret"]}))
+        Notifier(settings(pages={"to": ["json://h", "slak://T0p/s3cret"]}))
     assert "s3cret" not in str(refused.value)
     told = load(tmp_path, {"pages": {"to": ["slack://${TOKEN}"]}}, TOKEN="s3cret")
     assert "s3cret" not in repr(told) + str(told.config)

@@ -17,6 +17,7 @@ from api.store import alerts, incidents, leases, pages, retention, space
 from api.store.database import Database
 from api.store.journal import SqlJournal
 from api.store.migrate import open_checkpoints
+from api.store.notice_table import NoticeRow
 from api.store.place import Place
 from api.store.tables import (
     AuditRow,
@@ -69,6 +70,7 @@ async def whole(database: Database, target: str, updated: datetime = OLD, **row:
             RecordingRow(**about, flavour="redis", data=b"x", taken_at=OLD),
             exchange(**about),
             message(incident_id=incident_id),
+            notice(incident_id=incident_id),
         ])  # fmt: skip
         await session.flush()
         await session.execute(update(PageRow).values(sent_at=OLD))
@@ -84,6 +86,12 @@ def exchange(**about: Any) -> ExchangeRow:
         "seconds": 0.1,
     }  # fmt: skip
     return ExchangeRow(**values | numbers | about)
+
+
+def notice(**about: Any) -> NoticeRow:
+    values = {"address": "a", "kind": "opened", "facts": {}, "rank": 2, "at": OLD, "due_at": OLD,
+              "sent_at": OLD, "tries": 1, "failure": ""}  # fmt: skip
+    return NoticeRow(**values | about)
 
 
 def message(**about: Any) -> MessageRow:
@@ -205,13 +213,17 @@ async def test_what_belongs_to_no_incident_goes_by_its_own_age(
                 PageRow(
                     reason="r", at=at, sent_at=at, due_at=at, tries=1, delivered=[], failure=""
                 ),
+                notice(at=at),
                 FreezeRow(**blocks, thawed_by=""),
                 SilenceRow(**blocks, labels={}, lifted_by=""),
                 DeliveryRow(source="s", id=target, at=at),
                 CrossingRow(target=target, threshold="memory", since=OLD),
             ])  # fmt: skip
     told = await forget()
-    kinds = ("messages", "exchanges", "pages", "freezes", "silences", "deliveries", "crossings")
+    kinds = (
+        "messages", "exchanges", "pages", "notices", "freezes", "silences", "deliveries",
+        "crossings",
+    )  # fmt: skip
     assert told == dict.fromkeys(kinds, 1)
     assert await counted(database) == dict.fromkeys(sorted(kinds), 1)
 

@@ -21,6 +21,7 @@ from api.gate_config import PagesEntry, PolicyEntry, WindowEntry
 from api.http_config import HttpEntry
 from api.intake_config import IntakeEntry
 from api.model_settings import ModelEntry, where
+from api.notifications_config import RouteEntry
 from api.retention_config import RetentionEntry
 from api.settings import ENVIRONMENT, Settings, SettingsError, load_settings
 from api.sizing_config import PrometheusEntry, WatchEntry
@@ -32,7 +33,7 @@ ENTRIES: dict[str, type[BaseModel]] = {
     "model": ModelEntry, "backups": BackupsEntry, "freezes": WindowEntry,
     "maintenance": WindowEntry, "pages": PagesEntry, "audit": AuditEntry,
     "watch": WatchEntry, "prometheus": PrometheusEntry, "intake": IntakeEntry, "http": HttpEntry,
-    "retention": RetentionEntry,
+    "retention": RetentionEntry, "notifications": RouteEntry,
 }  # fmt: skip
 
 

@@ -1,0 +1,122 @@
+"""The addresses that Apprise sends to: opened, and asked to take a message into its thread.
+
+Which services really thread, and how, is in api/README.md.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import structlog
+
+from api.config import Config
+from api.routes import addresses, mark_of
+from api.settings import SettingsError
+from api.wording import LONGEST_BODY, Message
+
+if TYPE_CHECKING:
+    from apprise import Apprise
+
+TRY_SECONDS = 30.0
+"""One address, one try. Less than a claim lasts."""
+SHORTEST_BODY = 300
+_MAIL = {"+References": "<{}@redis-oncall>", "+In-Reply-To": "<{}@redis-oncall>"}
+_ALERT = {"action": "map", "dedup": "{}"}
+_THREADS: dict[str, dict[str, str]] = {
+    "mailto": _MAIL, "mailtos": _MAIL, "gchat": {"thread": "{}"},
+}  # fmt: skip
+"""By scheme: the arguments of its URL that keep what is about one incident together."""
+_ALERTS: dict[str, dict[str, str]] = {
+    "pagerduty": _ALERT | {"source": "redis-oncall"},
+    "ilert": _ALERT, "incidentio": _ALERT, "firehydrant": _ALERT, "squadcast": _ALERT,
+    "signl4": _ALERT,
+    "opsgenie": {"alias": "{}", "action": "new"},  # what its own mapping closes is not sent at all
+}  # fmt: skip
+"""One alert there for an incident here: later messages belong to it, and the last one resolves it.
+
+They do not ring again, so that a page is always an alert of its own.
+"""
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Address:
+    """One Apprise URL, which is secret."""
+
+    place: str
+    """In the configuration."""
+    url: str
+    service: str
+    most: int
+    """Characters of a message that it takes."""
+
+    @classmethod
+    def of(cls, place: str, url: str) -> "Address":
+        """Raises SettingsError for what Apprise cannot read."""
+        opened = _opened(url)
+        if opened is None:
+            raise SettingsError(
+                f"{place}: not an Apprise URL; see https://github.com/caronc/apprise/wiki"
+            )
+        most = max(SHORTEST_BODY, min(opened[0].body_maxlen, LONGEST_BODY))
+        if not opened[0].title_maxlen:  # it becomes the first line
+            most = max(SHORTEST_BODY, most - 160)
+        return cls(place, url, str(opened[0].service_name), most)
+
+    async def take(self, message: Message) -> bool:
+        """Was it accepted?"""
+        try:
+            async with asyncio.timeout(TRY_SECONDS):
+                return await asyncio.to_thread(self._notify, message)
+        except Exception as error:  # noqa: BLE001 - a service's plugin may raise anything
+            log.warning("notice_failed", service=self.service, error=type(error).__name__)
+            return False
+
+    def _notify(self, message: Message) -> bool:
+        opened: Any = _opened(threaded(self.url, message.thread, rings=message.rings))
+        return bool(
+            opened
+            and opened.notify(
+                body=message.body,
+                title=message.title,
+                notify_type=message.tone,
+                body_format="text",
+            )
+        )
+
+
+def threaded(url: str, thread: str, *, rings: bool = False) -> str:
+    """The URL with what keeps that thread together; what it says itself stays."""
+    scheme, _, said = url.partition("://")[0].lower(), *url.partition("?")[1:]
+    known = {part.partition("=")[0].lower() for part in said.split("&")}
+    ways = _THREADS if rings else _THREADS | _ALERTS
+    more = {
+        name: value.format(thread)
+        for name, value in ways.get(scheme, {}).items()
+        if name.lower() not in known
+    }
+    if not thread or not more:
+        return url
+    return f"{url}{'&' if said else '' if url.endswith('?') else '?'}{urlencode(more)}"
+
+
+def _opened(url: str) -> "Apprise | None":
+    from apprise import Apprise, AppriseAsset
+
+    address = Apprise(
+        asset=AppriseAsset(
+            app_id="redis-oncall",
+            app_desc="redis-oncall",
+            async_mode=False,
+            http_redirects=False,
+            image_url_mask="",  # or messages would show pictures of another host
+            image_url_logo="",
+        )
+    )
+    return address if address.add(url) and len(address) == 1 else None
+
+
+def opened_all(config: Config) -> dict[str, Address]:
+    """Every configured address by its mark. Raises SettingsError."""
+    return {mark_of(url): Address.of(place, url) for place, url in addresses(config)}
