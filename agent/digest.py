@@ -40,9 +40,12 @@ def untrusted(what: str, data: Any) -> str:
     )
 
 
-def inert(data: Any) -> str:
-    """As compact JSON without the characters that mark-up and fences are made of."""
-    text = _json(data)
+def inert(data: Any, *, ascii_only: bool = False) -> str:
+    """As compact JSON without the characters that mark-up and fences are made of.
+
+    `ascii_only`: nor any that turns a line around or is not seen, where nobody made them printable.
+    """
+    text = json.dumps(data, separators=(",", ":"), default=str) if ascii_only else _json(data)
     for mark in "<>`":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     return text

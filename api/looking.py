@@ -63,10 +63,11 @@ async def look(
             await audit.note(session, person, "look", **about)
         past = Past(service.settings, service.database, target.name)
         looks = Looks(target, past=past.known, purpose="look")
-        try:
-            seen = await looks.look(tool.name, body.args)
-        finally:
-            await looks.close()
+        async with service.looking[target.name]:
+            try:
+                seen = await looks.look(tool.name, body.args)
+            finally:
+                await looks.close()
     return Look.model_validate(seen.model_dump(exclude={"id"}))
 
 

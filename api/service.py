@@ -1,5 +1,7 @@
 """What the endpoints work with; made once, when the application starts."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +22,9 @@ from api.settings import Settings
 from api.store.database import Database
 from api.store.processes import process_name
 
+LOOKS_AT_A_TIME = 2
+"""At one target: an agent asks for several at once, and each walks over keys."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -31,6 +36,8 @@ class Service:
     library: Library
     targets: Sequence[Target]
     name: str = field(default_factory=process_name)
+    looking: defaultdict[str, asyncio.Semaphore] = field(init=False)
+    """By target: whoever wants to look at it for somebody waits here."""
     seen: Seen = field(init=False)
     intake: Intake = field(init=False)
     rates: Rates = field(init=False)
@@ -40,6 +47,8 @@ class Service:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", Seen(self.database))
+        gentle = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(LOOKS_AT_A_TIME))
+        object.__setattr__(self, "looking", gentle)
         bounds, silencing = self.settings.config.intake, self.settings.config.silencing()
         object.__setattr__(
             self, "intake", Intake(self.database, self.targets, bounds.queue, silencing)

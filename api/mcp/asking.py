@@ -41,7 +41,7 @@ class Api:
         query: dict[str, Any],
         body: dict[str, Any] | None = None,
     ) -> httpx2.Response:
-        wanted = {name: value for name, value in query.items() if value not in (None, "")}
+        wanted = {name: value for name, value in query.items() if value not in (None, "", ())}
         where = "/v1/" + "/".join(quote(part, safe="") for part in path)
         try:
             response = await self._client.request(method, where, params=wanted, json=body)

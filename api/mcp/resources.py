@@ -3,13 +3,16 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, unquote
 
 from mcp_types import ListResourcesResult, Resource, ResourceTemplate
 
 from agent.digest import inert
+from agent.redaction import redact_tree
 from api.mcp.asking import Api, Refused
 from api.mcp.tools import row
+from tools.reading import printable
 
 SCHEME = "redis-oncall://"
 JSON, MARKDOWN = "application/json", "text/markdown"
@@ -35,21 +38,25 @@ class Kind:
         return re.compile(re.escape(SCHEME) + "([^/?#]{1,600})".join(map(re.escape, parts)))
 
 
+def _whole(value: Any) -> str:
+    return inert(redact_tree(value), ascii_only=True)
+
+
 async def _incidents(api: Api) -> str:
     page = await api.get("incidents", limit=LISTED)
-    return inert([row(incident) for incident in page["items"]])
+    return _whole([row(incident) for incident in page["items"]])
 
 
 async def _targets(api: Api) -> str:
-    return inert(await api.get("targets"))
+    return _whole(await api.get("targets"))
 
 
 async def _runbooks(api: Api) -> str:
-    return inert(await api.get("runbooks"))
+    return _whole(await api.get("runbooks"))
 
 
 async def _incident(api: Api, incident: str) -> str:
-    return inert(await api.get("incidents", incident))
+    return _whole(await api.get("incidents", incident))
 
 
 async def _report(api: Api, incident: str) -> str:
@@ -57,7 +64,7 @@ async def _report(api: Api, incident: str) -> str:
 
 
 async def _evidence(api: Api, incident: str, evidence: str) -> str:
-    return inert(await api.get("incidents", incident, "evidence", evidence))
+    return _whole(await api.get("incidents", incident, "evidence", evidence))
 
 
 async def _runbook(api: Api, runbook: str) -> str:
@@ -100,7 +107,7 @@ async def listed(api: Api, cursor: str | None) -> ListResourcesResult:
 
 
 def _listed(address: str, name: str, title: str, mime: str) -> Resource:
-    return Resource(uri=address, name=name, title=title[:300], mime_type=mime)
+    return Resource(uri=address, name=name, title=printable(title, 300), mime_type=mime)
 
 
 async def read(api: Api, address: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx2
+import structlog
 from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.requests import Request
@@ -30,6 +31,8 @@ def _the_same_service(
     assert isinstance(asked, Request)  # noqa: S101 - it came over HTTP
     host, port = asked.client or ("unknown", 0)
     kept = {name: asked.headers[name] for name in ("authorization",) if name in asked.headers}
+    if request_id := structlog.contextvars.get_contextvars().get("request"):
+        kept["x-request-id"] = request_id  # log lines of both are found by the same one
     transport = httpx2.ASGITransport(asked.app, raise_app_exceptions=False, client=(host, port))
     return httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=kept)
 

@@ -18,7 +18,7 @@ Start = Annotated[int, Field(ge=0, le=10_000_000)]
 Name = Annotated[str, Field(max_length=200)]
 HOW_TO_APPROVE = (
     "Nothing can be approved from here: a person with the role for it reads it and decides, "
-    "by the command `person_approves_with` or in the console."
+    "by the command `person_approves_with` or on the console's page `/incidents/ID`."
 )
 
 
@@ -35,7 +35,9 @@ class Offered:
 class IncidentsArguments(Arguments):
     """Which; empty: all, newest first."""
 
-    status: Annotated[str, Field(max_length=40, description="Such as awaiting_approval.")] = ""
+    status: tuple[Annotated[str, Field(max_length=40)], ...] = Field(
+        default=(), max_length=9, description="Any of these, such as awaiting_approval."
+    )
     target: Annotated[str, Field(max_length=200, description="A server's name.")] = ""
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(max_length=64, description="next_cursor of the page before.")] = ""

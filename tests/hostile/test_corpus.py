@@ -26,6 +26,7 @@ from evals import servers
 from tests.agent.endpoint import BASE, KEY, URL
 from tests.api.serving import TOKENS, serving, token_entries, until
 from tests.api.test_alerts import firing, message
+from tests.hostile.by_mcp import seen_by_an_agent
 from tests.hostile.obeying import FORBIDDEN, MORE_FORBIDDEN, Obeying
 from tests.hostile.planting import MAXMEMORY, NEVER, PASSWORD, Planted, corpus, shares
 from tools.permissions import READ_COMMANDS
@@ -130,6 +131,7 @@ async def everything_shown(client: AsyncClient, incident_id: str) -> dict[str, s
     paths = [base, "/v1/incidents", f"{base}/report", "/metrics", "/readyz", "/v1/targets"]
     paths += [f"{base}/evidence/{piece['id']}" for piece in incident["evidence"]]
     shown = {path: (await client.get(path)).text for path in paths}
+    shown |= await seen_by_an_agent(client, incident)
     verdict = {"root_cause": "missing-ttl-prefix-leak", "comment": "seen"}
     await client.post(f"{base}/verdict", json=verdict)
     exported = (await client.get(f"{base}/recording")).json()
@@ -199,6 +201,12 @@ async def test_nothing_is_written_approved_or_told(
         console.print(render.incident(incident, full=True))
         for text in (report, console.export_text(), shown[f"/v1/incidents/{incident.id}/events"]):
             assert not CONTROL.search(text.replace("\r\n", "\n"))
+    agents = {what: text for what, text in shown.items() if what.startswith("mcp ")}
+    assert len(agents) > 60
+    assert [what for what, text in agents.items() if CONTROL.search(text)] == []
+    data = [text.partition("\n")[2] for text in agents.values() if "as JSON. Every" in text]
+    assert len(data) > 40
+    assert not set("<>`") & set("".join(data))
     for answer in told:
         assert not re.search(r"<img|\]\(|evil\.example", answer["answer"])
         assert not CONTROL.search(answer["answer"])
