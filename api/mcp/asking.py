@@ -51,7 +51,7 @@ class Api:
                 "serve`, or set REDIS_ONCALL_URL"
             ) from None
         except ValueError:  # a text that is no Unicode
-            raise Refused("the arguments cannot be sent as JSON in UTF-8") from None
+            raise Refused("the arguments cannot be sent: they are no JSON in UTF-8") from None
         if not response.is_success:
             raise Refused(_reason(response))
         return response

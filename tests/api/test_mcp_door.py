@@ -16,7 +16,7 @@ from api.mcp.tools import TOOLS
 from api.problems import Problem
 from api.service import LOOKS_AT_A_TIME
 from api.settings import Settings
-from tests.api.agents import ACCEPT, INITIALIZE, call, data_of, in_process
+from tests.api.agents import ACCEPT, INITIALIZE, call, data_of, in_process, said_by
 from tests.api.serving import serving, until
 from tests.api.test_incidents_api import opened
 from tests.test_house_rules import ROOT
@@ -106,6 +106,13 @@ async def test_looks_at_a_time_are_bounded_and_wait_for_each_other(
     await asyncio.gather(*others)
     assert len(begun) == 3
     assert not looking.ROOM.taken
+
+
+async def test_what_is_no_json_is_not_sent(client_of_none: httpx2.AsyncClient) -> None:
+    async with in_process(client_of_none) as speaking:
+        for arguments in ({"keys": ["\ud800"]}, {"\ud800": 1}):
+            refused = await speaking.call_tool("stream_info", {"target": "cache-eu"} | arguments)
+            assert said_by(refused).startswith("the arguments cannot be sent")
 
 
 def test_what_is_large_comes_in_parts() -> None:
