@@ -110,9 +110,9 @@ async def test_looks_at_a_time_are_bounded_and_wait_for_each_other(
 
 async def test_what_is_no_json_is_not_sent(client_of_none: httpx2.AsyncClient) -> None:
     async with in_process(client_of_none) as speaking:
-        for arguments in ({"keys": ["\ud800"]}, {"\ud800": 1}):
-            refused = await speaking.call_tool("stream_info", {"target": "cache-eu"} | arguments)
-            assert said_by(refused).startswith("the arguments cannot be sent")
+        wanted = {"target": "cache-eu", "keys": ["\ud800"]}
+        refused = await speaking.call_tool("stream_info", wanted)
+    assert said_by(refused).startswith("the arguments cannot be sent")
 
 
 def test_what_is_large_comes_in_parts() -> None:
