@@ -12,7 +12,9 @@ from api.store.database import Database
 
 MOST_KNOWN = 10_000
 """Views of this hour that are remembered; a forgotten one is noted again."""
-Part = Literal["list", "incident", "evidence", "report", "transcript", "events"]
+Part = Literal[
+    "list", "incident", "evidence", "report", "transcript", "events", "targets", "audit"
+]  # fmt: skip
 log = structlog.get_logger(__name__)
 
 
