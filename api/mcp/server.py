@@ -147,6 +147,7 @@ def make_server(reach: Reach) -> Server[Any]:
         title="redis-oncall",
         version=version("redis-oncall"),
         instructions=INSTRUCTIONS,
+        get_tool_input_schema=_schema,  # else all are listed for each call of one
         on_list_tools=answers.list_tools,
         on_call_tool=answers.call_tool,
         on_list_resources=answers.list_resources,
@@ -157,6 +158,10 @@ def make_server(reach: Reach) -> Server[Any]:
     )
     server.middleware.clear()  # the SDK's own traces: ours name no texts of others
     return server
+
+
+def _schema(tool: str) -> dict[str, Any] | None:
+    return TOOLS[tool].schema if tool in TOOLS else None
 
 
 def _answer(text: str, *, failed: bool = False) -> CallToolResult:

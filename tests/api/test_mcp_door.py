@@ -44,6 +44,8 @@ async def client_of_none(settings: Callable[..., Settings]) -> AsyncIterator[htt
         ({"tokens": []}, {"X-Forwarded-For": "192.0.2.7"}, 403),
         ({"http": {"hosts": ["oncall.example"]}}, {"Host": "evil.example"}, 421),
         ({"http": {"hosts": ["oncall.example"]}}, {"Origin": "https://oncall.example"}, 200),
+        ({"http": {"url": "https://oncall.example/x"}}, {"Origin": "https://oncall.example"}, 200),
+        ({}, {"Origin": "null"}, 403),
     ],
 )
 async def test_only_this_machine_or_the_services_own_names(
