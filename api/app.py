@@ -119,6 +119,7 @@ def create_app(
                 await stack.enter_async_context(
                     working_on(settings, database, queue, docket, run_graph, open_reading)
                 )
+            asyncio.get_running_loop().run_in_executor(None, pages.warm)
             log.info(
                 "started", targets=len(app.state.service.targets), worker=worker or bool(own_worker)
             )
@@ -142,7 +143,7 @@ def create_app(
     app.add_middleware(Limits)
     if hosts := settings.config.http.hosts:
         app.add_middleware(KnownHosts, hosts=hosts, exempt=ALWAYS)
-    app.add_middleware(Observed)
+    app.add_middleware(Observed, as_page=pages.as_page)
     app.add_middleware(SecurityHeaders, tls=settings.config.http.hsts)
     for router in (
         endpoints.router, incidents.router, actions.router, freezes.router, silences.router,

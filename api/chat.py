@@ -10,7 +10,6 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated
 
-import structlog
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
@@ -26,7 +25,7 @@ from api.incidents import Body
 from api.listing import Comment, Cursor, Limit, Page
 from api.looks import Looks
 from api.past import Past
-from api.problems import Problem, busy, documented
+from api.problems import Problem, busy, documented, fault
 from api.room import Room
 from api.service import Service
 from api.store import audit, incidents, threads
@@ -42,7 +41,6 @@ _ID = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"
 _INCIDENT = re.compile(r"(?<![\w-])inc-[0-9a-f]{20}(?![\w-])")
 router = APIRouter(prefix="/v1/chat", tags=["chat"], responses=documented(404, 503))
 On = Annotated[Service, Depends(Service.of)]
-log = structlog.get_logger(__name__)
 ROOM = Room("questions", most=8, most_of_one=4)
 
 
@@ -301,5 +299,4 @@ async def _stream(asked: Asked) -> AsyncIterator[ServerSentEvent]:
 def _problem(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
-    log.error("bug", exc_info=error)
-    return Problem(500, "a fault of the service; see its log")
+    return fault(error)

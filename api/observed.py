@@ -7,11 +7,12 @@ import time
 from typing import get_args
 
 import structlog
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.telemetry import Span
 from api import metrics, tracing
-from api.problems import busy, fault
+from api.problems import AsPage, busy, fault, never_a_page
 from api.source_config import SourceKind
 
 SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
@@ -27,8 +28,9 @@ log = structlog.get_logger(__name__)
 class Observed:
     """The outermost of ours: whatever goes wrong inside is answered, and counted, here."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, as_page: AsPage = never_a_page) -> None:
         self._app = app
+        self._as_page = as_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -69,7 +71,9 @@ class Observed:
         except Exception as error:
             if begun:
                 raise
-            await fault(error)(scope, receive, watched)
+            problem = fault(error)
+            answer = self._as_page(Request(scope), problem) or problem.response()
+            await answer(scope, receive, watched)
 
 
 def _tell(scope: Scope, status: int, seconds: float, span: Span) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from fastapi import FastAPI, Request
@@ -106,9 +106,15 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install(
-    app: FastAPI, as_page: Callable[[Request, Problem], Response | None] = lambda *_: None
-) -> None:
+AsPage: TypeAlias = Callable[[Request, Problem], Response | None]
+"""A problem for a person who looks at a page; None: a program asked."""
+
+
+def never_a_page(_: Request, __: Problem) -> None:
+    """Where there are no pages."""
+
+
+def install(app: FastAPI, as_page: AsPage = never_a_page) -> None:
     """Every error of the application leaves it as a problem; or as a page, where that is one."""
 
     def answer(request: Request, problem: Problem) -> Response:
@@ -152,10 +158,10 @@ def install(
         return answer(request, Problem(500, "the database refused; see the service's log"))
 
 
-def fault(error: Exception) -> JSONResponse:
+def fault(error: Exception) -> Problem:
     """The answer to what should not have happened; the log knows what it was."""
     log.error("bug", exc_info=error)
-    return Problem(500, "a fault of the service; see its log").response()
+    return Problem(500, "a fault of the service; see its log")
 
 
 async def only_known_query(request: Request) -> None:

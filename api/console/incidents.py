@@ -53,18 +53,18 @@ async def list_page(
     before: Annotated[str, Query(max_length=64)] = "",
 ) -> HTMLResponse:
     """What burns now, and what is over; newest first."""
-    known = get_args(Status)
-    one_status = status if status in known else None
+    known: tuple[Status, ...] = get_args(Status)
+    still_open = [each for each in known if each not in incidents.CLOSED]
+    statuses = still_open if status == "open" else [each for each in known if each == status]
     of = target if target and target.isprintable() else None
     async with service.database.reading() as session:
         rows = await incidents.page(
             session,
-            status=one_status,
+            statuses=statuses,
             target=of,
             before=before or None,
             limit=MOST_OPEN + 1,
             evidence=False,
-            still_open=status == "open",
         )
         holders = await _holders(session, rows)
     shown = rows[:MOST_OPEN]

@@ -116,6 +116,13 @@ def _environment() -> Environment:
     return environment
 
 
+def warm() -> None:
+    """Templates are compiled once in a process: before the first page is asked for."""
+    environment = _environment()
+    for name in environment.list_templates():
+        environment.get_template(name)
+
+
 RISKS = {
     "R0": "nothing is written",
     "R1": "changes configuration; put back if it does not help",

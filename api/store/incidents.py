@@ -171,9 +171,8 @@ async def page(
     before: str | None = None,
     limit: int = 20,
     evidence: bool = True,
-    still_open: bool = False,
 ) -> list[Incident]:
-    """Incidents, newest first, opened before `before`; `still_open`: only what is not over."""
+    """Incidents, newest first, opened before `before`."""
     query = select(IncidentRow).order_by(IncidentRow.id.desc()).limit(limit)
     if statuses:
         query = query.where(IncidentRow.status.in_(statuses))
@@ -181,8 +180,6 @@ async def page(
         query = query.where(IncidentRow.target == target)
     if before is not None:
         query = query.where(IncidentRow.id < before)
-    if still_open:
-        query = query.where(IncidentRow.status.not_in(CLOSED))
     rows = (await session.scalars(query)).all()
     return await assemble(session, rows, MOST_LISTED, evidence=evidence)
 

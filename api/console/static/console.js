@@ -7,6 +7,11 @@ const main = document.querySelector("main");
 const known = new Map();
 let asking = false, again = false;
 
+// Where a form was refused, the address is the form's: the page has one of its own.
+const here = main.dataset.page && !location.pathname.startsWith(`${main.dataset.page}/`)
+  ? location.href : main.dataset.page || location.href;
+if (here !== location.href && main.dataset.page) history.replaceState(null, "", here);
+
 const parts = (root) => [...root.querySelectorAll("[data-part]")];
 for (const part of parts(document)) known.set(part.id, part.outerHTML);
 
@@ -17,7 +22,7 @@ async function refresh() {
   if (asking) { again = true; return; }
   asking = true;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    const answer = await fetch(here, { headers: { Accept: "text/html" }, cache: "no-store" });
     if (answer.redirected && new URL(answer.url).pathname === "/sign-in") { location.reload(); return; }
     if (!answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
