@@ -19,7 +19,8 @@ from tests.api.serving import sha256
 from tests.api.test_alerts import firing, message
 from tests.forked import Forked
 
-PEOPLE = {name: f"roc_{name}01_durable" for name in ("alice", "bob")}
+PEOPLE = {name: f"roc_{name}01_durable" for name in ("alice", "bob", "vera")}
+ROLES = {"alice": "admin", "bob": "admin", "vera": "viewer"}
 _UNWANTED = ("DATABASE_URL", "REDIS_ONCALL_QUEUE", "OPENAI_MODEL")
 
 
@@ -34,7 +35,7 @@ class Oncall:
             "name": "cache", "url": url, "environment": "staging", "remedy_url": url,
             "match": {"instance": "cache-eu"},
         }  # fmt: skip
-        tokens = [{"name": n, "role": "admin", "sha256": sha256(t)} for n, t in PEOPLE.items()]
+        tokens = [{"name": n, "role": ROLES[n], "sha256": sha256(t)} for n, t in PEOPLE.items()]
         config = folder / "oncall.yaml"
         content = {"targets": [target], "tokens": tokens, "policy": policy or {}}
         config.write_text(yaml.safe_dump(content))
