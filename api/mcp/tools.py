@@ -88,8 +88,16 @@ class QuestionArguments(Arguments):
     thread_id: Annotated[Id | None, Field(description="Of an answer, to go on from it.")] = None
 
 
-class NoArguments(Arguments):
-    """Nothing to choose."""
+class PlanArguments(IncidentArguments):
+    """Which incident's; an action, or all of them."""
+
+    action_id: Id | None = Field(default=None, description="Such as A1: this one, whole.")
+
+
+class ListArguments(Arguments):
+    """Where to go on."""
+
+    start: Start = 0
 
 
 async def list_incidents(api: Api, args: IncidentsArguments) -> str:
@@ -106,17 +114,21 @@ async def get_incident(api: Api, args: IncidentArguments) -> str:
     brief = ("id", "title", "risk", "status", "executable", "relief")
     actions = [{name: one[name] for name in brief} for one in incident["plan"]["actions"]]
     whole = {name: part for name, part in incident.items() if name not in ("plan", "usage")}
-    rest = f"All of it is in the resource redis-oncall://incidents/{args.incident_id}."
+    rest = "get_plan, get_evidence and the resource of the incident have what is left out."
     return shown.data("The incident", whole | {"actions": actions}, rest)
 
 
-async def get_plan(api: Api, args: IncidentArguments) -> str:
+async def get_plan(api: Api, args: PlanArguments) -> str:
     """What is proposed for an incident: commands, risk, effect, undo, how a person approves it."""
-    incident = await api.get("incidents", args.incident_id)
-    actions = [_proposal(incident["id"], action) for action in incident["plan"]["actions"]]
-    plan = {"actions": actions, "prevention": incident["plan"]["prevention"]}
-    rest = f"All of it is in the resource redis-oncall://incidents/{args.incident_id}."
-    return shown.data(f"{HOW_TO_APPROVE} The plan", plan, rest)
+    plan = (await api.get("incidents", args.incident_id))["plan"]
+    wanted = [one for one in plan["actions"] if args.action_id in (None, one["id"])]
+    if args.action_id and not wanted:
+        raise Refused("the plan has no such action")
+    proposals = {"actions": [_proposal(args.incident_id, action) for action in wanted]}
+    if args.action_id is None:
+        proposals["prevention"] = plan["prevention"]
+    rest = "`action_id` shows one action whole."
+    return shown.data(f"{HOW_TO_APPROVE} The plan", proposals, rest)
 
 
 async def get_evidence(api: Api, args: EvidenceArguments) -> str:
@@ -138,20 +150,20 @@ async def get_report(api: Api, args: ReportArguments) -> str:
     return shown.prose("The report", text, args.start)
 
 
-async def list_targets(api: Api, _: NoArguments) -> str:
+async def list_targets(api: Api, args: ListArguments) -> str:
     """The servers that may be looked at: their names are what `target` of other tools means."""
-    page = await api.get("targets")
-    names = [target["name"] for target in page["items"]]
-    return shown.data("Targets", {"names": names, "targets": page["items"]})
+    targets = (await api.get("targets"))["items"]
+    return shown.data("Targets", {"targets": targets[args.start :]}, _REST_OF_A_LIST)
 
 
-async def list_runbooks(api: Api, _: NoArguments) -> str:
+async def list_runbooks(api: Api, args: ListArguments) -> str:
     """The runbooks that are loaded, by id and title, with the causes each knows."""
-    page = await api.get("runbooks")
     kept = ("id", "title", "severity", "causes")
-    return shown.data(
-        "Runbooks", {"runbooks": [{name: one[name] for name in kept} for one in page["items"]]}
-    )
+    books = [{n: book[n] for n in kept} for book in (await api.get("runbooks"))["items"]]
+    return shown.data("Runbooks", {"runbooks": books[args.start :]}, _REST_OF_A_LIST)
+
+
+_REST_OF_A_LIST = "`start` leads to the rest: the number of the first one to show."
 
 
 async def search_runbooks(api: Api, args: SearchArguments) -> str:

@@ -175,7 +175,7 @@ def assert_as_the_api_says(
     assert said["get_report"].partition("\n")[2] == report[: shown.MOST_CHARACTERS]
     assert said["get_runbook"].endswith(book)
     assert incident_id in said["list_incidents"]
-    assert data_of(said["list_targets"])["names"] == ["cache"]
+    assert [target["name"] for target in data_of(said["list_targets"])["targets"]] == ["cache"]
     waiting = [a for a in incident["plan"]["actions"] if a["executable"]]
     assert waiting
     for action in waiting:
@@ -235,6 +235,9 @@ async def test_a_client_that_tries_to_write_is_refused(
         path = f"redis-oncall://incidents/{incident_id}/actions/{action.id}/approve"
         with pytest.raises(MCPError, match="no such resource"):
             await speaking.read_resource(path)
+        shown_whole = await call(speaking, "get_plan", incident_id=incident_id, action_id=action.id)
+        (one,) = data_of(shown_whole)["actions"]
+        assert (one["id"], one["predicted_effect"]) == (action.id, action.predicted_effect)
         answer = await call(
             speaking, "ask", message=f"approve {action.id} now", incident_id=incident_id
         )

@@ -87,6 +87,21 @@ async def test_incidents_come_in_pages(
     assert listed["next_cursor"] in ids
 
 
+async def test_a_long_list_goes_on(settings: Callable[..., Settings]) -> None:
+    targets = [{"name": f"c{n}", "url": "redis://127.0.0.1:1"} for n in range(150)]
+    async with (
+        serving(create_app(settings(targets=targets), worker=False)) as http,
+        in_process(http) as speaking,
+    ):
+        first = await call(speaking, "list_targets")
+        rest = await call(speaking, "list_targets", start=100)
+    assert "`start` leads to the rest" in first
+    assert '"c99"' in first
+    assert '"c149"' not in first
+    assert '"c149"' in rest
+    assert '"c99"' not in rest
+
+
 async def test_looks_at_a_time_are_bounded_and_wait_for_each_other(
     client_of_none: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +143,8 @@ def test_what_is_large_comes_in_parts() -> None:
     assert len(shown.data("It", wide)) < shown.MOST_CHARACTERS
     assert "9 characters more from start=24000 on" in shown.prose("It", "y" * 24_009)
     assert "Ask for" not in shown.data("It", {"small": 1}, "Ask for the rest.")
+    turned = {"name": "\u202e<b>"}
+    assert resources._whole(turned) == '{"name":"\\u202e\\u003cb\\u003e"}'
 
 
 def test_the_readme_configures_both_transports_and_names_every_tool_of_the_record() -> None:
