@@ -39,10 +39,11 @@ class News:
 
 
 def of_incident(row: IncidentRow, before: str, after: str) -> Iterator[News]:
-    """What its new status means. `before` is empty: it was opened just now."""
+    """What its new status means. `before` is empty: it was opened just now.
+
+    What is silenced is over from its beginning, and nobody is told before somebody looks at it.
+    """
     facts = {"attempt": row.attempt, "because": row.ended_because}
-    if _is_silenced(row):
-        return
     if (not before and after not in _OVER) or (after == "queued" and before in _OVER):
         yield News("opened", facts)
     if before in _LOOKED_AT and after not in _LOOKED_AT and row.diagnosis:
@@ -66,8 +67,3 @@ def rank_of(kind: Kind, *, in_production: bool) -> int:
     """What somebody has to decide, and what was undone in production, comes before the rest."""
     urgent = kind == "approval" or (in_production and kind in ("rolled_back", "went_wrong"))
     return URGENT if urgent else USUAL
-
-
-def _is_silenced(row: IncidentRow) -> bool:
-    """Nobody was told of it, and nobody will be before somebody looks."""
-    return row.silenced_until is not None and row.attempt == 1 and row.status == "closed"

@@ -28,8 +28,13 @@ class Route:
             (not self.kinds or kind in self.kinds)
             and (not self.severities or severity in self.severities)
             and (not self.targets or target in self.targets)
-            and (not self.environments or environment in self.environments)
+            and (not self.environments or self._is_about(environment))
         )
+
+    def _is_about(self, environment: str) -> bool:
+        """`production` is all that counts as production."""
+        named = environment in self.environments
+        return named or ("production" in self.environments and is_production(environment))
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Routes:
 
     def to(self, kind: str, severity: str, target: str) -> list[str]:
         """The addresses that are told of it, each once."""
-        where = self.environments.get(target, "")
+        where = self.environments.get(target, "production")
         fit = (route for route in self.routes if route.fits(kind, severity, target, where))
         return list(dict.fromkeys(mark for route in fit for mark in route.addresses))
 

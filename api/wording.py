@@ -175,7 +175,9 @@ def _told(
     elif one.kind == "over":
         status = str(one.facts.get("status", "over")).capitalize()
         yield harmless(f"{status}: {because}" if because else status)
-    elif action is not None:
+    elif action is None:  # of a plan that another one replaced
+        yield harmless(f"{one.facts.get('action')} {one.facts.get('status')}: {because}")
+    else:
         yield from _action(action, str(one.facts.get("status", "")), because)
 
 
@@ -188,7 +190,8 @@ def _opened(incident: Incident, one: Notice) -> str:
 
 def _diagnosis(incident: Incident, *, with_plan: bool) -> Iterator[str]:
     found = incident.diagnosis
-    if found is None:  # it is being looked at again meanwhile
+    if found is None:
+        yield "Diagnosis: it is being looked at again meanwhile"
         return
     kind = "" if found.is_incident else "not an incident, "
     person = "; a person should look" if found.escalate else ""

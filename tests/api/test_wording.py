@@ -9,6 +9,7 @@ import requests
 
 from agent.incident import Action, Incident
 from api.addresses import Address, threaded
+from api.routes import Route, Routes
 from api.store.notices import Notice
 from api.wording import Links, Message, Subject, digest, harmless, message
 from tests.api.report_samples import sample
@@ -128,6 +129,11 @@ async def test_what_leaves_for_a_service_mentions_nobody_and_shows_no_pictures(
     assert "approval" in body
 
 
+def test_a_message_is_as_long_as_its_service_takes() -> None:
+    takes = {"teams": 1_000, "slack": 3_000, "pagerduty": 1_024 - 160}
+    assert {name: Address.of("x", URLS[name]).most for name in takes} == takes
+
+
 async def test_the_last_message_resolves_the_page_that_the_first_one_opened(
     posted: list[tuple[str, str]],
 ) -> None:
@@ -148,6 +154,32 @@ def test_what_an_address_says_of_threads_itself_stays() -> None:
     assert threaded("gchat://a/b/c", "inc-1") == "gchat://a/b/c?thread=inc-1"
     assert threaded("slack://a", "inc-1") == "slack://a"
     assert threaded("gchat://a/b/c", "") == "gchat://a/b/c"
+    assert "References=%3Cinc-1%40" in threaded("mailto://a@b", "inc-1", rings=True)
+
+
+def test_a_page_rings_whatever_else_is_told_with_it() -> None:
+    said = [message(some, subject(), Links()) for some in (every_kind(), every_kind()[:3])]
+    assert [one.rings for one in said] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("environment", "opened", "over"),
+    [
+        ("production", ["a", "c"], ["a"]),
+        ("eu-live", ["a", "c"], ["a"]),
+        ("staging", ["b", "c"], ["b", "c"]),
+    ],
+)
+def test_production_is_all_that_counts_as_production(
+    environment: str, opened: list[str], over: list[str]
+) -> None:
+    routes = Routes(
+        [Route(["a"], environments=["production"]), Route(["b", "c"], environments=["staging"]),
+         Route(["c"], kinds=["opened"]), Route(["d"], targets=["elsewhere"])],
+        {"cache-eu": environment},
+    )  # fmt: skip
+    assert routes.to("opened", "info", "cache-eu") == opened
+    assert routes.to("over", "info", "cache-eu") == over
 
 
 def test_an_incident_of_no_target_is_named_all_the_same() -> None:
