@@ -46,11 +46,12 @@ def of_incident(row: IncidentRow, before: str, after: str) -> Iterator[News]:
     facts = {"attempt": row.attempt, "because": row.ended_because}
     if (not before and after not in _OVER) or (after == "queued" and before in _OVER):
         yield News("opened", facts)
-    if before in _LOOKED_AT and after not in _LOOKED_AT and row.diagnosis:
+    comes_of_a_look = before in _LOOKED_AT and after not in _LOOKED_AT
+    if comes_of_a_look and row.diagnosis:
         yield News("diagnosis", facts)
-    if after == "awaiting_approval":
+    if comes_of_a_look and after == "awaiting_approval":  # what waits on was told of already
         yield News("approval", facts)
-    elif after == "needs_human":
+    if after == "needs_human":
         yield News("needs_human", facts)
     elif after in _OVER and before:
         yield News("over", facts | {"status": after})

@@ -85,6 +85,8 @@ def message(
     order = sorted(notices, key=lambda one: (_FIRST.index(one.kind), one.id))
     since = f"at {min(one.at for one in notices):%Y-%m-%d %H:%M:%S} UTC"
     lines = [line for one in order for line in _told(one, subject, links, order)]
+    if subject is not None and {one.kind for one in notices} & {"verified", "rolled_back"}:
+        lines += _what_waits_on(order, subject.incident)
     if subject is None:
         return Message("redis-oncall", _fitted(lines, [since], limit), "failure", rings=True)
     incident = subject.incident
@@ -138,6 +140,8 @@ def _tone(notices: Sequence[Notice], incident: Incident) -> Tone:
         return "success"
     if kinds & {"page", "went_wrong"}:
         return "failure"
+    if kinds == {"verified"}:
+        return "info"
     return _TONES[incident.severity]
 
 
@@ -222,6 +226,15 @@ def _approval(incident: Incident, links: Links) -> Iterator[str]:
         yield f"  redis-oncall approve {incident.id} {waiting[0].id}"
 
 
+def _what_waits_on(notices: Sequence[Notice], incident: Incident) -> Iterator[str]:
+    """After an action, whoever approved it is reminded of the others."""
+    if any(one.kind == "approval" for one in notices) or incident.status != "awaiting_approval":
+        return
+    for action in incident.plan.actions[:MOST_ACTIONS]:
+        if action.executable and action.status == "proposed":
+            yield f"Still waits for approval: {_line(action)}"
+
+
 def _line(action: Action) -> str:
     return harmless(f"{action.id} {action.risk} {action.title}", 200)
 
@@ -239,7 +252,8 @@ def _action(action: Action, status: str, because: str) -> Iterator[str]:
         yield harmless(f"{named} lapsed, and is not applied{why}")
     elif status == "verified":
         yield harmless(f"{named} worked{why}")
-        yield from (harmless(line) for line in _effect(action))
+        if not because:
+            yield from (harmless(line) for line in _effect(action))
     elif status == "rolled_back":
         yield harmless(f"{named} did not help and was undone{why}")
         yield harmless(_undone(action))

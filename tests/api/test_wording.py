@@ -88,6 +88,20 @@ def test_what_worked_is_told_with_numbers() -> None:
     assert "memory_info.pressure from 93.0 % to 61.0 t" in body
 
 
+def test_after_an_action_the_others_are_not_forgotten() -> None:
+    told = [notice("verified", action="A1", status="verified", because="it is at 51 %")]
+    incident = subject("t").incident
+    second = incident.plan.actions[0].model_copy(update={"id": "A2", "status": "proposed"})
+    plan = incident.plan.model_copy(update={"actions": [*incident.plan.actions, second]})
+    waits = incident.model_copy(update={"plan": plan, "status": "awaiting_approval"})
+    actions = {(1, action.id): action for action in plan.actions}
+    said = message(told, Subject(waits, actions), Links())
+    assert said.body.splitlines()[:3] == [
+        "A1 (t) worked: it is at 51 %", "Still waits for approval: A2 R1 t", "",
+    ]  # fmt: skip
+    assert said.tone == "info"
+
+
 @pytest.fixture
 def posted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What Apprise would send: its HTTP library is asked, and nothing leaves this machine."""
