@@ -115,8 +115,8 @@ async def test_every_turn_of_an_incident_is_news_and_nothing_else(
     await journal.save_action(action(status="verified", comment="more to say"))
     for status in ("approved", "applying", "applied", "rolling_back", "rolled_back"):
         await journal.save_action(action("A2", status=status, comment="slower than before"))
-    for status in ("remediating", "awaiting_approval"):
-        await journal.set_status(status)
+    await journal.set_status("remediating")
+    await journal.set_status("awaiting_approval")
     await leases.release(told.database, lease)
     async with told.database.writing() as session:
         row = await incidents.lock(session, one.id)
