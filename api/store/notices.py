@@ -128,8 +128,9 @@ async def address_pages(
                 kind="page", facts={"because": page.reason}, rank=news.PAGE, at=page.at, due_at=at,
                 **_UNTRIED,
             )  # fmt: skip
-        if not addresses:
-            page.sent_at = at
+        if not missing:
+            await _end_page(session, page.id, at)
+        if not addresses and not have:
             for_nobody.append(page)
     return for_nobody
 

@@ -306,7 +306,7 @@ def test_what_cannot_be_understood_stops_the_start_and_is_not_repeated(
     assert "s3cret" not in repr(told) + str(told.config)
     for wrong, field in (
         ({"notifications": [route | {"targets": "nowhere"}]}, "notifications.0.targets: nowhere"),
-        ({"notifications": [route | {"events": ["opend"]}]}, "notifications.0.events.0"),
+        ({"notifications": [route | {"events": ["finished"]}]}, "notifications.0.events.0"),
         ({"http": {"url": "oncall.example.com"}}, "http.url: an address is expected"),
         ({"http": {"url": "https://u:s3cret@h"}}, "http.url: an address is expected"),
     ):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from api import notifications
+from api import news, notifications
 from api.app import create_app
 from api.notifications import Notifier
 from api.settings import Settings, SettingsError
@@ -127,6 +127,16 @@ async def test_a_page_also_goes_to_the_address_that_replaces_one_that_does_not_w
     await make_due(database)
     await pager(settings, other).send_due(database)
     assert [len(got) for got in (house.got, other.got)] == [0, 1]
+    assert (await kept(database))[0].sent_at is None, "another process may know the first one"
+    async with database.writing() as session:
+        long_ago = incidents.now() - notices.STRANGE_AFTER
+        await session.execute(update(NoticeRow).values(due_at=long_ago))
+    for _ in range(2):
+        await pager(settings, other).send_due(database)
+        await make_due(database)
+    (page,) = await kept(database)
+    assert (page.sent_at is None, page.failure) == (False, "the address is no longer configured")
+    assert len(other.got) == 1
 
 
 async def test_two_senders_send_it_once_and_a_dead_ones_page_is_sent_by_the_other(
@@ -191,19 +201,27 @@ async def test_without_an_address_a_page_is_an_error_in_the_log_and_an_event(
 
 
 async def test_a_running_service_sends_them_by_itself(
-    settings: Callable[..., Settings], house: Pagerhouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    settings: Callable[..., Settings], house: Pagerhouse, other: Pagerhouse,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.setattr(notifications, "LOOK_SECONDS", 0.05)
-    app = create_app(settings(pages={"to": house.url}))
-    async with serving(app) as client:
+    monkeypatch.setattr(news, "PATIENCE", {})
+    monkeypatch.setattr(news, "LITTLE_PATIENCE", timedelta())
+    configured = settings(pages={"to": house.url}, notifications={"to": other.url})
+    async with serving(create_app(configured, worker=False)) as client:
+        await opened(client)
+        found = await notifications.kept(service_of(client).database)
+        assert found["notices"]["waiting"] == 1, "it is a worker that sends"
+    async with serving(create_app(configured)) as client:
         await call(service_of(client).database, "come")
 
         async def arrived() -> bool:
-            return bool(house.got)
+            return bool(house.got) and len(other.got) >= 2
 
-        await until(arrived, what="the page")
+        await until(arrived, what="the page, and what both processes had to tell")
         metrics = await client.get("/metrics")
         assert 'redis_oncall_pages{state="given_up"} 0.0' in metrics.text
+        assert 'redis_oncall_notices{state="given_up"} 0.0' in metrics.text
 
 
 def test_an_address_nobody_understands_stops_the_start_without_being_repeated(
