@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SCENARIO ?=
 APPROVE ?=
+KEEP ?=
 
 # Where Python may not keep what it compiled, every process of the tests compiles all of it again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -16,8 +17,8 @@ export PYTHONDONTWRITEBYTECODE :=
 help:            ## this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-demo: $(VENV)/.demo ## the main job on an embedded real server (SCENARIO=…, APPROVE=1)
-	@SCENARIO="$(SCENARIO)" APPROVE="$(APPROVE)" $(BIN)/redis-oncall demo
+demo: $(VENV)/.demo ## the main job on an embedded real server (SCENARIO=…, APPROVE=1, KEEP=1)
+	@SCENARIO="$(SCENARIO)" APPROVE="$(APPROVE)" KEEP="$(KEEP)" $(BIN)/redis-oncall demo
 
 test: $(VENV)/.dev ## the tests, on real servers (more workers than cores: most of it is waiting)
 	$(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)

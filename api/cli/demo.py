@@ -35,6 +35,7 @@ DEFAULT = "missing-ttl-prefix-leak"
 START_SECONDS = 120.0
 DIAGNOSIS_SECONDS = 60.0
 REMEDY_SECONDS = 120.0
+STAY_SECONDS = 3_600.0
 SEED = 7
 _ALERT = {
     "alertname": "RedisMemoryCritical",
@@ -68,8 +69,8 @@ class Service:
         return Incident.model_validate(self.request("GET", f"/v1/incidents/{incident_id}"))
 
 
-def run(scenario: str, *, approve: bool) -> None:
-    """Play one scenario; `list` names them."""
+def run(scenario: str, *, approve: bool, keep: bool) -> None:
+    """Play one scenario; `list` names them. `keep`: stay until Ctrl-C, for a browser."""
     if scenario == "list":
         for name, known in FAULTS.items():
             typer.echo(f"{name:28} {known.story}")
@@ -85,12 +86,14 @@ def run(scenario: str, *, approve: bool) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="redis-oncall-demo-"))
     try:
-        _play(fault, build, binary, folder, approve=approve)
+        _play(fault, build, binary, folder, approve=approve, keep=keep)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _play(fault: Fault, build: str, binary: Path, folder: Path, *, approve: bool) -> None:
+def _play(
+    fault: Fault, build: str, binary: Path, folder: Path, *, approve: bool, keep: bool
+) -> None:
     out = render.console()
     with contextlib.ExitStack() as stack:
         server = servers.start(build, binary, fault.arguments_for(build))
@@ -109,7 +112,20 @@ def _play(fault: Fault, build: str, binary: Path, folder: Path, *, approve: bool
         incident = _follow(service, incident_id, out)
         out.print(f"\n5. Diagnosed {time.monotonic() - started:.1f} s after the webhook.\n")
         out.print(render.incident(incident))
-        _at_the_gate(service, incident, fault, out, approve=approve)
+        if approve or not keep:
+            _at_the_gate(service, incident, fault, out, approve=approve)
+        if keep:
+            _stay(service, incident, out)
+
+
+def _stay(service: Service, incident: Incident, out: Console) -> None:
+    """The console, for as long as somebody wants to look."""
+    out.print(f"\nIn a browser:  {service.url}/incidents/{incident.id}", soft_wrap=True)
+    out.print(f"Sign in with:  {service.token}", soft_wrap=True)
+    out.print("It stays until you press Ctrl-C.")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(STAY_SECONDS)
 
 
 def _webhook(fault: Fault) -> dict[str, Any]:

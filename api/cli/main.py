@@ -117,11 +117,14 @@ def demo(
     approve: Annotated[
         bool, typer.Option("--approve", envvar="APPROVE", help="Approve the first action.")
     ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", envvar="KEEP", help="Stay, to be looked at in a browser.")
+    ] = False,
 ) -> None:
     """A real server, a real fault, a real alert: the whole way of an incident."""
     from api.cli.demo import run
 
-    run(scenario, approve=approve)
+    run(scenario, approve=approve, keep=keep)
 
 
 @app.command()

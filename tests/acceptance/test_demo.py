@@ -1,10 +1,12 @@
 """`make demo` as its user runs it to the gate; with APPROVE=1, in this process, to the report."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import forkserver
@@ -77,11 +79,25 @@ def test_the_demo_stops_at_the_gate_and_says_how_to_go_on(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("close_samples")
 @pytest.mark.long
 def test_with_approval_it_applies_verifies_and_reports(
-    play: Callable[..., str], tmp_path: Path
+    play: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    printed = play()
+    seen = list[str]()
+    sleep = time.sleep
+
+    def looked_at(seconds: float) -> None:
+        """Instead of an hour: Ctrl-C."""
+        if seconds < demo.STAY_SECONDS:
+            return sleep(seconds)
+        seen.append("stayed")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo.time, "sleep", looked_at)
+    printed = play(KEEP="1")
     assert "is verified" in printed
     assert "# " in printed
+    assert seen == ["stayed"]
+    assert re.search(r"In a browser: +http://127\.0\.0\.1:\d+/incidents/inc-\w+\n", printed)
+    assert re.search(r"Sign in with: +roc_\S+\n", printed)
     assert left_behind(tmp_path) == []
 
 

@@ -209,7 +209,7 @@ def must_be_all_of_the_memory(page: Page, oncall: Oncall, incident_id: str) -> N
 
 
 def must_be_typed_first(page: Page, action_id: str) -> None:
-    page.locator(f"#{action_id}-target").fill("cach")
+    page.locator(f"#{action_id}-target").fill("another")
     page.get_by_role("button", name=f"Approve {action_id}").click()
     expect(page.get_by_role("alert")).to_contain_text("type the target's name, cache")
 
