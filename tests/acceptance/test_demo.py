@@ -91,7 +91,7 @@ def test_with_approval_it_applies_verifies_and_reports(
         seen.append("stayed")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo.time, "sleep", looked_at)
+    monkeypatch.setattr(time, "sleep", looked_at)
     printed = play(KEEP="1")
     assert "is verified" in printed
     assert "# " in printed

@@ -98,6 +98,7 @@ def must_fit(page: Page) -> None:
 
 
 def take(page: Page, name: str) -> None:
-    """A screenshot, kept."""
+    """Two screenshots, kept: what is seen first, and all of it."""
     PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}-first.png")
     page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
