@@ -8,7 +8,7 @@ import squarify
 
 from agent.memory_picture import MemoryPicture, Part
 
-SHAPES = {"wide": (960.0, 380.0), "tall": (340.0, 420.0)}
+SHAPES = {"wide": (960.0, 380.0), "tall": (340.0, 340.0)}
 """Of the treemap, in its own units: for a desk and for a phone."""
 LETTER = 7.2
 """Width of a letter, about, in the same units; a label that does not fit is not written."""
@@ -31,8 +31,8 @@ class Box:
     height: float
     label: str
     """As much of the name as there is room for; empty: none."""
-    roomy: bool
-    """There is room for a second line."""
+    room: int
+    """For so many letters in a second line."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _treemap(picture: MemoryPicture, shape: str, width: float, height: float) ->
             rect["dx"],
             rect["dy"],
             _label(part.name, rect["dx"], rect["dy"]),
-            rect["dy"] > 2.6 * LINE and rect["dx"] > 12 * LETTER,
+            int((rect["dx"] - 12) / LETTER) if rect["dy"] > 2.6 * LINE else 0,
         )
         for part, rect in zip(parts, placed, strict=True)
     ]
