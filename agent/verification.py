@@ -52,6 +52,8 @@ async def _watch(work: Work, hold: float) -> Watched:
         told = {"action": action.id, "held_seconds": round(seconds, 1), "hold_seconds": hold}
         await journal.event("status", {"status": "verifying", "so_far": how} | told)
 
+    await tell(0.0, "it is watched from now on")
+
     def must_be(pulse: Pulse) -> None:
         _must_be_as_applied(action, TargetIdentity(run_id=pulse.run_id, role=pulse.role))
 

@@ -11,10 +11,12 @@ import typer
 
 from agent.incident import Action, Incident
 from api.cli import render
-from api.cli.client import call
+from api.cli.client import Refused, call, harmless, path_of
 from api.cli.oneshot import failure
 from tools.reading import printable
 
+MOVED = (404, 409)
+"""Statuses of a refusal because the plan is another one by now."""
 _MINUTES = {"m": 1, "h": 60, "d": 1440}
 
 
@@ -26,11 +28,25 @@ class Wish:
     yes: bool
     reject: bool = False
     break_glass: bool = False
+    confirm: str = ""
+    """The target's name, so that nothing is asked."""
+    wait: bool | None = None
+    """Until it is over; None: where a person reads the answer."""
 
     @property
     def word(self) -> str:
         """As asked, and as the path ends."""
         return "reject" if self.reject else "approve"
+
+    @property
+    def waits(self) -> bool:
+        """Is it followed until it is over?"""
+        return render.at_terminal() if self.wait is None else self.wait
+
+    @property
+    def prints(self) -> bool:
+        """Does the answer go to stdout, as JSON? Not below what a person has just watched."""
+        return not render.at_terminal() or self.wait is False
 
 
 def decide(incident: str, action: str, wish: Wish) -> None:
@@ -44,9 +60,10 @@ def decide(incident: str, action: str, wish: Wish) -> None:
     body: dict[str, Any] = {"fingerprint": chosen.fingerprint, "comment": comment}
     if wish.break_glass:
         body |= {"break_glass": True}
-    answer = call("POST", f"/v1/incidents/{incident}/actions/{action}/{wish.word}", body)
-    _told(shown, [Action.model_validate(answer)])
-    typer.echo(json.dumps(answer, indent=2))
+    path = path_of(incident, "actions", action, wish.word)
+    (answer,) = _sent(shown, [chosen], wish, path, body)
+    if wish.prints:
+        typer.echo(json.dumps(answer, indent=2))
 
 
 def decide_all(incident: str, wish: Wish) -> None:
@@ -60,13 +77,49 @@ def decide_all(incident: str, wish: Wish) -> None:
     comment = _asked(shown, chosen, wish)
     picked = [{"id": a.id, "fingerprint": a.fingerprint} for a in chosen]
     body = {"actions": picked, "comment": comment}
-    answer = call("POST", f"/v1/incidents/{incident}/plan/approve", body)
-    _told(shown, [Action.model_validate(action) for action in answer])
-    typer.echo(json.dumps(answer, indent=2))
+    answer = _sent(shown, chosen, wish, path_of(incident, "plan", "approve"), body)
+    if wish.prints:
+        typer.echo(json.dumps(answer, indent=2))
 
 
 def _incident(incident: str) -> Incident:
-    return Incident.model_validate(call("GET", f"/v1/incidents/{incident}"))
+    return Incident.model_validate(harmless(call("GET", path_of(incident))))
+
+
+def _sent(
+    shown: Incident, chosen: Sequence[Action], wish: Wish, path: str, body: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Each action as the service has it now; when waiting, as it ended."""
+    try:
+        answer = call("POST", path, body)
+    except Refused as refused:
+        if refused.status in MOVED:
+            _what_is_now(shown.id, chosen)
+        raise
+    answers: list[dict[str, Any]] = answer if isinstance(answer, list) else [answer]
+    _told(shown, [Action.model_validate(harmless(one)) for one in answers])
+    if wish.reject or not wish.waits:
+        return answers
+    from api.cli.carried_out import follow
+
+    return follow(shown, answers)
+
+
+def _what_is_now(incident: str, chosen: Sequence[Action]) -> None:
+    """After a refusal because the world moved: where it moved to."""
+    now = {action.id: action for action in _incident(incident).plan.actions}
+    for shown in chosen:
+        found = now.get(shown.id)
+        if found is None:
+            _say(
+                f"{shown.id} is no longer in the plan: look at it with redis-oncall show {incident}"
+            )
+        elif found.fingerprint != shown.fingerprint:
+            _say(f"{shown.id} has changed since it was shown. Nothing was decided. Now it is:")
+            render.console(stderr=True).print(render.action(found, full=True))
+        elif found.status != shown.status:
+            because = f": {found.comment}" if found.comment else ""
+            _say(f"{found.id} is {found.status.replace('_', ' ')} since it was shown{because}")
 
 
 def _asked(shown: Incident, chosen: Sequence[Action], wish: Wish) -> str:
@@ -80,14 +133,28 @@ def _asked(shown: Incident, chosen: Sequence[Action], wish: Wish) -> str:
     if wish.break_glass:
         out.print("Break-glass: alone, past freezes and windows. Everybody is paged.")
     names = " ".join(action.id for action in chosen)
-    if wish.yes:
+    if wish.confirm and wish.confirm != shown.target:
+        said = f"--confirm names another target: this is about {printable(shown.target)}"
+        raise failure(said, code=2)
+    if wish.yes or wish.confirm:
         return wish.comment
     if not _somebody_is_there():
         raise failure(f"to {wish.word} without a terminal, say --yes", code=2)
-    typer.confirm(f"{wish.word} {names} on {printable(shown.target)}?", abort=True, err=True)
+    _confirmed(shown, chosen, wish, f"{wish.word} {names} on {printable(shown.target)}")
     if wish.comment or not (wish.reject or wish.break_glass):
         return wish.comment
     return str(typer.prompt("why", err=True, default="" if wish.reject else None))
+
+
+def _confirmed(shown: Incident, chosen: Sequence[Action], wish: Wish, question: str) -> None:
+    """A yes; to what cannot be taken back by itself, the name of what it is done to."""
+    if wish.reject or all(action.risk in ("R0", "R1") for action in chosen):
+        typer.confirm(f"{question}?", abort=True, err=True)
+        return
+    typed = typer.prompt(f"{question}: type the target's name", err=True, default="",
+                         show_default=False)  # fmt: skip
+    if typed.strip() != shown.target:
+        raise failure(f"that is not {printable(shown.target)}: nothing was decided")
 
 
 def _somebody_is_there() -> bool:
@@ -122,7 +189,7 @@ def _outlook(action: Action) -> str:
 
 def stop(incident: str, action: str, comment: str) -> None:
     """Do not begin, or end after the present batch."""
-    answer = call("POST", f"/v1/incidents/{incident}/actions/{action}/stop", {"comment": comment})
+    answer = call("POST", path_of(incident, "actions", action, "stop"), {"comment": comment})
     said = (
         "it is not begun"
         if answer["status"] == "lapsed"

@@ -52,3 +52,16 @@ def show(incident: IncidentId, as_json: AsJson = False, full: Full = False) -> N
     from api.cli import incident_page
 
     incident_page.show(incident, as_json=as_json, full=full)
+
+
+def tail(
+    incident: Annotated[
+        str | None, typer.Argument(help="Only this one; without: all that are open.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Also past the incident's end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+) -> None:
+    """Follow what happens to an incident, or to all that burn; Ctrl-C ends it."""
+    from api.cli import tail as following
+
+    following.tail(incident, follow=follow, as_json=as_json)

@@ -10,9 +10,10 @@ import typer
 from api.cli.analyze import analyze
 from api.cli.audit import audit_app
 from api.cli.database import database_app
+from api.cli.deciding import approve, freeze, freezes, stop, thaw
 from api.cli.evals import AsJson, evals_app
 from api.cli.graph import graph
-from api.cli.incidents import Full, incidents, show
+from api.cli.incidents import Full, incidents, show, tail
 from api.cli.mcp import mcp
 from api.cli.notify import notify
 from api.cli.silences import lift, silence, silences
@@ -32,7 +33,10 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(database_app, name="database")
 app.add_typer(runbooks_app, name="runbooks")
 app.add_typer(evals_app, name="evals")
-for command in (incidents, show, analyze, silence, silences, lift, graph, mcp, notify):
+for command in (
+    incidents, show, tail, approve, stop, freeze, freezes, thaw, silence, silences, lift, analyze,
+    graph, mcp, notify,
+):  # fmt: skip
     app.command()(command)
 
 Url = Annotated[str, typer.Argument(help="Any redis URL of api/README.md, or a target's name.")]
@@ -150,79 +154,6 @@ def chat(
         list_threads(as_json=as_json)
     else:
         talk(message, incident, target, url, thread, as_json=as_json)
-
-
-@app.command()
-def approve(
-    incident: Annotated[str, typer.Argument(help="The incident's id.")],
-    action: Annotated[
-        str, typer.Argument(help="The action's id, e.g. A1; not with --all.", show_default=False)
-    ] = "",
-    every: Annotated[
-        bool, typer.Option("--all", help="All that waits, in order, while all goes well.")
-    ] = False,
-    comment: Annotated[
-        str, typer.Option(help="Why; kept in the audit, and read by the next investigation.")
-    ] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    reject: Annotated[bool, typer.Option("--reject", help="Reject instead.")] = False,
-    break_glass: Annotated[
-        bool,
-        typer.Option(
-            "--break-glass", help="An admin alone, past freezes; needs --comment, pages everybody."
-        ),
-    ] = False,
-) -> None:
-    """Approve (or --reject) an action of an incident's plan, after showing it."""
-    from api.cli import gate
-
-    if every == bool(action):
-        raise typer.BadParameter("name an action, or say --all")
-    wish = gate.Wish(comment, yes, reject, break_glass)
-    if every:
-        gate.decide_all(incident, wish)
-    else:
-        gate.decide(incident, action, wish)
-
-
-@app.command()
-def stop(
-    incident: Annotated[str, typer.Argument(help="The incident's id.")],
-    action: Annotated[str, typer.Argument(help="The action's id, e.g. A1.")],
-    comment: Annotated[str, typer.Option(help="Why; kept in the audit.")] = "",
-) -> None:
-    """Stop an approved action: before it begins, or after its present batch."""
-    from api.cli.gate import stop as stop_it
-
-    stop_it(incident, action, comment)
-
-
-@app.command()
-def freeze(
-    reason: Annotated[str, typer.Option(help="Why; shown to whoever has to wait.")],
-    target: Annotated[str | None, typer.Option(help="Only this target.")] = None,
-    duration: Annotated[str, typer.Option("--for", help="30m, 2h or 1d.")] = "4h",
-) -> None:
-    """Change nothing from now on: on one target, or on all."""
-    from api.cli.gate import freeze as freeze_it
-
-    freeze_it(target, duration, reason)
-
-
-@app.command()
-def freezes(as_json: AsJson = False) -> None:
-    """What is frozen now or will be, configured or declared."""
-    from api.cli.gate import freezes as show
-
-    show(as_json=as_json)
-
-
-@app.command()
-def thaw(freeze: Annotated[int, typer.Argument(help="Its number, from `freezes`.")]) -> None:
-    """End a freeze that was declared."""
-    from api.cli.gate import thaw as thaw_it
-
-    thaw_it(freeze)
 
 
 @app.command()
@@ -380,8 +311,9 @@ def runbooks_lint(
 def main() -> None:
     """Entry point: expected failures are one sentence on stderr and exit 1."""
     gc.set_threshold(50_000)  # 700 make every command a sixth slower: what is loaded stays
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of keys may be of any alphabet
-        sys.stdout.reconfigure(errors="backslashreplace")
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and not out.encoding.lower().startswith("utf"):
+        out.reconfigure(errors="backslashreplace")  # names of keys may be of any alphabet
     try:
         app()
     except KeyboardInterrupt:  # between two commands; within one, typer says the same

@@ -12,6 +12,8 @@ from agent.signals.memory import PRESSURE_ALERT, PRESSURE_HIGH
 from tools.reading import number
 
 MOST_CELLS = 60
+MOST_CHANGES = 8
+"""Metrics of an action: what got worse comes first, then what changed most."""
 _PLAIN = str.maketrans("▁▂▃▄▅▆▇█·→", "_.:-=+*#?>")
 """Blocks of a curve, where there are none: ever more ink."""
 
@@ -100,7 +102,8 @@ def _scale(cells: int, *, ascii_only: bool) -> str:
 def changes(effect: Effect, *, ascii_only: bool = False) -> Iterator[Text]:
     """What an action changed: each metric before and after, its curve with both ends."""
     arrow = "->" if ascii_only else "→"
-    for one in effect.measured:
+    shown = effect.measured[:MOST_CHANGES]
+    for one in shown:
         text = Text(f"{one.title}: {one.before} {arrow} {one.after}")
         if one.verdict:
             text.append(" worse", style="bold red")
@@ -109,6 +112,8 @@ def changes(effect: Effect, *, ascii_only: bool = False) -> Iterator[Text]:
             yield Text(f"  {one.because}", style="red")
         if one.curve is not None:
             yield Text(f"  {curve(one, ascii_only=ascii_only)}", style="dim")
+    if left := len(effect.measured) - len(shown) + effect.more:
+        yield Text(f"and {left} more that changed less or not at all", style="dim")
     for label, names, style in (
         ("cleared", effect.cleared, "green"),
         ("still there", effect.still, "red"),

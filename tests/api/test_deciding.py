@@ -13,10 +13,12 @@ from typer.testing import CliRunner, Result
 from agent.incident import Action, Plan
 from api.app import create_app
 from api.cli import gate
+from api.cli.client import Refused
 from api.cli.main import app
 from api.settings import Settings
+from api.store.journal import SqlJournal
 from tests.api.serving import as_role
-from tests.api.test_actions import GOOD, action
+from tests.api.test_actions import GOOD, OTHER, action
 from tests.api.test_incidents_api import journal_of
 
 COMMANDS = [["EXPIRE", f"session:{number}", "600"] for number in range(60)]
@@ -27,16 +29,21 @@ class Terminal:
 
     def __init__(self, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
         self.client, self.role = client, "admin"
+        self._journals: dict[str, SqlJournal] = {}
+        self.meanwhile: Callable[[], object] = lambda: None
+        """Happens between what is shown and what is decided."""
         monkeypatch.setattr(gate, "call", self.call)
 
     def call(self, method: str, path: str, body: Any = None, **query: str) -> Any:
+        if method == "POST":
+            self.meanwhile()
         answer = self.client.request(
             method, path, json=body, params=query, headers=as_role(self.role)
         )
         if answer.is_success:
             return answer.json()
         typer.echo(answer.json()["detail"], err=True)
-        raise typer.Exit(1)
+        raise Refused(answer.status_code)
 
     def says(self, *words: str, role: str = "admin", keys: str = "") -> Result:
         self.role = role
@@ -47,15 +54,19 @@ class Terminal:
             "/v1/investigations", json={"target": "cache-eu"}, headers=as_role("admin")
         )
         incident_id: str = opened.json()["id"]
+        self.plan(incident_id, *actions)
+        return incident_id
 
+    def plan(self, incident_id: str, *actions: Action) -> None:
         async def plan() -> None:
-            journal = await journal_of(self.client, incident_id)  # type: ignore[arg-type]
+            if incident_id not in self._journals:
+                self._journals[incident_id] = await journal_of(self.client, incident_id)  # type: ignore[arg-type]
+            journal = self._journals[incident_id]
             await journal.set_plan(Plan(actions=list(actions)))
             await journal.set_status("awaiting_approval")
 
         assert self.client.portal is not None
         self.client.portal.call(plan)
-        return incident_id
 
 
 @pytest.fixture
@@ -110,6 +121,53 @@ def test_a_person_is_asked_whether_and_for_a_no_also_why(
     assert no.exit_code == 0, no.stderr
     rejected = json.loads(no.stdout[no.stdout.index("{") :])  # after the keys that were pressed
     assert (rejected["status"], rejected["comment"]) == ("rejected", "the owner said no")
+
+
+def test_what_drops_or_changes_something_is_approved_by_the_name_of_its_target(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incident = terminal.propose(action("R2"), action("R3", id="A2"))
+    assert terminal.says("approve", incident, "A1", "--confirm", "cache-us").exit_code == 2
+    named = terminal.says("approve", incident, "A1", "--confirm", "cache-eu")
+    assert json.loads(named.stdout)["status"] == "approved"
+    monkeypatch.setattr(gate, "_somebody_is_there", lambda: True)
+    for typed in ("y", "cache-us", ""):
+        left = terminal.says("approve", incident, "A2", keys=f"{typed}\n")
+        assert left.exit_code == 1
+        assert "that is not cache-eu: nothing was decided" in words(left)
+    said = terminal.says("approve", incident, "A2", keys="cache-eu\n")
+    assert said.exit_code == 0, said.stderr
+    assert len(json.loads(said.stdout[said.stdout.index("{") :])["approvals"]) == 1
+
+
+def test_what_changed_since_it_was_shown_is_shown_as_it_is_now(terminal: Terminal) -> None:
+    incident = terminal.propose(action("R1", title="as it was"))
+
+    def changes(**what: Any) -> None:
+        terminal.meanwhile = lambda: None
+        terminal.plan(incident, action("R1", **what))
+
+    terminal.meanwhile = lambda: changes(fingerprint=OTHER, title="as it is")
+    stale = terminal.says("approve", incident, "A1", "--yes")
+    assert (stale.exit_code, stale.stdout) == (1, "")
+    assert "A1 has changed since it was shown. Nothing was decided. Now it is:" in words(stale)
+    assert "as it is" in words(stale)
+    terminal.meanwhile = lambda: changes(id="A2", fingerprint=GOOD)
+    assert "A1 is no longer in the plan" in words(terminal.says("approve", incident, "A1", "--yes"))
+    body = {"fingerprint": GOOD, "comment": "no"}
+    path = f"/v1/incidents/{incident}/actions/A2/reject"
+    terminal.meanwhile = lambda: terminal.client.post(path, json=body, headers=as_role("admin"))
+    late = terminal.says("approve", incident, "A2", "--yes")
+    assert "A2 is rejected since it was shown: no" in words(late)
+
+
+def test_who_may_not_is_told_which_role_it_takes(terminal: Terminal) -> None:
+    incident = terminal.propose(action("R1"))
+    viewer = terminal.says("approve", incident, "A1", "--yes", role="viewer")
+    assert "this needs the role responder or higher; yours is viewer" in words(viewer)
+    responder = terminal.says("approve", incident, "A1", "--yes", role="responder")
+    assert responder.exit_code == 1
+    assert "that takes the role approver or higher" in words(responder)
 
 
 def test_all_that_waits_is_approved_in_one_step(terminal: Terminal) -> None:
