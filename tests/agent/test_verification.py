@@ -209,7 +209,9 @@ async def test_before_and_after_are_there_to_draw(desk: Desk) -> None:
     assert rows[0][0] < 0 < rows[-1][0]
     assert rows == sorted(rows, key=lambda row: row[0])
     told = [event for event in seen if event["kind"] == "status" and "held_seconds" in event]
-    assert [(event["action"], event["so_far"]) for event in told] == [("A1", "nothing got worse")]
+    words = ["it is watched from now on", "nothing got worse"]
+    assert [(event["action"], event["so_far"]) for event in told] == [("A1", w) for w in words]
+    assert told[0]["held_seconds"] == 0
 
 
 async def test_a_hold_that_a_crash_cut_short_begins_again_with_the_same_baseline(
