@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import typer
 from rich.console import Console, RenderableType
@@ -11,12 +10,16 @@ from rich.padding import Padding
 from rich.text import Text
 
 from agent.effects import effects
-from agent.incident import EvidenceSummary, Incident
+from agent.incident import Incident
+from agent.memory_picture import memory_picture
 from api.cli import memory_bar, render
 from api.cli.client import Refusal, call, harmless, path_of, request
+from tools.reading import Evidence
 
 MOST_NODES = 3
 """Whose memory is drawn."""
+LOOKS = ("memory_stats", "bigkeys", "memory_info", "metric_history")
+INDENT = 3
 
 
 def show(incident: str, *, as_json: bool, full: bool) -> None:
@@ -27,41 +30,46 @@ def show(incident: str, *, as_json: bool, full: bool) -> None:
         return
     shown = Incident.model_validate(harmless(answer))
     out = render.console()
-    memory, history = _looks(shown, "memory_info"), _looks(shown, "metric_history")
-    drawn = list(_drawn(memory, history, out))
+    drawn = list(_memory(_looks(shown), out))
     changed = list(_changed(shown, out))
     now = datetime.now(UTC)
     out.print(render.incident(shown, full=full, now=now, memory=drawn, changed=changed))
 
 
-Look = tuple[EvidenceSummary, dict[str, Any]]
-
-
-def _looks(shown: Incident, tool: str) -> list[Look]:
-    """The newest readings of a tool; what is refused is left out: the incident is what matters."""
+def _looks(shown: Incident) -> list[Evidence]:
+    """The newest looks at memory; what is refused is left out: the incident is what matters."""
+    pieces = [
+        piece for tool in LOOKS for piece in memory_bar.newest(shown.evidence, tool, MOST_NODES)
+    ]
     found = []
-    for piece in memory_bar.newest(shown.evidence, tool, MOST_NODES):
+    for piece in pieces:
         try:
             kept = request("GET", path_of(shown.id, "evidence", piece.id))
         except Refusal:
             continue
-        found.append((piece, harmless(kept)["reading"]))
+        found.append(Evidence.model_validate(harmless(kept)))
     return found
 
 
-def _drawn(
-    memory: Sequence[Look], history: Sequence[Look], out: Console
-) -> Iterator[RenderableType]:
-    ascii_only = out.options.ascii_only
-    for piece, reading in memory:
-        about = f"{piece.node}, {piece.taken_at.astimezone():%H:%M:%S} [{piece.id}]"
-        yield Text(f"   {about}", style="dim", overflow="fold")
-        level = memory_bar.level(reading)
-        for line in memory_bar.lines(level, out.width - 3, ascii_only=ascii_only):
-            yield Padding(line, (0, 0, 0, 3))
-    for piece, reading in history[:1]:
-        if told := memory_bar.history(reading):
-            yield Padding(Text(f"{told} [{piece.id}]", style="dim"), (0, 0, 0, 3))
+def _memory(looks: Sequence[Evidence], out: Console) -> Iterator[RenderableType]:
+    """Each node's bar, where the bytes of the one that was looked at last are, and how it grew."""
+    ascii_only, columns = out.options.ascii_only, out.width - INDENT
+    for piece in looks:
+        if piece.tool == "memory_info":
+            about = f"{piece.node}, {piece.taken_at.astimezone():%H:%M:%S} [{piece.id}]"
+            yield _indented(Text(about, style="dim", overflow="fold"))
+            level = memory_bar.level(piece.reading)
+            yield from map(_indented, memory_bar.lines(level, columns, ascii_only=ascii_only))
+    if (picture := memory_picture(looks)) is not None:
+        yield Text()
+        yield from map(_indented, memory_bar.parts(picture, columns, ascii_only=ascii_only))
+    for piece in looks:
+        if piece.tool == "metric_history" and (told := memory_bar.history(piece.reading)):
+            yield _indented(Text(f"{told} [{piece.id}]", style="dim"))
+
+
+def _indented(part: RenderableType) -> RenderableType:
+    return Padding(part, (0, 0, 0, INDENT))
 
 
 def _changed(shown: Incident, out: Console) -> Iterator[RenderableType]:
@@ -69,4 +77,4 @@ def _changed(shown: Incident, out: Console) -> Iterator[RenderableType]:
         held = "" if effect.held_seconds is None else f", watched for {effect.held_seconds:.0f} s"
         yield Text(f"{effect.action.id} {effect.action.title}{held}", style="bold")
         for line in memory_bar.changes(effect, ascii_only=out.options.ascii_only):
-            yield Padding(line, (0, 0, 0, 3))
+            yield _indented(line)

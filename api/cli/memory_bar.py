@@ -4,14 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from agent.effects import Effect, Measured
 from agent.facts import print_bytes, print_seconds, print_share
+from agent.memory_picture import MemoryPicture
 from agent.signals.memory import PRESSURE_ALERT, PRESSURE_HIGH
-from tools.reading import number
+from tools.reading import number, printable
 
 MOST_CELLS = 60
+MOST_PARTS = 8
+MOST_PART_CELLS = 24
 MOST_CHANGES = 8
 """Metrics of an action: what got worse comes first, then what changed most."""
 _PLAIN = str.maketrans("▁▂▃▄▅▆▇█·→", "_.:-=+*#?>")
@@ -55,7 +60,7 @@ def level(reading: Mapping[str, Any]) -> Level:
 def lines(shown: Level, columns: int, *, ascii_only: bool = False) -> Iterator[Text]:
     """The bar with its two thresholds, what it means, and what counts beside it."""
     if shown.share is not None and shown.limit is not None and shown.counted is not None:
-        cells = max(10, min(MOST_CELLS, columns - 8))
+        cells = max(10, min(MOST_CELLS, columns - 11))
         yield bar(shown.share, cells, ascii_only=ascii_only)
         yield Text(_scale(cells, ascii_only=ascii_only), style="dim")
         what = "limit" if shown.limited_by == "none known" else shown.limited_by
@@ -63,10 +68,40 @@ def lines(shown: Level, columns: int, *, ascii_only: bool = False) -> Iterator[T
     else:
         because = f": {shown.because}" if shown.because else ""
         yield Text(f"share of the limit not measured{because}", style="yellow")
-    parts = {"used": shown.used, "resident": shown.resident, "peak": shown.peak}
-    known = [f"{name} {print_bytes(value)}" for name, value in parts.items() if value is not None]
+    also = {"used": shown.used, "resident": shown.resident, "peak": shown.peak}
+    known = [f"{name} {print_bytes(value)}" for name, value in also.items() if value is not None]
     if known:
         yield Text(", ".join(known), style="dim")
+
+
+def parts(
+    picture: MemoryPicture, columns: int, *, ascii_only: bool = False
+) -> Iterator[RenderableType]:
+    """Where the bytes are: each part's size, its share as a bar, and last its name, that of a key.
+
+    They add up to used_memory; the small ones are told together.
+    """
+    shown, rest = picture.parts[:MOST_PARTS], picture.parts[MOST_PARTS:]
+    rows = [(part.bytes, part.name, part.kind) for part in shown]
+    if rest:
+        rows.append((sum(part.bytes for part in rest), f"{len(rest)} smaller parts", "overhead"))
+    cells = max(0, min(MOST_PART_CELLS, columns - 48))
+    grid = Table.grid(padding=(0, 2))
+    for justify in ("right", "right", "left"):
+        grid.add_column(no_wrap=True, justify=justify)
+    grid.add_column(overflow="fold")
+    for size, name, kind in rows:
+        share = size / picture.used if picture.used else 0.0
+        drawn = ("#" if ascii_only else "█") * max(1, round(share * cells)) if cells else ""
+        style = "cyan" if kind == "keys" else "dim"
+        grid.add_row(
+            print_bytes(size),
+            print_share(share),
+            Text(drawn, style=style),
+            Text(printable(name), style="" if kind == "keys" else "dim"),
+        )
+    yield grid
+    yield Text(f"{print_bytes(picture.used)} used; {picture.basis}", style="dim")
 
 
 def bar(share: float, cells: int, *, ascii_only: bool = False) -> Text:

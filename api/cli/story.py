@@ -1,6 +1,7 @@
 """What happened to an incident, told in lines. Pure."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from agent.report_timeline import words_of
@@ -18,12 +19,17 @@ class Story:
         self._known: dict[str, str] = {}
         self._approvals: dict[str, int] = {}
         self.looks = 0
+        self.began = datetime.now(UTC)
+        """When what is going on began."""
 
     def lines(self, event: Event) -> Iterator[str]:
         """What an event says to people; mostly one line, of some kinds none."""
         tell = getattr(self, f"_{event.kind}") if event.kind in _KINDS else None
+        before = self.now()
         for line in tell(event.data) if tell else ():
             yield printable(" ".join(line.split()), LONGEST)
+        if self.now() != before:
+            self.began = event.at or datetime.now(UTC)
 
     def _status(self, data: dict[str, Any]) -> Iterator[str]:
         if told := words_of("status", data, self._known):

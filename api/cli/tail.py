@@ -80,21 +80,21 @@ class Printer:
 
 
 WIDEST = 160
+MINUTE = 60.0
 
 
 class Going:
     """What goes on, for the living line: drawn again and again, so that its seconds run."""
 
     def __init__(self, story: Story) -> None:
-        self.story, self.since = story, time.monotonic()
-        self._now = ""
+        self.story = story
 
     def __rich__(self) -> Text:
-        now, seconds = self.story.now() or "waiting", time.monotonic()
-        if now != self._now:
-            self._now, self.since = now, seconds
-        looked = f", looked {self.story.looks} times" if now == "investigating" else ""
-        return Text(f"{now}{looked}, {seconds - self.since:.1f} s", style="dim")
+        what, now = self.story.now() or "waiting", datetime.now(UTC)
+        seconds = max(0.0, (now - self.story.began).total_seconds())
+        lasted = f"{seconds:.1f} s" if seconds < MINUTE else render.age(self.story.began, now)
+        looked = f", looked {self.story.looks} times" if what == "investigating" else ""
+        return Text(f"{what}{looked}, {lasted}", style="dim")
 
 
 def _one(incident: str, *, follow: bool, as_json: bool) -> None:

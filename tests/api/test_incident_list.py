@@ -1,6 +1,7 @@
 """What burns, on a terminal and in a pipe; one incident with its memory."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -23,6 +24,7 @@ ID = "inc-01a22c3491cec15e9671"
 READING = {
     "used_memory": 50 * 2**20, "counted_memory": 48 * 2**20, "limit": 60 * 2**20, "pressure": 0.8,
     "used_memory_rss": 70 * 2**20, "limit_source": "maxmemory",
+    "used_memory_overhead": 10 * 2**20, "used_memory_startup": 1 * 2**20,
     "used_memory_peak": {"not_measured": "INFO memory", "because": "it is hidden"},
 }  # fmt: skip
 
@@ -139,6 +141,37 @@ def test_one_incident_is_shown_with_its_memory(shell: Shell) -> None:
     assert max(map(cell_len, shown.stdout.splitlines())) <= 80
     shell.columns = 40
     assert max(map(cell_len, shell.says("show", incident).stdout.splitlines())) <= 40
+
+
+def test_where_the_bytes_are_adds_up_and_no_name_breaks_it(shell: Shell) -> None:
+    incident = shell.opens()
+    names = [
+        "\u05d0\u05d1:",
+        "\U0001f525" * 30,
+        "[red]x\x1b[31m\u202e:",
+        *(f"p{n}:" for n in range(9)),
+    ]
+    rows = [{"prefix": name, "bytes": (20 - n) * 2**18, "keys": 5, "types": ["string"]}
+            for n, name in enumerate(names)]  # fmt: skip
+    walk = {"prefixes": rows, "bytes_seen": 40 * 2**20, "complete": True, "keys_seen": 60}
+
+    async def look(journal: Any) -> None:
+        for tool, reading in (("memory_info", READING), ("bigkeys", walk)):
+            await journal.add_evidence(tool, {}, reading, measured=True, node="a:1", summary="s")
+
+    shell.keeps(incident, look)
+    for columns in (80, 40):
+        shell.columns = columns
+        shown = shell.says("show", incident).stdout
+        assert max(map(cell_len, shown.splitlines())) <= columns
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
+    shell.columns = 80
+    shown = shell.says("show", incident).stdout
+    assert r"[red]x\x1b[31m\u202e:" in shown
+    shares = re.findall(r"^ +([\d.]+) (MiB|KiB|bytes) +([\d.]+) %  █", shown, re.MULTILINE)
+    assert abs(sum(float(share) for *_, share in shares) - 100) < 1
+    assert sum(float(size) for size, unit, _ in shares if unit == "MiB") == pytest.approx(50, abs=1)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.74, 0.8, 1.0, 7.5])

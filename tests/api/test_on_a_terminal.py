@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from evals import servers
-from tests.acceptance.program import run
+from tests.acceptance.program import run, started
 from tests.api.process import PEOPLE, Oncall, fill, setting_of
 from tests.close_samples import LONGEST_WAIT
 from tests.forked import Forked
@@ -101,6 +101,7 @@ def test_followed_from_its_alert_to_its_end(oncall: Oncall, tmp_path: Path) -> N
     code, shown = approving.wait(60), screen.close()
     assert code == 0, shown
     in_a_script(oncall, incident)
+    without_blocks = started("show", incident, **ours | {"PYTHONIOENCODING": "ascii"})
     oncall.reject_rest(incident)
     assert [tail.wait(30) for tail in tails[:2]] == [0, 0], "they end with the incident"
     oncall.wait(lambda: "needs human" in files[2].read_text() or "resolved" in files[2].read_text(),
@@ -108,6 +109,9 @@ def test_followed_from_its_alert_to_its_end(oncall: Oncall, tmp_path: Path) -> N
     tails[2].send_signal(2)
     assert tails[2].wait(10) == 130
 
+    assert without_blocks.returncode == 0, without_blocks.stderr
+    for told in ("[####", "^75%", "%  #", "session:", "What it changed"):
+        assert told in without_blocks.stdout
     assert "fingerprint" not in shown, "no JSON below what was watched"
     plain = ESCAPES.sub("", shown)
     for told in (f"{action.id} is being applied", f"{action.id} is watched ━", " of 2 s",
