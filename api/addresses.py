@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import structlog
 
+from api import slack_threads
 from api.config import Config
 from api.routes import addresses, mark_of
 from api.settings import SettingsError
@@ -41,6 +42,15 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What a service said to a message."""
+
+    accepted: bool
+    conversation: str = ""
+    """What it calls the one that this message began; empty: none, or it does not say."""
+
+
+@dataclass(frozen=True)
 class Address:
     """One Apprise URL, which is secret."""
 
@@ -64,26 +74,24 @@ class Address:
             most = max(SHORTEST_BODY, most - 160)
         return cls(place, url, str(opened[0].service_name), most)
 
-    async def take(self, message: Message) -> bool:
-        """Was it accepted?"""
+    async def take(self, message: Message, conversation: str = "") -> Taken:
+        """Was it accepted? `conversation`: what the service calls the one of this incident."""
         try:
             async with asyncio.timeout(TRY_SECONDS):
-                return await asyncio.to_thread(self._notify, message)
+                return await asyncio.to_thread(self._notify, message, conversation)
         except Exception as error:  # noqa: BLE001 - a service's plugin may raise anything
             log.warning("notice_failed", service=self.service, error=type(error).__name__)
-            return False
+            return Taken(False)
 
-    def _notify(self, message: Message) -> bool:
+    def _notify(self, message: Message, conversation: str) -> Taken:
         opened: Any = _opened(threaded(self.url, message.thread, rings=message.rings))
-        return bool(
-            opened
-            and opened.notify(
-                body=message.body,
-                title=message.title,
-                notify_type=message.tone,
-                body_format="text",
-            )
+        # Who does not follow a thread is not told of its replies.
+        begins = message.is_loud or not (message.thread and conversation)
+        times = slack_threads.listen(opened, "" if begins else conversation)
+        accepted = opened.notify(
+            body=message.body, title=message.title, notify_type=message.tone, body_format="text"
         )
+        return Taken(bool(accepted), times[0] if begins and times and message.thread else "")
 
 
 def threaded(url: str, thread: str, *, rings: bool = False) -> str:

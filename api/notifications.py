@@ -77,16 +77,20 @@ class Notifier:
 
     async def _send(self, database: Database, claim: Claim) -> bool:
         address = self.addresses[claim.address]
-        accepted = await address.take(await self._worded(database, claim, address.most))
-        failure = "" if accepted else f"not accepted by {address.service}"
+        async with database.reading() as session:
+            known = await notices.conversation(session, claim)
+        taken = await address.take(await self._worded(database, claim, address.most), known)
+        failure = "" if taken.accepted else f"not accepted by {address.service}"
         async with database.writing() as session:
-            over = await notices.settle(session, claim, incidents.now(), failure)
+            over = await notices.settle(
+                session, claim, incidents.now(), failure, taken.conversation
+            )
         if failure:
             told = [one.kind for one in claim.notices]
             tries = max(one.tries for one in claim.notices)
             log.error("notice_given_up" if over else "notice_not_sent", because=failure,
                       about=claim.about[:10], kinds=told[:10], tries=tries)  # fmt: skip
-        return accepted
+        return taken.accepted
 
     async def _worded(self, database: Database, claim: Claim, most: int) -> Message:
         ids = [one for one in claim.about if one is not None]

@@ -27,6 +27,7 @@ _SPELT = (
 )
 _FIRST = ("page", "went_wrong", "rolled_back", "approval", "needs_human", "lapsed", "verified",
           "diagnosis", "over", "opened")  # fmt: skip
+_LOUD = ("page", "went_wrong", "approval", "needs_human")
 _TONES: dict[str, Tone] = {"critical": "failure", "warning": "warning", "info": "info"}
 """By severity, the worst first."""
 
@@ -68,6 +69,8 @@ class Message:
     """The incident's id; empty: it is about several, or none."""
     rings: bool = False
     """Whoever gets it has to come."""
+    is_loud: bool = False
+    """Somebody has to do something: it is shown where everybody sees it."""
 
 
 def harmless(text: str, limit: int = LONGEST_LINE) -> str:
@@ -97,6 +100,7 @@ def message(
         tone=_tone(order, incident),
         thread=incident.id,
         rings=order[0].kind == "page",
+        is_loud=order[0].kind in _LOUD,
     )
 
 

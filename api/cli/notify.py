@@ -1,9 +1,12 @@
 """`redis-oncall notify`: a test message to every configured address."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from api.addresses import Taken
 
 
 def notify(
@@ -29,11 +32,13 @@ def notify(
     body = f"A test: what becomes of incidents is told here.\n\n{more}"
     message = Message("redis-oncall: a test", body, "info")
 
-    async def send() -> list[bool]:
+    async def send() -> "list[Taken]":
         return await asyncio.gather(*(one.take(message) for one in chosen))
 
-    accepted = asyncio.run(send())
-    for one, ok in zip(chosen, accepted, strict=True):
-        typer.echo(f"{'accepted' if ok else 'NOT ACCEPTED':<12} {one.service:<24} {one.place}")
-    if not all(accepted):
+    answers = asyncio.run(send())
+    for one, answer in zip(chosen, answers, strict=True):
+        typer.echo(
+            f"{'accepted' if answer.accepted else 'NOT ACCEPTED':<12} {one.service:<24} {one.place}"
+        )
+    if not all(answer.accepted for answer in answers):
         raise typer.Exit(1)

@@ -34,5 +34,7 @@ class NoticeRow(Table):
     tries: Mapped[int]
     failure: Mapped[str]
     """Why the last try failed; empty while one is under way."""
+    conversation: Mapped[str] = mapped_column(String(64))
+    """What the address's service calls the one that this began; empty: none."""
     full_at: Mapped[datetime | None] = mapped_column(index=True)
     """When the address may take as many at once again as ever; None: it was never tried."""

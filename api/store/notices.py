@@ -33,7 +33,9 @@ MOST_PAGES = 20
 STRANGE_AFTER = timedelta(minutes=10)
 """Another process may know an address that this one does not: so long it may send to it."""
 _OPENED = "opened"
-_UNTRIED: dict[str, Any] = {"tries": 0, "failure": "", "sent_at": None, "full_at": None}
+_UNTRIED: dict[str, Any] = {
+    "tries": 0, "failure": "", "sent_at": None, "full_at": None, "conversation": "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -208,14 +210,29 @@ def chosen(groups: Sequence[list[NoticeRow]], left: int) -> list[NoticeRow]:
     return [row for group in groups for row in group] if left == 1 else []
 
 
-async def settle(session: AsyncSession, claim: Claim, at: datetime, failure: str = "") -> bool:
-    """What came of a try; anything is given up only after its last one. Was anything?"""
+async def conversation(session: AsyncSession, claim: Claim) -> str:
+    """What the address's service calls the last one about that incident; empty: there is none."""
+    known = select(NoticeRow.conversation).where(
+        NoticeRow.incident_id == claim.about[0],
+        NoticeRow.address == claim.address,
+        NoticeRow.conversation != "",
+    )
+    return await session.scalar(known.order_by(NoticeRow.sent_at.desc()).limit(1)) or ""
+
+
+async def settle(
+    session: AsyncSession, claim: Claim, at: datetime, failure: str = "", began: str = ""
+) -> bool:
+    """What came of a try; anything is given up only after its last one. Was anything?
+
+    `began`: the conversation that the message began.
+    """
     ids = [notice.id for notice in claim.notices]
     given_up = False
     for row in await session.scalars(select(NoticeRow).where(NoticeRow.id.in_(ids))):
         over = not failure or row.tries >= MOST_TRIES
         given_up = given_up or (over and bool(failure))
-        row.failure, row.sent_at = failure, at if over else None
+        row.failure, row.sent_at, row.conversation = failure, at if over else None, began
         row.due_at = at + min(FIRST_PAUSE * 2 ** (row.tries - 1), LONGEST_PAUSE)
     await session.flush()
     for notice in claim.notices:

@@ -198,7 +198,7 @@ async def test_a_page_does_not_follow_a_redirect_to_another_server(
     port = server.sockets[0].getsockname()[1]
     notifier = Notifier(settings(pages={"to": [f"json://127.0.0.1:{port}/"]}))
     (address,) = notifier.addresses.values()
-    assert not await address.take(Message("x", "x", "info"))
+    assert not (await address.take(Message("x", "x", "info"))).accepted
     assert asked
     assert canary.heard == []
     server.close()

@@ -12,12 +12,14 @@ from typer.testing import CliRunner
 
 from agent.incident import Diagnosis, Plan
 from api import notifications
+from api.addresses import Address, Taken
 from api.cli.main import app
 from api.notifications import Notifier
 from api.settings import Settings, SettingsError
 from api.store import decisions, incidents, leases, notices, pages, silences
 from api.store.journal import SqlJournal
 from api.store.notice_table import NoticeRow
+from api.wording import Message
 from tests.api.pagerhouse import Mailhouse, Pagerhouse
 from tests.api.paging_room import Room, action, alert, targets
 from tests.api.test_doctor import examined
@@ -258,6 +260,29 @@ async def test_the_next_message_about_an_incident_waits_for_the_one_under_way(
     await told.looked_at(one.id, status="needs_human")
     assert await claimed(now) == []
     assert await claimed(now + notices.CLAIMED) == ["opened", "diagnosis", "needs_human"]
+
+
+async def test_what_a_service_calls_the_conversation_is_known_to_the_next_message(
+    tell: Tell, house: Pagerhouse, other: Pagerhouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tell({"to": [house.url, other.url]})
+    known: list[tuple[str, str, str]] = []
+
+    async def take(address: Address, message: Message, conversation: str = "") -> Taken:
+        known.append((address.place, message.thread, conversation))
+        return Taken(True, f"{address.place[-1]}.{len(known)}" if not conversation else "")
+
+    monkeypatch.setattr(Address, "take", take)
+    one = await told.room.one(alert("f", "single"))
+    await told.send()
+    await told.looked_at(one.id, status="needs_human")
+    two = await told.room.one(alert("g", "alone"))
+    await told.send()
+    at = {(place[-1], thread, said) for place, thread, said in known[2:]}
+    begun = {place[-1]: f"{place[-1]}.{number}" for number, (place, *_) in enumerate(known[:2], 1)}
+    assert at == {(place, one.id, said) for place, said in begun.items()} | {
+        (place, two.id, "") for place in begun
+    }
 
 
 async def test_what_is_for_an_address_that_is_gone_is_given_up_and_counted(

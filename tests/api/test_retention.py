@@ -90,7 +90,7 @@ def exchange(**about: Any) -> ExchangeRow:
 
 def notice(**about: Any) -> NoticeRow:
     values = {"address": "a", "kind": "opened", "facts": {}, "rank": 2, "at": OLD, "due_at": OLD,
-              "sent_at": OLD, "tries": 1, "failure": ""}  # fmt: skip
+              "sent_at": OLD, "tries": 1, "failure": "", "conversation": ""}  # fmt: skip
     return NoticeRow(**values | about)
 
 

@@ -110,7 +110,7 @@ def posted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     def send(_: Any, request: Any, **__: Any) -> requests.Response:
         sent.append((request.url, str(request.body)))
         answer = requests.Response()
-        answer.status_code, answer._content = 200, b'{"ok": true, "requestId": "1"}'
+        answer.status_code, answer._content = 200, _ANSWER
         answer.request = request
         return answer
 
@@ -118,6 +118,7 @@ def posted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return sent
 
 
+_ANSWER = b'{"ok": true, "requestId": "1", "ts": "1700000000.000100", "channel": "C1"}'
 URLS = {
     "pagerduty": "pagerduty://" + "A" * 20 + "@" + "b" * 20,
     "slack": "slack://xoxb-1234-1234-abc/#general",
@@ -136,7 +137,8 @@ async def test_what_leaves_for_a_service_mentions_nobody_and_shows_no_pictures(
 ) -> None:
     address = Address.of("x", URLS[service])
     told = [notice("diagnosis"), notice("approval")]
-    assert await address.take(message(told, subject(status="proposed"), Links(), address.most))
+    said = message(told, subject(status="proposed"), Links(), address.most)
+    assert (await address.take(said)).accepted
     ((_, body),) = posted
     assert [bad for bad in NEVER if bad in body] == []
     assert "github" not in body
@@ -153,13 +155,32 @@ async def test_the_last_message_resolves_the_page_that_the_first_one_opened(
 ) -> None:
     address = Address.of("x", URLS["pagerduty"])
     for tone in ("failure", "info", "success"):
-        assert await address.take(Message("t", "b", tone, "inc-1"))
+        assert (await address.take(Message("t", "b", tone, "inc-1"))).accepted
     sent = [json.loads(body) for _, body in posted]
     assert [(one["event_action"], one["dedup_key"]) for one in sent] == [
         ("trigger", "inc-1"), ("trigger", "inc-1"), ("resolve", "inc-1"),
     ]  # fmt: skip
-    assert await address.take(Message("t", "come", "failure", "inc-1", rings=True))
+    await address.take(Message("t", "come", "failure", "inc-1", rings=True))
     assert "dedup_key" not in json.loads(posted[-1][1]), "in an alert that is known nothing rings"
+
+
+async def test_slack_gets_a_thread_and_what_somebody_has_to_do_stands_above_it(
+    posted: list[tuple[str, str]],
+) -> None:
+    bot = Address.of("x", URLS["slack"])
+    begun = (await bot.take(Message("t", "b", "info", "inc-1"))).conversation
+    assert begun == "1700000000.000100"
+    reply = await bot.take(Message("t", "b", "info", "inc-1"), begun)
+    loud = await bot.take(Message("t", "b", "info", "inc-1", is_loud=True), begun)
+    assert (reply.conversation, loud.conversation) == ("", begun)
+    digested = await bot.take(Message("t", "b", "info"), begun)
+    assert digested.conversation == "", "it is about others, too"
+    webhook = Address.of("x", "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general")
+    several = Address.of("x", URLS["slack"] + "/#other")
+    for other in (webhook, several, Address.of("x", URLS["discord"])):
+        assert (await other.take(Message("t", "b", "info", "inc-1"), begun)).conversation == ""
+    threads = [json.loads(body).get("thread_ts") for _, body in posted]
+    assert threads == [None, begun, *[None] * 5]
 
 
 def test_what_an_address_says_of_threads_itself_stays() -> None:

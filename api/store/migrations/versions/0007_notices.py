@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("failure", sa.Text(), nullable=False),
+        sa.Column("conversation", sa.String(length=64), nullable=False),
         sa.Column("full_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["incident_id"], ["incidents.id"], name=op.f("fk_notices_incident_id_incidents")
