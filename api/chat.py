@@ -113,14 +113,6 @@ async def chat(service: On, request: Request, person: Responder, body: ChatMessa
     return Response(reply.model_dump_json(), media_type="application/json")
 
 
-async def asked_and_answered(
-    service: Service, model: Model | None, person: Person, body: ChatMessage
-) -> ChatReply:
-    """The answer to one question, kept as a turn. Raises Problem, NoSuchIncident."""
-    ROOM.check(person)
-    return await _reply(await _about(service, model, person, body))
-
-
 @router.get("/threads")
 async def list_threads(
     service: On, person: Responder, limit: Limit = 20, cursor: Cursor = None

@@ -133,17 +133,27 @@ async def verdict(
 async def ask(
     request: Request, service: On, visitor: Visiting, form: Posted, incident_id: IncidentId
 ) -> Response:
-    """A question about the incident; the answer is on the page then."""
+    """A question about the incident; the answer is on the page then.
 
-    async def deed() -> None:
+    A script is told meanwhile what is being done, as over the API.
+    """
+
+    async def asked(*, stream: bool) -> Response:
         must_be(visitor.person, "responder")
         body = _made(
             chat.ChatMessage,
             message=form.get("message", ""),
             incident_id=incident_id,
             thread_id=form.get("thread_id") or None,
+            stream=stream,
         )
-        await chat.asked_and_answered(service, request.app.state.model, visitor.person, body)
+        return await chat.chat(service, request, visitor.person, body)
+
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return await asked(stream=True)
+
+    async def deed() -> None:
+        await asked(stream=False)
 
     return await _done(service, visitor, incident_id, deed, "", "chat")
 

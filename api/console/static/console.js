@@ -123,12 +123,45 @@ document.addEventListener("click", async (event) => {
   } catch { location.href = link.href; }
 });
 
-// One click is one deed; a question says that it is being answered.
+// One click is one deed.
 document.addEventListener("submit", (event) => {
   const form = event.target, pressed = event.submitter;
   if (form.method !== "post") return;
   if (form.dataset.sent) { event.preventDefault(); return; }
   form.dataset.sent = "yes";
-  if (pressed) setTimeout(() => { pressed.disabled = true; if (form.matches("[data-chat]")) pressed.textContent = "Looking…"; });
+  if (form.matches("[data-chat]")) { event.preventDefault(); ask(form, pressed); return; }
+  if (pressed) setTimeout(() => { pressed.disabled = true; });
 });
+
+// A question may take a minute: what is being done is told meanwhile, and the answer is on the page.
+async function ask(form, pressed) {
+  const told = form.querySelector("[data-told]"), question = form.elements.message;
+  const tell = (text) => { told.textContent = text; document.getElementById("said").textContent = text; };
+  pressed.disabled = true;
+  tell("Looking…");
+  try {
+    const answer = await fetch(form.action, {
+      method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "text/event-stream" },
+    });
+    if (!answer.ok) throw new Error((await answer.json()).detail);
+    let text = "", failure = "";
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const events = (text + value).split(/\r?\n\r?\n/);
+      text = events.pop();
+      for (const one of events) {
+        const kind = /^event: ?(.*)$/m.exec(one)?.[1], data = /^data: ?(.*)$/m.exec(one)?.[1];
+        if (kind === "progress") tell(JSON.parse(data).text);
+        if (kind === "error") failure = JSON.parse(data).detail;
+      }
+    }
+    if (failure) throw new Error(failure);
+    question.value = "";
+    tell("Answered.");
+    await refresh();
+  } catch (problem) { tell(`Not answered: ${problem.message}`); }
+  finally { delete form.dataset.sent; pressed.disabled = false; }
+}
 addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
