@@ -180,7 +180,7 @@ async def test_slack_gets_a_thread_and_what_somebody_has_to_do_stands_above_it(
     for other in (webhook, several, Address.of("x", URLS["discord"])):
         assert (await other.take(Message("t", "b", "info", "inc-1"), begun)).conversation == ""
     threads = [json.loads(body).get("thread_ts") for _, body in posted]
-    assert threads == [None, begun, *[None] * 5]
+    assert threads == [None, begun, *[None] * 6]
 
 
 def test_what_an_address_says_of_threads_itself_stays() -> None:
