@@ -69,6 +69,11 @@ class IncidentView:
     height: float = HEIGHT
 
     @property
+    def goes_on(self) -> bool:
+        """Something may still happen by itself."""
+        return self.incident.status not in incidents.FINAL
+
+    @property
     def executable(self) -> list[Action]:
         """What can be done from here."""
         return [action for action in self.incident.plan.actions if action.executable]

@@ -28,6 +28,8 @@ async function refresh() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.title = fresh.title;
     merge(fresh);
+    main.dataset.live = fresh.querySelector("main").dataset.live || "";
+    listen();
     document.body.classList.remove("stale");
   } catch { document.body.classList.add("stale"); }
   finally {
@@ -81,26 +83,40 @@ function replace(old, part) {
 let due = 0;
 function soon() { if (!due) due = setTimeout(() => { due = 0; refresh(); }, 400); }
 
-const live = main.dataset.live;
-if (live) {
-  const list = document.querySelector("ol.timeline");
-  if (list) list.scrollTop = list.scrollHeight;
-  const source = new EventSource(live);
-  const tell = (text) => { document.getElementById("said").textContent = text; };
+// Events say that there is something new. A page that nobody sees does not listen: a browser has six
+// connections to a host, for all of its pages together.
+let source = null, silence = 0;
+function listen() {
+  if (source || document.hidden || !main.dataset.live) return;
+  source = new EventSource(main.dataset.live);
   for (const kind of ["status", "evidence", "claim", "plan", "action"])
     source.addEventListener(kind, (event) => {
       const data = JSON.parse(event.data);
-      if (kind === "status" || kind === "action") tell([data.id, data.status].filter(Boolean).join(" ").replaceAll("_", " "));
+      if (kind === "status" || kind === "action") say([data.id, data.status].filter(Boolean).join(" ").replaceAll("_", " "));
       soon();
     });
-  // It may go on another day: what is over is looked at now and then.
-  source.addEventListener("end", () => { source.close(); soon(); setInterval(soon, 30000); });
-  source.addEventListener("error", () => document.body.classList.add("stale"));
+  source.addEventListener("end", () => { main.dataset.live = ""; hush(); soon(); });
   source.addEventListener("open", () => document.body.classList.remove("stale"));
+  source.addEventListener("error", () => {
+    document.body.classList.add("stale");
+    // While it tries again by itself it is connecting; what was refused it does not ask for again.
+    if (source?.readyState === EventSource.CLOSED) { hush(); setTimeout(() => { soon(); listen(); }, 5000); }
+  });
 }
+function hush() { source?.close(); source = null; }
+function say(text) { document.getElementById("said").textContent = text; }
+
+// What is over may go on another day: it is looked at now and then.
 const every = Number(main.dataset.refresh || 0);
-if (every) setInterval(() => { if (!document.hidden) refresh(); }, every * 1000);
-document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
+if (every) setInterval(() => { if (!document.hidden && !source) refresh(); }, every * 1000);
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(silence);
+  if (document.hidden) silence = setTimeout(hush, 10000);
+  else { soon(); listen(); }
+});
+const list = document.querySelector("ol.timeline");
+if (list) list.scrollTop = list.scrollHeight;
+listen();
 
 // A piece of evidence opens over the page; with a modifier key, or without this script, as a page.
 document.addEventListener("click", async (event) => {
@@ -136,7 +152,7 @@ document.addEventListener("submit", (event) => {
 // A question may take a minute: what is being done is told meanwhile, and the answer is on the page.
 async function ask(form, pressed) {
   const told = form.querySelector("[data-told]"), question = form.elements.message;
-  const tell = (text) => { told.textContent = text; document.getElementById("said").textContent = text; };
+  const tell = (text) => { told.textContent = text; say(text); };
   pressed.disabled = true;
   tell("Looking…");
   try {
