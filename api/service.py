@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry
@@ -14,12 +15,14 @@ from api.alerts.rates import Rates
 from api.alerts.taking import Intake
 from api.exposition import asking
 from api.one_try import OneTry
+from api.outlooks import Outlooks
 from api.problems import Problem
 from api.queue import Announcements, Nudges
 from api.readiness import Readiness
 from api.seen import Seen
 from api.settings import Settings
 from api.store.database import Database
+from api.store.incidents import now
 from api.store.processes import process_name
 
 LOOKS_AT_A_TIME = 2
@@ -36,9 +39,11 @@ class Service:
     library: Library
     targets: Sequence[Target]
     name: str = field(default_factory=process_name)
+    began: datetime = field(default_factory=now)
     looking: defaultdict[str, asyncio.Semaphore] = field(init=False)
     """By target: whoever wants to look at it for somebody waits here."""
     seen: Seen = field(init=False)
+    outlooks: Outlooks = field(init=False)
     intake: Intake = field(init=False)
     rates: Rates = field(init=False)
     readiness: Readiness = field(init=False)
@@ -47,6 +52,7 @@ class Service:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", Seen(self.database))
+        object.__setattr__(self, "outlooks", Outlooks(self.settings, self.database))
         gentle = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(LOOKS_AT_A_TIME))
         object.__setattr__(self, "looking", gentle)
         bounds, silencing = self.settings.config.intake, self.settings.config.silencing()

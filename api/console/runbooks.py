@@ -4,12 +4,14 @@ import asyncio
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse
 
 from agent.runbook import ProposedRemedy, Runbook
+from agent.runbook_library import PACKAGED
 from agent.thresholds import spoken
 from api.catalogues import ThresholdShown
 from api.console.markdown import rendered
@@ -32,7 +34,7 @@ async def list_page(
 ) -> HTMLResponse:
     """All of them, those most used first."""
     async with service.database.reading() as session:
-        used = await uses(session)
+        used = await uses(session, _knows(service))
     wanted = words.casefold().split()
     books = [book for book in service.library.runbooks if _is_about(book, wanted)]
     return page(
@@ -45,6 +47,15 @@ async def list_page(
         problems=service.library.problems,
         words=words,
     )
+
+
+def _knows(service: Service) -> dict[str, list[str]]:
+    """By cause the runbooks that know it."""
+    found: dict[str, list[str]] = {}
+    for book in service.library.runbooks:
+        for cause in book.front.causes:
+            found.setdefault(cause.id, []).append(book.id)
+    return found
 
 
 def _is_about(book: Runbook, wanted: Sequence[str]) -> bool:
@@ -98,14 +109,18 @@ async def runbook_page(service: On, visitor: Visiting, book_id: str) -> HTMLResp
     if book is None:
         raise Problem(404, "there is no such runbook")
     async with service.database.reading() as session:
-        ids = (await uses(session)).get(book.id, [])
+        ids = (await uses(session, _knows(service))).get(book.id, [])
         used = await without_evidence(session, ids[:MOST_USES])
-    known = frozenset(one.id for one in service.library.runbooks)
+    known, path = frozenset(one.id for one in service.library.runbooks), Path(book.path)
     return page(
         "runbook",
         visitor,
         book=book,
         front=book.front,
+        file="" if path.parent == PACKAGED else path.name,
+        watches="yes"
+        if service.settings.config.watches_thresholds
+        else "no: alerts come from elsewhere",
         body=await asyncio.to_thread(rendered, book.body, book.front.title, known),
         thresholds=_thresholds(service, book),
         remedies=remedies_of(book),

@@ -1,7 +1,7 @@
 """Which incidents worked with which runbooks."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,18 +14,22 @@ MOST_LOOKED_THROUGH = 1_000
 """The newest incidents. Which runbooks one has is JSON, in which no index helps."""
 
 
-async def uses(session: AsyncSession) -> dict[str, list[str]]:
-    """By runbook the ids of incidents, newest first."""
+async def uses(session: AsyncSession, knows: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """By runbook the ids of incidents it was chosen for or whose cause it knows, newest first.
+
+    `knows`: by cause the runbooks that know it.
+    """
+    cause = IncidentRow.diagnosis["root_cause"].as_string()
     rows = await session.execute(
-        select(IncidentRow.id, IncidentRow.runbooks)
+        select(IncidentRow.id, IncidentRow.runbooks, cause)
         .order_by(IncidentRow.id.desc())
         .limit(MOST_LOOKED_THROUGH)
     )
     found = defaultdict[str, list[str]](list)
-    for incident_id, matches in rows:
-        for match in matches or ():
-            if isinstance(match, dict):
-                found[str(match.get("id", ""))].append(incident_id)
+    for incident_id, matches, found_cause in rows:
+        chosen = [str(match.get("id", "")) for match in matches or () if isinstance(match, dict)]
+        for book in dict.fromkeys([*chosen, *knows.get(found_cause or "", ())]):
+            found[book].append(incident_id)
     return dict(found)
 
 

@@ -11,6 +11,7 @@ from api.app import create_app
 from api.settings import Settings
 from api.store import audit, incidents, runbook_uses, trail_pages
 from api.store.audit import Person
+from api.store.tables import IncidentRow
 from tests.api.console.visiting import HOSTILE, asked, look, sign_in
 from tests.api.serving import serving
 from tests.api.test_incidents_api import service_of
@@ -103,7 +104,14 @@ async def test_which_incidents_used_a_runbook_is_told_in_few_queries(
     html = await look(client, "/runbooks/stream-unbounded")
     assert [one for one in ids if f'href="/incidents/{one}"' in html] == ids[3:]
     assert "The newest 20 of them." in html
-    assert "used 23 times" in await look(client, "/runbooks")
+    async with service_of(client).database.writing() as session:
+        row = await session.get_one(IncidentRow, ids[-1])
+        row.diagnosis = {"root_cause": "hot-key", "title": "t", "is_incident": True,
+                         "confidence": 0.5, "summary": "s"}  # fmt: skip
+    assert f'href="/incidents/{ids[-1]}"' in await look(client, "/runbooks/hot-key")
+    listed = await look(client, "/runbooks")
+    assert "used 23 times" in listed
+    assert "used 1 time<" in listed
     with asked(service_of(client).database) as statements:
         await look(client, "/runbooks/stream-unbounded")
     assert len(statements) <= 6, statements
