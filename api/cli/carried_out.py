@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -44,10 +43,13 @@ def follow(incident: Incident, answers: Sequence[dict[str, Any]]) -> list[dict[s
     try:
         with _living(out) as living:
             for event in _events(incident.id, waiting):
-                living.note(event)
-                if event.kind == "action" and (name := event.data.get("fingerprint")) in waiting:
+                name = str(event.data.get("fingerprint"))
+                if event.kind == "action" and name in waiting:
                     found[name] = event.data
                     waiting -= set() if _goes_on(event.data) else {name}
+                    living.moved(event)
+                elif event.kind == "status" and "hold_seconds" in event.data:
+                    living.held(event.data)
     except Refusal as error:
         _say(out, f"{error}. The approval stands.", incident.id)
     except KeyboardInterrupt:
@@ -88,26 +90,26 @@ class Living:
 
     def __init__(self, out: Console) -> None:
         self._out, self._story = out, Story()
-        self._began = datetime.now(UTC)
+        self._action = ""
         self._what, self._since = "waiting for a worker", time.monotonic()
         self._hold = self._held = 0.0
 
-    def note(self, event: Event) -> None:
-        """What an event changes. What happened before the approval is not told again."""
-        told = list(self._story.lines(event))
-        if event.kind == "status" and "hold_seconds" in event.data:
-            self._hold = float(event.data["hold_seconds"])
-            self._held = float(event.data["held_seconds"])
-            self._what, self._since = str(event.data["action"]), time.monotonic()
-            return
-        if event.kind != "action" or event.data.get("status") in ("proposed", "approved"):
-            return
+    def moved(self, event: Event) -> None:
+        """One of ours goes on."""
         status = str(event.data["status"])
-        self._hold, self._since = 0.0, time.monotonic()
-        self._what = _DOING.get(status, status).format(event.data.get("id"))
+        told = list(self._story.lines(event))
+        if status in ("proposed", "approved"):
+            return
+        self._action, self._hold, self._since = str(event.data["id"]), 0.0, time.monotonic()
+        self._what = _DOING.get(status, status.replace("_", " ")).format(self._action)
         for line in told:
-            text = Text(line, style=render.STATUS_STYLE.get(status, ""))
-            self._out.print(text)
+            self._out.print(Text(line, style=render.STATUS_STYLE.get(status, "")))
+
+    def held(self, data: dict[str, Any]) -> None:
+        """So far, of how long it is watched; of one before ours that is no matter."""
+        if data.get("action") == self._action:
+            self._hold, self._held = float(data["hold_seconds"]), float(data["held_seconds"])
+            self._what, self._since = self._action, time.monotonic()
 
     def __rich__(self) -> Text:
         """The living line: a bar of the hold, or what is being done for how long."""

@@ -44,7 +44,6 @@ class Following:
     incident: str
     after: int = 0
     say: Say = lambda _: None
-    wait: Callable[[float], None] = time.sleep
     _lost: float = field(default=0.0, init=False)
 
     def events(self, *, past_the_end: bool = False, pings: bool = False) -> Iterator[Event]:
@@ -73,7 +72,7 @@ class Following:
             if why.status not in _PASSES or self._lost >= PATIENCE_SECONDS:
                 raise why
             self.say(f"{why}; it is tried again" + (f" in {pause:.0f} s" if pause >= 1 else ""))
-            self.wait(pause)
+            time.sleep(pause)
             self._lost += pause
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -3,20 +3,28 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import pytest
+import typer
 
-from api.cli import following
+from agent.incident import Incident
+from api.cli import carried_out, following
 from api.cli.client import Refusal
 from api.cli.following import Event, Following
 from api.cli.story import Story
+from tests.api.test_actions import OTHER, action
 
+INCIDENT = Incident(
+    id="inc-1", status="remediating", severity="warning", title="t", target="cache-eu",
+    opened_at=datetime(2026, 11, 30, tzinfo=UTC), updated_at=datetime(2026, 11, 30, tzinfo=UTC),
+)  # fmt: skip
 Answer = list[str] | int | httpx2.HTTPError
 
 
-def block(number: int, kind: str, **data: Any) -> list[str]:
+def block(number: int, kind: str, /, **data: Any) -> list[str]:
     when = f": 2026-11-30T03:00:0{number}+00:00"
     return [when, f"id: {number}", f"event: {kind}", f"data: {json.dumps(data)}", ""]
 
@@ -42,7 +50,7 @@ class Wire:
             yield httpx2.Response(200, text="\n".join([*answer, ""]))
 
     def follow(self, **how: Any) -> list[Event]:
-        one = Following("inc-1", say=self.said.append, wait=self.waits.append)
+        one = Following("inc-1", say=self.said.append)
         return list(one.events(**how))
 
 
@@ -51,6 +59,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Wire]:
     def make(*answers: Answer) -> Wire:
         made = Wire(*answers)
         monkeypatch.setattr("api.cli.following.httpx2.stream", made.stream)
+        monkeypatch.setattr("api.cli.following.time.sleep", made.waits.append)
         return made
 
     return make
@@ -90,10 +99,61 @@ def test_a_service_that_stays_away_is_given_up(wire: Callable[..., Wire]) -> Non
 
 def test_past_the_end_of_one_attempt_comes_the_next(wire: Callable[..., Wire]) -> None:
     again = [*block(2, "status", status="queued"), *block(3, "end", status="closed")]
-    one = wire(block(1, "end", status="needs_human"), again)
-    found = Following("inc-1", wait=one.waits.append).events(past_the_end=True)
+    wire(block(1, "end", status="needs_human"), again)
+    found = Following("inc-1").events(past_the_end=True)
     seen = [next(found).number for _ in range(3)]
     assert seen == [1, 2, 3]
+
+
+def approved(**changes: Any) -> dict[str, Any]:
+    return action("R1", **{"status": "approved"} | changes).model_dump(mode="json")
+
+
+def test_what_was_approved_is_followed_until_it_is_undone(
+    wire: Callable[..., Wire], capsys: pytest.CaptureFixture[str]
+) -> None:
+    undone = approved(status="rolled_back", comment="it did not help")
+    one = wire(
+        block(1, "action", **approved(fingerprint=OTHER, status="outcome_unknown")),
+        block(2, "action", **approved()),
+        block(3, "action", **approved(status="applying")),
+        [*block(4, "status", status="verifying", action="A1", held_seconds=0, hold_seconds=9),
+         *block(5, "action", **approved(status="rolling_back")),
+         *block(6, "action", **undone)],
+    )  # fmt: skip
+    (ended,) = carried_out.follow(INCIDENT, [approved()])
+    assert ended == undone
+    said = capsys.readouterr().err
+    assert said.count("undone: it did not help") == 1
+    assert "OUTCOME UNKNOWN" not in said, "that of another plan"
+    assert one.asked == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("waits", [{"status": "proposed"}, {"not_before": "2026-12-01T02:00:00Z"}])
+def test_what_waits_for_people_or_for_its_time_is_not_waited_for(
+    wire: Callable[..., Wire], waits: dict[str, Any]
+) -> None:
+    one = wire()
+    answer = approved(**waits)
+    assert carried_out.follow(INCIDENT, [answer]) == [answer]
+    assert one.asked == []
+
+
+def test_an_approval_stands_when_nobody_waits_any_more(
+    wire: Callable[..., Wire], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire(401)
+    assert carried_out.follow(INCIDENT, [approved()]) == [approved()]
+    assert "The approval stands." in capsys.readouterr().err
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("api.cli.following.httpx2.stream", interrupted)
+    with pytest.raises(typer.Exit) as left:
+        carried_out.follow(INCIDENT, [approved()])
+    assert left.value.exit_code == 130
+    assert "redis-oncall tail inc-1" in capsys.readouterr().err
 
 
 def told(*events: tuple[str, dict[str, Any]]) -> list[str]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
+import httpx2
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
@@ -106,6 +107,31 @@ def test_a_pipe_gets_stable_lines_and_a_terminal_what_burns_first(shell: Shell) 
         assert shell.says("incidents", *wrong).exit_code == 2
     shell.watched = False
     assert shell.says("incidents", "--watch").exit_code == 2
+
+
+def test_watching_goes_on_while_the_service_is_away(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incident = shell.opens()
+    shell.watched, waits = True, []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 1:
+            monkeypatch.setattr("api.cli.client.httpx2.request", away)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise httpx2.ConnectError("gone")
+
+    monkeypatch.setattr("api.cli.incident_list.time.sleep", sleep)
+    watched = shell.says("incidents", "--watch", FORCE_COLOR="1")
+    assert watched.exit_code == 130
+    assert waits == [2.0, 4.0, 8.0]
+    last = watched.stdout[watched.stdout.rindex("1 open") :]
+    assert incident in last, "what was known stays"
+    assert "it is tried again" in last
 
 
 def test_what_is_refused_says_what_helps(shell: Shell) -> None:
