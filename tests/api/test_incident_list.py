@@ -52,18 +52,20 @@ def drawn(found: list[Incident], width: int) -> list[str]:
     return [line.rstrip() for line in out.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("width", [40, 80, 130])
+@pytest.mark.parametrize("width", [40, 64, 80, 130])
 def test_a_row_holds_everything_at_every_width(width: int) -> None:
     cause = Diagnosis(
         root_cause="replica-output-buffer", title="t", is_incident=True, confidence=0.9, summary="s"
     )
     names = ["\u05d0\u05d1\u05d2" * 9, "\U0001f525" * 40, "cache-eu"]
-    found = [burning("awaiting_approval", target=name, diagnosis=cause) for name in names]
+    quiet = {"silenced_until": NOW + timedelta(days=1), "diagnosis": cause}
+    found = [burning("awaiting_approval", target=name, **quiet) for name in names]
     lines = drawn(found, width)
     assert max(map(cell_len, lines)) <= width
     assert sum(ID in line for line in lines) == 3, "whole, to be copied"
     text = "".join(lines).replace(" ", "")
-    for expected in ("12min", "replica-output-buffer", "adecision", "3foraperson"):
+    for expected in ("12min", "replica-output-buffer", "adecision", "3foraperson",
+                     "silenceduntil"):  # fmt: skip
         assert expected in text
     assert text.count(names[1][0]) == 40
 

@@ -88,6 +88,7 @@ def in_a_script(oncall: Oncall, incident: str) -> None:
     assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_followed_from_its_alert_to_its_end(oncall: Oncall, tmp_path: Path) -> None:
     incident = oncall.alert()
     ours, files = environment(oncall), [tmp_path / name for name in ("lines", "json", "all")]
