@@ -88,8 +88,9 @@ class Address:
         # Who does not follow a thread is not told of its replies.
         begins = message.is_loud or not (message.thread and conversation)
         times = slack_threads.listen(opened, "" if begins else conversation)
+        title = message.title[: opened[0].title_maxlen or None]
         accepted = opened.notify(
-            body=message.body, title=message.title, notify_type=message.tone, body_format="text"
+            body=message.body, title=title, notify_type=message.tone, body_format="text"
         )
         return Taken(bool(accepted), times[0] if begins and times and message.thread else "")
 

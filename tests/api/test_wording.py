@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import requests
@@ -145,9 +146,14 @@ async def test_what_leaves_for_a_service_mentions_nobody_and_shows_no_pictures(
     assert "approval" in body
 
 
-def test_a_message_is_as_long_as_its_service_takes() -> None:
+async def test_a_message_is_as_long_as_its_service_takes(posted: list[tuple[str, str]]) -> None:
     takes = {"teams": 1_000, "slack": 3_000, "pagerduty": 1_024 - 160}
     assert {name: Address.of("x", URLS[name]).most for name in takes} == takes
+    zulip = Address.of("x", "zulip://bot@org/" + "a" * 32 + "/#c")
+    assert (await zulip.take(Message("[inc-1] " + "t" * 100, "b", "info", "inc-1"))).accepted
+    ((_, body),) = posted
+    (topic,) = parse_qs(body)["topic"]
+    assert topic == "[inc-1] " + "t" * 52, "its topics are threads, and no longer than that"
 
 
 async def test_the_last_message_resolves_the_page_that_the_first_one_opened(
