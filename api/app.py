@@ -140,7 +140,7 @@ def create_app(
     problems.install(app, pages.as_page)
     app.add_exception_handler(SignInNeeded, pages.to_sign_in)
     # The last added comes first.
-    app.add_middleware(Limits)
+    app.add_middleware(Limits, as_page=pages.as_page)
     if hosts := settings.config.http.hosts:
         app.add_middleware(KnownHosts, hosts=hosts, exempt=ALWAYS)
     app.add_middleware(Observed, as_page=pages.as_page)

@@ -15,11 +15,13 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.json_shape import json_too_much
-from api.problems import Problem, busy
+from api.problems import AsPage, Problem, busy, never_a_page
 from api.source_auth import known_by_head
 
 LARGEST_BODY = 256 * 1024
 ALERTS = "/v1/alerts/"
+OF_JSON = ("/v1/", "/mcp")
+"""What else is posted are forms of the console: any text may stand in those."""
 LARGEST_ALERTS = 2 * 1024 * 1024
 """Of these nothing is parsed before it is known who sent them."""
 LARGEST_OF_ANYBODY = 64 * 1024
@@ -43,8 +45,9 @@ ALWAYS = ("/healthz", "/readyz", "/metrics")
 class Limits:
     """Refuses what is too much; a body is read whole before anybody sees it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, as_page: AsPage = never_a_page) -> None:
         self._app = app
+        self._as_page = as_page
         self._requests = 0
         self._bodies = _Held()
 
@@ -60,7 +63,8 @@ class Limits:
                 if scope["method"] not in ("GET", "HEAD"):
                     receive = await self._body(scope, receive, held)
             except Problem as problem:
-                return await problem.response()(scope, receive, send)
+                answer = self._as_page(Request(scope), problem) or problem.response()
+                return await answer(scope, receive, send)
             except _HungUp:
                 return None
             return await self._app(scope, receive, send)
@@ -85,7 +89,8 @@ class Limits:
                 body = await _read(scope, announced, receive, share, largest)
         except TimeoutError:
             raise Problem(408, f"the body did not arrive within {BODY_SECONDS} s") from None
-        if not alerts and (because := json_too_much(body)) is not None:
+        is_json = scope["path"].startswith(OF_JSON) and not alerts
+        if is_json and (because := json_too_much(body)) is not None:
             raise Problem(422, "the request cannot be understood", [("body", because)])
         waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

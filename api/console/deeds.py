@@ -4,6 +4,7 @@ A deed that is refused answers with the page as it is now, and with what was wro
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from api import actions, chat
 from api import incidents as incident_api
 from api.auth import must_be
 from api.console.incident_view import TYPED_FROM, view_of
-from api.console.incidents import shown
+from api.console.incidents import came_of, shown
 from api.console.pages import go_to
 from api.console.sessions import Posted, Visiting, Visitor
 from api.listing import ActionId, IncidentId
@@ -28,6 +29,7 @@ from api.store.decisions import NoSuchAction, Stale
 router = APIRouter(include_in_schema=False)
 On = Annotated[Service, Depends(Service.of)]
 M = TypeVar("M", bound=BaseModel)
+LONGEST_TYPED = 2_000
 
 
 @router.post("/incidents/{incident_id}/actions/{action_id}/approve")
@@ -47,7 +49,7 @@ async def approve(
         )
         await actions.approve(service, visitor.person, incident_id, action_id, body)
 
-    return await _done(service, visitor, incident_id, deed, "approved", action_id)
+    return await _done(service, visitor, incident_id, deed, form, "approved", action_id)
 
 
 @router.post("/incidents/{incident_id}/actions/{action_id}/reject")
@@ -65,7 +67,7 @@ async def reject(
         )
         await actions.reject(service, visitor.person, incident_id, action_id, body)
 
-    return await _done(service, visitor, incident_id, deed, "rejected", action_id)
+    return await _done(service, visitor, incident_id, deed, form, "rejected", action_id)
 
 
 @router.post("/incidents/{incident_id}/actions/{action_id}/stop")
@@ -79,7 +81,7 @@ async def stop(
         body = _made(actions.Stop, comment=form.get("comment", ""))
         await actions.stop(service, visitor.person, incident_id, action_id, body)
 
-    return await _done(service, visitor, incident_id, deed, "stopped", action_id)
+    return await _done(service, visitor, incident_id, deed, form, "stopped", action_id)
 
 
 @router.post("/incidents/{incident_id}/close")
@@ -91,7 +93,7 @@ async def close(service: On, visitor: Visiting, form: Posted, incident_id: Incid
         body = _made(incident_api.Reason, comment=form.get("comment", ""))
         await incident_api.close(service, visitor.person, incident_id, body)
 
-    return await _done(service, visitor, incident_id, deed, "closed")
+    return await _done(service, visitor, incident_id, deed, form, "closed")
 
 
 @router.post("/incidents/{incident_id}/reinvestigate")
@@ -105,7 +107,7 @@ async def reinvestigate(
         body = _made(incident_api.Reason, comment=form.get("comment", ""))
         await incident_api.reinvestigate(service, visitor.person, incident_id, body)
 
-    return await _done(service, visitor, incident_id, deed, "again")
+    return await _done(service, visitor, incident_id, deed, form, "again")
 
 
 @router.post("/incidents/{incident_id}/verdict")
@@ -126,7 +128,7 @@ async def verdict(
         )
         await incident_api.give_verdict(service, visitor.person, incident_id, body)
 
-    return await _done(service, visitor, incident_id, deed, "verdict")
+    return await _done(service, visitor, incident_id, deed, form, "verdict")
 
 
 @router.post("/incidents/{incident_id}/chat")
@@ -155,7 +157,7 @@ async def ask(
     async def deed() -> None:
         await asked(stream=False)
 
-    return await _done(service, visitor, incident_id, deed, "", "chat")
+    return await _done(service, visitor, incident_id, deed, form, "", "chat")
 
 
 async def _done(
@@ -163,6 +165,7 @@ async def _done(
     visitor: Visitor,
     incident_id: str,
     deed: Callable[[], Awaitable[None]],
+    form: Mapping[str, str],
     said: str,
     about: str = "",
 ) -> Response:
@@ -176,10 +179,16 @@ async def _done(
     except Problem as refused:
         problem = refused
     else:
-        query = f"?said={said}&about={quote(about)}" if said else ""
+        query = f"?said={came_of(visitor, incident_id, said, about)}" if said else ""
         return go_to(f"/incidents/{quote(incident_id)}{query}#{quote(about or 'top')}")
     view = await view_of(service, visitor, incident_id)
-    return shown(service, visitor, view, problem=problem)
+    typed = partial(_typed, about or said, form)
+    return shown(service, visitor, view, problem=problem, typed=typed)
+
+
+def _typed(where: str, form: Mapping[str, str], place: str, field: str) -> str:
+    """What stood in a field of the form that was refused: it is not typed twice."""
+    return form.get(field, "")[:LONGEST_TYPED] if place == where else ""
 
 
 async def _must_be_typed(

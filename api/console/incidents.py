@@ -1,5 +1,6 @@
 """Pages of incidents: what burns, one of them, its evidence, its report; and their events."""
 
+from collections.abc import Callable
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -13,7 +14,7 @@ from api import events, reports
 from api.console.incident_view import TYPED_FROM, IncidentView, view_of
 from api.console.pages import go_to, page
 from api.console.sessions import Visiting, Visitor, person_now
-from api.listing import EvidenceId, IncidentId
+from api.listing import Cursor, EvidenceId, IncidentId
 from api.problems import Problem
 from api.service import Service
 from api.store import incidents
@@ -32,7 +33,7 @@ SAID = {
     "again": "It is looked at again, from the beginning.",
     "verdict": "Your verdict is kept.",
 }
-"""What came of a form, by the word in the address that it leads to."""
+"""What came of a form, by the word that stands for it."""
 router = APIRouter(include_in_schema=False)
 On = Annotated[Service, Depends(Service.of)]
 Number = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
@@ -50,37 +51,50 @@ async def list_page(
     visitor: Visiting,
     status: str = "",
     target: Annotated[str, Query(max_length=200)] = "",
-    before: Annotated[str, Query(max_length=64)] = "",
+    before: Cursor = None,
 ) -> HTMLResponse:
-    """What burns now, and what is over; newest first."""
+    """What burns now, all of it whatever is over since; and what is over. Newest first."""
     known: tuple[Status, ...] = get_args(Status)
-    still_open = [each for each in known if each not in incidents.CLOSED]
-    statuses = still_open if status == "open" else [each for each in known if each == status]
-    of = target if target and target.isprintable() else None
+    status = status if status in ("open", *known) else ""
+    target = target if target.isprintable() else ""
+    asked = [each for each in known if not status or status in (each, "open")]
+    open_ones = [each for each in asked if each not in incidents.CLOSED]
+    closed = [each for each in asked if each in incidents.CLOSED and status != "open"]
     async with service.database.reading() as session:
-        rows = await incidents.page(
-            session,
-            statuses=statuses,
-            target=of,
-            before=before or None,
-            limit=MOST_OPEN + 1,
-            evidence=False,
-        )
-        holders = await _holders(session, rows)
-    shown = rows[:MOST_OPEN]
+        of_open = None if closed else before
+        burning, more = await _some(session, open_ones, target, of_open, MOST_OPEN)
+        over, older = await _some(session, closed, target, before, MOST_OVER)
+        holders = await _holders(session, burning)
     await service.seen.note(visitor.person, "list")
-    open_ones = [row for row in shown if row.status not in incidents.CLOSED]
     return page(
         "incidents",
         visitor,
-        burning=[(row, waits_for(row, holders.get(row.id, ""))) for row in open_ones],
-        over=[row for row in shown if row.status in incidents.CLOSED],
+        burning=[(row, waits_for(row, holders.get(row.id, ""))) for row in burning],
+        over=over,
         statuses=known,
-        targets=[known.name for known in service.targets],
+        targets=sorted({*(known.name for known in service.targets), *filter(None, [target])}),
         chosen_status=status,
         chosen_target=target,
-        older=shown[-1].id if len(rows) > MOST_OPEN else "",
+        more=more,
+        older=older,
     )
+
+
+async def _some(
+    session: AsyncSession, statuses: list[Status], target: str, before: str | None, most: int
+) -> tuple[list[Incident], str]:
+    """The newest of these; and, where there are older ones, the id before which they are."""
+    if not statuses:
+        return [], ""
+    rows = await incidents.page(
+        session,
+        statuses=statuses,
+        target=target or None,
+        before=before,
+        limit=most + 1,
+        evidence=False,
+    )
+    return rows[:most], rows[most - 1].id if len(rows) > most else ""
 
 
 async def _holders(session: AsyncSession, rows: list[Incident]) -> dict[str, str]:
@@ -98,12 +112,25 @@ async def incident_page(
     incident_id: IncidentId,
     before: Number = None,
     said: str = "",
-    about: Annotated[str, Query(pattern=r"^[A-Za-z0-9_.:-]{0,64}$")] = "",
 ) -> HTMLResponse:
     """One incident."""
     view = await view_of(service, visitor, incident_id, before)
     await service.seen.note(visitor.person, "incident", incident_id)
-    return shown(service, visitor, view, said=SAID.get(said, "").format(about))
+    return shown(service, visitor, view, said=_words(visitor, incident_id, said))
+
+
+def came_of(visitor: Visitor, incident_id: str, said: str, about: str) -> str:
+    """What came of a form, for the address that it leads to: nobody else's link can say so."""
+    return visitor.sessions.sealed(
+        said=said, about=about, of=incident_id, session=visitor.session
+    )  # fmt: skip
+
+
+def _words(visitor: Visitor, incident_id: str, sealed: str) -> str:
+    content = visitor.sessions.opened(sealed)
+    if (content.get("of"), content.get("session")) != (incident_id, visitor.session):
+        return ""
+    return SAID.get(content.get("said", ""), "").format(content.get("about", ""))
 
 
 def shown(
@@ -113,8 +140,9 @@ def shown(
     *,
     said: str = "",
     problem: Problem | None = None,
+    typed: Callable[[str, str], str] = lambda _, __: "",
 ) -> HTMLResponse:
-    """The page; with what came of a form, or what was wrong with it."""
+    """The page; with what came of a form, or what was wrong with it and what was typed there."""
     return page(
         "incident",
         visitor,
@@ -123,6 +151,7 @@ def shown(
         incident=view.incident,
         diagnosis=view.incident.diagnosis,
         said=said,
+        typed=typed,
         problem=problem.content() if problem else None,
         typed_from=TYPED_FROM,
         causes=sorted({"unknown", "no-incident", *service.library.causes()}),

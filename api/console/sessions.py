@@ -165,7 +165,9 @@ async def form_of(request: Request, session: str) -> dict[str, str]:
     form: Any = sessions.opened(fields.pop("csrf", "")).get("form")
     if not form or not secrets.compare_digest(str(form).encode(), session.encode()):
         raise Problem(
-            403, "this page is too old, or of another session: load it again, and nothing is lost"
+            403,
+            "Nothing was done: the page is too old, or of another session. Go back, copy what you "
+            "typed, load the page again, and repeat it.",
         )
     return fields
 
