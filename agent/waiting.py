@@ -2,40 +2,42 @@
 
 from agent.incident import CALLS_PEOPLE, Action, Incident
 
-_RUNNING = {
-    "investigating": "is being investigated",
-    "remediating": "is being changed",
-    "verifying": "is watched after a change",
-}
+WAITING = frozenset({"queued", "awaiting_approval", "needs_human"})
+"""Statuses in which it waits; in others it is being worked on, or over."""
+_AT_WORK = ("applying", "applied", "rolling_back")
 
 
 def waits_for(incident: Incident, held_by: str = "") -> str:
-    """Of what is not over; empty otherwise.
+    """Whom or what it waits for, else what is being done; of one that is over its status.
 
     `held_by`: the other incident that its target is worked on for, if there is one.
     """
     if incident.status == "queued":
-        return f"waits for {held_by} on the same target" if held_by else "waits for a worker"
-    if incident.status == "awaiting_approval":
-        return _at_the_gate(incident)
+        return f"{held_by} on the same target" if held_by else "a worker"
     if incident.status == "needs_human":
-        return "waits for a person"
-    return _RUNNING.get(incident.status, "")
+        return "a person"
+    if incident.status == "awaiting_approval":
+        return _at_the_gate([each for each in incident.plan.actions if each.executable])
+    at_work = next((a.id for a in incident.plan.actions if a.status in _AT_WORK), "a remedy")
+    doing = {"remediating": "applied", "verifying": "verified"}.get(incident.status)
+    return f"{at_work} is being {doing}" if doing else incident.status
 
 
-def _at_the_gate(incident: Incident) -> str:
-    actions = [action for action in incident.plan.actions if action.executable]
+def _at_the_gate(actions: list[Action]) -> str:
     if urgent := [action.id for action in actions if action.status in CALLS_PEOPLE]:
-        return f"waits for a person to look at {', '.join(urgent)}"
-    open_ones = [action for action in actions if action.status == "proposed"]
-    if open_ones:
-        return "waits for an approval: " + ", ".join(map(_wanted, open_ones))
-    later = [action for action in actions if action.status == "approved"]
-    if later and later[0].not_before is not None:
-        return f"{later[0].id} waits until {later[0].not_before:%a %H:%M} UTC"
-    return "goes on" if later else "waits for a person"
+        return f"a person to look at {', '.join(urgent)}"
+    if open_ones := [action for action in actions if action.status == "proposed"]:
+        more = f" +{len(open_ones) - 1}" if len(open_ones) > 1 else ""
+        return f"approval of {_wanted(open_ones[0])}{more}"
+    for action in actions:
+        if action.status == "approved" and action.not_before is not None:
+            return f"{action.id}, from {action.not_before:%a %H:%M} UTC"
+        if action.status == "approved":
+            return f"a worker, for {action.id}"
+    return "a decision"
 
 
 def _wanted(action: Action) -> str:
-    said = f", {len(action.approvals)} of {action.approvals_required}"
-    return f"{action.id} ({action.risk}{said if action.approvals_required > 1 else ''})"
+    needed = action.approvals_required
+    said = f", {len(action.approvals)} of {needed}" if needed > 1 else ""
+    return f"{action.id} ({action.risk}){said}"

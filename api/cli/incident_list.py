@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from agent.incident import Action, Incident
+from agent.incident import Incident
+from agent.waiting import waits_for
 from api.cli import render
 from api.cli.client import Refusal, call, harmless, request
 from api.cli.oneshot import failure
@@ -184,7 +185,7 @@ def _cells(one: Incident, now: datetime) -> list[Text]:
         Text(render.age(one.opened_at, now), style=style),
         Text(one.id, style="dim"),
         Text(one.target or "no target", style="bold" if burns else "dim"),
-        Text(waits_for(one, now), style=state),
+        Text(waiting(one, now), style=state),
         told,
     ]
 
@@ -204,39 +205,7 @@ def _lines(*texts: Text) -> Text:
     return Text("\n").join(texts)
 
 
-def waits_for(incident: Incident, now: datetime) -> str:
-    """What has to happen next; of one that is over, what it is."""
-    status = incident.status
-    if status == "awaiting_approval":
-        return next(_gate(incident), "a decision")
-    if status == "investigating":
-        since = f" {render.age(incident.opened_at, now)}" if incident.attempt == 1 else " again"
-        return f"investigating{since}"
-    at_work = next((a.id for a in incident.plan.actions if a.status in _AT_WORK), "")
-    return {
-        "queued": "a worker",
-        "needs_human": "a person",
-        "remediating": f"{at_work or 'a remedy'} is being applied",
-        "verifying": f"{at_work or 'a remedy'} is being verified",
-    }.get(status, status)
-
-
-_AT_WORK = ("applying", "applied", "rolling_back")
-
-
-def _gate(incident: Incident) -> Iterator[str]:
-    actions = [action for action in incident.plan.actions if action.executable]
-    waiting = [action for action in actions if action.status == "proposed"]
-    more = f" +{len(waiting) - 1}" if len(waiting) > 1 else ""
-    for action in waiting:
-        yield f"approval of {action.id} ({action.risk}){_so_far(action)}{more}"
-    for action in actions:
-        if action.status == "approved" and action.not_before is not None:
-            yield f"{action.id}, from {action.not_before.astimezone():%a %H:%M}"
-        elif action.status == "approved":
-            yield f"a worker, for {action.id}"
-
-
-def _so_far(action: Action) -> str:
-    said, needed = len(action.approvals), action.approvals_required
-    return f", {said} of {needed}" if needed > 1 else ""
+def waiting(incident: Incident, now: datetime) -> str:
+    """What has to happen next; of a first look for how long it goes on."""
+    since = incident.status == "investigating" and incident.attempt == 1
+    return waits_for(incident) + (f" {render.age(incident.opened_at, now)}" if since else "")

@@ -18,7 +18,7 @@ from agent.incident import Incident
 from api.cli import render
 from api.cli.client import Refusal, harmless, path_of, request
 from api.cli.following import LONGEST_PAUSE, PATIENCE_SECONDS, Event, Following
-from api.cli.incident_list import OPEN, waits_for
+from api.cli.incident_list import OPEN, waiting
 from api.cli.oneshot import failure
 from api.cli.story import Story
 from tools.reading import printable
@@ -169,7 +169,7 @@ def _all(*, as_json: bool) -> None:
     before = {one.id: one.updated_at for one in listed}
     if not as_json:
         for one in listed:
-            printer.line(datetime.now(UTC), f"waits for {waits_for(one, datetime.now(UTC))}", one)
+            printer.line(datetime.now(UTC), f"waits for {waiting(one, datetime.now(UTC))}", one)
     pause, lost = LIST_SECONDS, 0.0
     while True:
         for one in listed:

@@ -109,7 +109,7 @@ async def view_of(
     known = [(k.at, k.used_memory_bytes) for k in kept if k.used_memory_bytes is not None]
     return IncidentView(
         incident=incident,
-        waits=waits_for(incident, other),
+        waits=waits_for(incident, other) if incident.status not in incidents.CLOSED else "",
         happened=moments([(row.number, row.at, row.kind, row.data) for row in events]),
         earlier=first if first > 1 else None,
         last_event=last_event,

@@ -18,6 +18,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from agent.report_html import page_environment
+from agent.waiting import WAITING
 from api.console.sessions import SignInNeeded, Visitor
 from api.problems import Problem
 from tools.reading import printable
@@ -105,7 +106,7 @@ def _asset(name: str) -> str:
 @cache
 def _environment() -> Environment:
     environment = page_environment(FOLDER / "templates")
-    environment.globals.update({"asset": _asset, "RISKS": RISKS})
+    environment.globals.update({"asset": _asset, "RISKS": RISKS, "WAITING": WAITING})
     environment.filters.update(
         {
             "ago": ago, "cited": cited, "span": span, "bytes": size, "percent": percent,

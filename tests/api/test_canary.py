@@ -174,7 +174,8 @@ async def test_nothing_that_anybody_says_is_connected_to(
             body = {"message": question[:2_000], "incident_id": one["id"]}
             assert (await client.post("/v1/chat", json=body)).status_code == 200
         known = {"incident_id": one["id"], "action_id": "A1", "evidence_id": "E1",
-                 "thread_id": "t-1", "freeze_id": "1", "silence_id": "1"}  # fmt: skip
+                 "thread_id": "t-1", "freeze_id": "1", "silence_id": "1",
+                 "runbook_id": "memory-pressure", "name": "cache-eu"}  # fmt: skip
         await say_it_everywhere(client, app, canary, known)
         for path in ("/report", "/report?format=html", "/transcript"):
             await client.get(f"/v1/incidents/{one['id']}{path}", headers=as_role("viewer"))

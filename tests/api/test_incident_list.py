@@ -87,7 +87,7 @@ def test_a_row_holds_everything_at_every_width(width: int) -> None:
     ],
 )  # fmt: skip
 def test_what_an_incident_waits_for(status: str, actions: list[Any], waits: str) -> None:
-    assert incident_list.waits_for(burning(status, plan=Plan(actions=actions)), NOW) == waits
+    assert incident_list.waiting(burning(status, plan=Plan(actions=actions)), NOW) == waits
 
 
 def test_a_pipe_gets_stable_lines_and_a_terminal_what_burns_first(shell: Shell) -> None:
