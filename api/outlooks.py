@@ -3,17 +3,18 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.past import Past
 from api.settings import Settings
-from api.store import incidents
+from api.store import glances, incidents
 from api.store.database import Database
 from tools.growth import History, fit, seconds_until
 from tools.reading import NotMeasured
@@ -21,17 +22,21 @@ from tools.reading import NotMeasured
 KEPT_SECONDS = 3_600.0
 """A slope over days does not change within one."""
 MOST_KEPT = 10_000
+DAY_KEPT_SECONDS = 30.0
+MOST_DAYS = 500
+"""Of 144 points each."""
 MOST_AT_ONCE = 10
 """Worked out after one page."""
 T = TypeVar("T")
+Points = Sequence[tuple[datetime, float]]
 log = structlog.get_logger(__name__)
 
 
 class Kept(Generic[T]):
     """What was worked out lately, by name."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, most: int) -> None:
+        self._seconds, self._most = seconds, most
         self._kept: OrderedDict[str, tuple[float, T]] = OrderedDict()
 
     def get(self, name: str) -> T | None:
@@ -43,7 +48,7 @@ class Kept(Generic[T]):
         """Keep it."""
         self._kept[name] = (time.monotonic(), value)
         self._kept.move_to_end(name)
-        if len(self._kept) > MOST_KEPT:
+        if len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
 
@@ -102,20 +107,32 @@ class Outlooks:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings, self._database = settings, database
-        self._kept: Kept[Outlook] = Kept(KEPT_SECONDS)
+        self._kept: Kept[Outlook] = Kept(KEPT_SECONDS, MOST_KEPT)
+        self._days: Kept[Points] = Kept(DAY_KEPT_SECONDS, MOST_DAYS)
         self._filling = False
 
-    def known(self, name: str) -> Outlook | None:
-        """None: nobody has wanted it lately."""
-        return self._kept.get(name)
+    async def last_day(self, session: AsyncSession, names: Sequence[str]) -> dict[str, Points]:
+        """used_memory of the last 24 hours, read twice a minute at most."""
+        known = {name: points for name in names if (points := self._days.get(name)) is not None}
+        wanted = [name for name in names if name not in known]
+        if wanted:
+            found = await glances.spans(session, wanted, incidents.now() - timedelta(days=1))
+            for name in wanted:
+                known[name] = found.get(name, [])
+                self._days.put(name, known[name])
+        return known
+
+    def known(self, name: str, limit: float | None) -> Outlook | None:
+        """None: nobody has wanted it lately, or its limit was another then."""
+        return self._kept.get(f"{name} {limit}")
 
     async def of(self, name: str, limit: float | None) -> Outlook:
         """Known, or worked out now."""
-        if (known := self._kept.get(name)) is not None:
+        if (known := self.known(name, limit)) is not None:
             return known
         history = await Past(self._settings, self._database, name).history()
         found = await asyncio.to_thread(outlook_of, history, limit, incidents.now())
-        self._kept.put(name, found)
+        self._kept.put(f"{name} {limit}", found)
         return found
 
     async def fill(self, limits: Mapping[str, float | None]) -> None:
@@ -124,7 +141,7 @@ class Outlooks:
             return
         self._filling = True
         try:
-            unknown = [name for name in limits if self._kept.get(name) is None]
+            unknown = [name for name, limit in limits.items() if self.known(name, limit) is None]
             for name in unknown[:MOST_AT_ONCE]:
                 await self.of(name, limits[name])
         except SQLAlchemyError as error:

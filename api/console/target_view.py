@@ -17,12 +17,12 @@ from api.freezes import Freeze
 from api.outlooks import Outlook
 from api.service import Service
 from api.store import freezes, glances, incidents
-from api.store.glances import Newest, OpenIncident
+from api.store.glances import LastSample, Newest, OpenIncident
 from api.store.tables import EvidenceRow
-from api.store.target_tables import FreezeRow, SampleRow, SilenceRow
+from api.store.target_tables import FreezeRow, SilenceRow
 from tools.connection import display_url
 from tools.reading import number
-from tools.target_url import deployment_of
+from tools.target_url import SCHEMES
 
 A_PAGE = 50
 MOST_OPEN = 3
@@ -66,17 +66,13 @@ class Saved:
 class Glance:
     """One target."""
 
-    name: str
-    address: str
-    environment: str
-    watched: bool
-    """Do thresholds of the runbooks raise alerts on it?"""
-    remedies: bool
+    target: Target
     standing: Standing
     severity: str
     """The worst of open incidents; empty: there is none."""
-    sample: SampleRow | None
-    limit: float | None = None
+    sample: LastSample | None
+    watched: bool = False
+    """Do thresholds of the runbooks raise alerts on it?"""
     open: Sequence[OpenIncident] = ()
     newest: Newest | None = None
     saved: Saved | None = None
@@ -84,6 +80,31 @@ class Glance:
     outlook: Outlook | None = None
     quiet: Sequence[Freeze] = ()
     """Freezes on it."""
+
+    @property
+    def name(self) -> str:
+        """The target's."""
+        return self.target.name
+
+    @property
+    def environment(self) -> str:
+        """The target's."""
+        return self.target.environment
+
+    @property
+    def address(self) -> str:
+        """Without credentials."""
+        return display_url(self.target.url)
+
+    @property
+    def remedies(self) -> bool:
+        """Is there a second identity to apply approved actions with?"""
+        return self.target.remedy_url is not None
+
+    @property
+    def limit(self) -> int | None:
+        """Bytes that it may use, as far as is known."""
+        return (self.sample.limit_bytes if self.sample else None) or self.target.memory_limit
 
     @property
     def share(self) -> float | None:
@@ -124,7 +145,7 @@ class Overview:
 
 
 async def overview(service: Service, words: str, wanted: int) -> Overview:
-    """Those whose names, addresses or environments hold the words: the page of that number."""
+    """Those whose names and environments hold the words: the page of that number."""
     wanted_words = words.casefold().split()
     now = incidents.now()
     async with service.database.reading() as session:
@@ -162,32 +183,24 @@ async def glance_at(service: Service, session: AsyncSession, target: Target) -> 
 
 
 def _is_about(one: Glance, words: Sequence[str]) -> bool:
-    text = f"{one.name} {one.environment} {one.address}".casefold()
+    text = f"{one.name} {one.environment}".casefold()
     return all(word in text for word in words)
 
 
 def _glance(
     service: Service,
     target: Target,
-    sample: SampleRow | None,
+    sample: LastSample | None,
     severities: Mapping[str, set[str]],
     now: datetime,
 ) -> Glance:
-    config = service.settings.config
-    here = severities.get(target.name, ())
-    worst = next((severity for severity in _SEVERITIES if severity in here), "")
-    every = config.watch.every if config.watch.enabled else None
-    limit = (sample.limit_bytes if sample else None) or target.memory_limit
+    watch, here = service.settings.config.watch, severities.get(target.name, ())
+    every = watch.every if watch.enabled else None
     return Glance(
-        name=target.name,
-        address=display_url(target.url),
-        environment=target.environment,
-        watched=config.watches_thresholds and target.name not in config.watch.skip_targets,
-        remedies=target.remedy_url is not None,
+        target=target,
         standing=standing(target, sample.at if sample else None, every, now, service.began),
-        severity=worst,
+        severity=next((severity for severity in _SEVERITIES if severity in here), ""),
         sample=sample,
-        limit=limit,
     )
 
 
@@ -204,7 +217,7 @@ def standing(
     """
     if every is None:
         return Standing("not looked at", "dim", "`watch` is switched off: nobody looks at it")
-    if deployment_of(target.url).kind == "cluster":
+    if SCHEMES.get(target.url.partition("://")[0]) == "cluster":
         because = "no samples are kept of a cluster: the node in trouble is not always the same"
         return Standing("not sampled", "dim", because)
     patience = SILENT_AFTER * every
@@ -225,17 +238,18 @@ async def _filled(
     names = [one.name for one in shown]
     burning = await glances.open_on(session, [one.name for one in shown if one.severity])
     newest = await glances.newest(session, names)
-    curves = await glances.spans(session, names, now - DAY)
+    curves = await service.outlooks.last_day(session, names)
     frozen = await freezes.in_force(session, now)
-    windows = service.settings.policy.freezes
+    windows, config = service.settings.policy.freezes, service.settings.config
     return [
         replace(
             one,
+            watched=config.watches_thresholds and one.name not in config.watch.skip_targets,
             open=worst_first([each for each in burning if each.target == one.name]),
             newest=newest.get(one.name),
             saved=saved(newest[one.name].persistence) if one.name in newest else None,
             curve=trend(curves.get(one.name, ()), one.limit),
-            outlook=service.outlooks.known(one.name),
+            outlook=service.outlooks.known(one.name, one.limit),
             quiet=about(one, frozen, windows, now),
         )
         for one in shown

@@ -167,6 +167,31 @@ def test_hostile_names_are_only_text(gate: Oncall, browser: Browser) -> None:
                 must_be_accessible(page)
 
 
+def test_targets_runbooks_and_the_trail_are_for_everybody_everywhere(
+    gate: Oncall, browser: Browser
+) -> None:
+    with signed_in(browser, gate, "alice") as page:
+        for path, looked_at in (
+            ("/targets", "desk-light"), ("/targets/cache", "phone-dark"),
+            ("/runbooks", "desk-dark"), ("/runbooks/noeviction-oom", "phone-light"),
+            ("/audit", "phone-dark"),
+        ):  # fmt: skip
+            page.goto(f"{gate.client.base_url}{path}")
+            must_hold_no_element_of_theirs(page)
+            for look in in_every_look(page):
+                must_fit(page)
+                if look == looked_at:
+                    must_be_accessible(page)
+                    take(page, f"{path.strip('/').replace('/', '-')}-{look}")
+        page.goto(f"{gate.client.base_url}/targets")
+        page.get_by_role("link", name="cache", exact=True).click()
+        page.get_by_role("button", name="Investigate now").click()
+        page.wait_for_url(f"**/incidents/{the_only(gate)}")
+        page.get_by_role("link", name="memory-pressure").first.click()
+        page.get_by_role("link", name="Immediate Remediation").click()
+        expect(page.locator(":target")).to_have_text("Immediate Remediation")
+
+
 def test_with_the_keyboard_alone_an_action_is_approved(gate: Oncall, browser: Browser) -> None:
     with signed_in(browser, gate, "alice") as page:
         page.goto(f"{gate.client.base_url}/incidents/{the_only(gate)}")

@@ -17,6 +17,7 @@ from api.outlooks import outlook_of
 from api.settings import Settings
 from api.store import glances, incidents
 from api.store.database import Database
+from api.store.runbook_uses import uses
 from api.store.tables import EvidenceRow, IncidentRow
 from api.store.target_tables import SampleRow
 from api.store.trail_pages import Wanted
@@ -138,6 +139,10 @@ async def test_when_it_will_be_full_is_worked_out_after_the_page(
     assert re.search(r"about <strong>[45] d", html), html
     assert "not before" in html
     assert "20.0 MiB a day" in await look(client, f"/targets/{NAMES[0]}")
+    larger = sample(NAMES[0], 0, 900.0)
+    larger.limit_bytes = 2_000 * MIB
+    await keep(service_of(client).database, larger)
+    assert "about <strong>5" in await look(client, f"/targets/{NAMES[0]}"), "with another limit"
 
 
 def growing(per_day: float, days: int = 10, levels: Sequence[int] = (0,)) -> History:
@@ -325,7 +330,7 @@ async def test_both_databases_tell_the_same_at_a_glance(database: Database) -> N
     )
     async with database.writing() as session:
         row = await session.get_one(IncidentRow, second)
-        row.diagnosis, row.last_evidence = {"title": "found"}, 2
+        row.diagnosis, row.last_evidence = {"title": "found", "root_cause": "hot-key"}, 2
     names = ["a", "b", "c'\"; --"]
     async with database.reading() as session:
         samples = await glances.last_samples(session, names)
@@ -344,6 +349,7 @@ async def test_both_databases_tell_the_same_at_a_glance(database: Database) -> N
         look = found["b"].persistence
         assert look is not None
         assert look.number == 2
+        assert (await uses(session, {"hot-key": ["book"]})) == {"book": [second]}
         trail = await trail_page(session, KEYS, Wanted(), None)
     assert trail.head == len(trail.rows) == trail.checked
     assert trail.found == ""
