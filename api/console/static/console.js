@@ -11,6 +11,8 @@ let asking = false, again = false;
 const here = main.dataset.page && !location.pathname.startsWith(`${main.dataset.page}/`)
   ? location.href : main.dataset.page || location.href;
 if (here !== location.href && main.dataset.page) history.replaceState(null, "", here);
+// What came of a form is said once, and not again by whoever gets this address.
+if (location.search.includes("said=")) history.replaceState(null, "", location.pathname + location.hash);
 
 const parts = (root) => [...root.querySelectorAll("[data-part]")];
 for (const part of parts(document)) known.set(part.id, part.outerHTML);
@@ -21,19 +23,21 @@ const lasting = (html) => html.replace(/name="csrf" value="[^"]*"/g, "").replace
 async function refresh() {
   if (asking) { again = true; return; }
   asking = true;
+  const began = performance.now();
   try {
     const answer = await fetch(here, { headers: { Accept: "text/html" }, cache: "no-store" });
     if (answer.redirected && new URL(answer.url).pathname === "/sign-in") { location.reload(); return; }
-    if (!answer.ok) return;
+    if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.title = fresh.title;
     merge(fresh);
     main.dataset.live = fresh.querySelector("main").dataset.live || "";
     listen();
     document.body.classList.remove("stale");
-  } catch { document.body.classList.add("stale"); }
+  } catch { lost(); }
   finally {
     asking = false;
+    took = performance.now() - began;
     if (again) { again = false; soon(); }
   }
 }
@@ -44,7 +48,7 @@ function merge(fresh) {
   for (const old of parts(document)) if (!ids.has(old.id)) { old.remove(); known.delete(old.id); }
   for (const [place, part] of found.entries()) {
     const html = part.outerHTML, old = document.getElementById(part.id);
-    if (old && lasting(known.get(part.id) || "") === lasting(html)) continue;
+    if (old && lasting(known.get(part.id) || "") === lasting(html)) { freshen(old, part); continue; }
     known.set(part.id, html);
     if (old) replace(old, part);
     else insert(part, found.slice(place + 1));
@@ -59,29 +63,59 @@ function insert(part, later) {
   else column.append(part);
 }
 
+// Seals and times of a part that is otherwise the same.
+function freshen(old, part) {
+  const seals = part.querySelectorAll("[name=csrf]"), times = part.querySelectorAll("time");
+  for (const [place, seal] of old.querySelectorAll("[name=csrf]").entries()) seal.value = seals[place].value;
+  for (const [place, time] of old.querySelectorAll("time").entries()) time.textContent = times[place].textContent;
+}
+
+// Who a focused element is, for its like in another part.
+const reachable = (root) => [...root.querySelectorAll("a, button, input, select, textarea, summary, [tabindex]")];
+const called = (one) => one.id || [one.closest("[id]")?.id, one.tagName, one.getAttribute("href"),
+  one.getAttribute("formaction"), one.getAttribute("aria-label")].join(" ");
+const alike = (root, name) => reachable(root).filter((one) => called(one) === name);
+// A confirmation is of what was shown then, and of nothing else.
+const confirms = (one) => one.matches("[name=target], [name=break_glass]") ? one.form.elements.fingerprint?.value : "";
+
+function refocus(part, name, place, [start, end]) {
+  const found = alike(part, name), one = found[place] || found[0] || part;
+  if (one === part) part.tabIndex = -1;
+  one.focus({ preventScroll: true });
+  if (start !== undefined) one.setSelectionRange?.(start, end);
+}
+
 // What a person has opened, typed or gone to in the old part is so in the new one.
 function replace(old, part) {
   const open = [...old.querySelectorAll("details[open]")].map((one) => one.id);
   const typed = [...old.querySelectorAll("input:not([type=hidden]), textarea, select")]
-    .filter((one) => one.id).map((one) => [one.id, one.type === "checkbox" ? one.checked : one.value]);
-  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+    .filter((one) => one.id).map((one) => [one.id, one.type === "checkbox" ? one.checked : one.value, confirms(one)]);
+  const focused = old.contains(document.activeElement) ? document.activeElement : null;
+  const name = focused && called(focused), nth = focused && alike(old, name).indexOf(focused);
+  const chosen = focused?.matches("textarea, input:not([type=checkbox])") ? [focused.selectionStart, focused.selectionEnd] : [];
   const list = old.querySelector("ol.timeline");
   const atEnd = list && list.scrollTop + list.clientHeight >= list.scrollHeight - 30;
   const scrolled = list ? list.scrollTop : 0;
   old.replaceWith(part);
   for (const id of open) { const one = id && document.getElementById(id); if (one) one.open = true; }
-  for (const [id, value] of typed) {
+  for (const [id, value, what] of typed) {
     const one = document.getElementById(id);
-    if (one && one.type === "checkbox") one.checked = value;
-    else if (one && value && one.closest("[data-asked]") === null) one.value = value;
+    if (!one || confirms(one) !== what) continue;
+    if (one.type === "checkbox") one.checked = value;
+    else if (value) one.value = value;
   }
-  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  if (focused) refocus(part, name, nth, chosen);
   const timeline = part.querySelector("ol.timeline");
   if (timeline) timeline.scrollTop = atEnd ? timeline.scrollHeight : scrolled;
 }
 
-let due = 0;
-function soon() { if (!due) due = setTimeout(() => { due = 0; refresh(); }, 400); }
+// A service that is slow is asked less often.
+let due = 0, took = 0;
+function soon() { if (!due && !document.hidden) due = setTimeout(() => { due = 0; refresh(); }, Math.max(400, 3 * took)); }
+function lost() {
+  if (!document.body.classList.contains("stale")) say("Not up to date, trying again");
+  document.body.classList.add("stale");
+}
 
 // Events say that there is something new. A page that nobody sees does not listen: a browser has six
 // connections to a host, for all of its pages together.
@@ -98,7 +132,7 @@ function listen() {
   source.addEventListener("end", () => { main.dataset.live = ""; hush(); soon(); });
   source.addEventListener("open", () => document.body.classList.remove("stale"));
   source.addEventListener("error", () => {
-    document.body.classList.add("stale");
+    lost();
     // While it tries again by itself it is connecting; what was refused it does not ask for again.
     if (source?.readyState === EventSource.CLOSED) { hush(); setTimeout(() => { soon(); listen(); }, 5000); }
   });
@@ -106,9 +140,9 @@ function listen() {
 function hush() { source?.close(); source = null; }
 function say(text) { document.getElementById("said").textContent = text; }
 
-// What is over may go on another day: it is looked at now and then.
+// What is over may go on another day, and it is ever longer ago: it is looked at now and then.
 const every = Number(main.dataset.refresh || 0);
-if (every) setInterval(() => { if (!document.hidden && !source) refresh(); }, every * 1000);
+if (every) setInterval(() => { if (!document.hidden) refresh(); }, every * 1000);
 document.addEventListener("visibilitychange", () => {
   clearTimeout(silence);
   if (document.hidden) silence = setTimeout(hush, 10000);
@@ -127,12 +161,16 @@ document.addEventListener("click", async (event) => {
     const answer = await fetch(link.href, { headers: { Accept: "text/html" } });
     const look = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("look");
     if (!answer.ok || !look) throw new Error("not there");
+    if (document.querySelector("dialog")) return;
     const dialog = document.createElement("dialog"), close = document.createElement("button");
     dialog.setAttribute("aria-label", link.textContent);
     close.textContent = "Close";
     close.addEventListener("click", () => dialog.close());
     dialog.append(close, look);
-    dialog.addEventListener("close", () => { dialog.remove(); link.focus(); });
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      (link.isConnected ? link : document.querySelector(`a.cite[href="${link.getAttribute("href")}"]`))?.focus();
+    });
     dialog.addEventListener("click", (inside) => { if (inside.target === dialog) dialog.close(); });
     document.body.append(dialog);
     dialog.showModal();
@@ -180,4 +218,10 @@ async function ask(form, pressed) {
   } catch (problem) { tell(`Not answered: ${problem.message}`); }
   finally { delete form.dataset.sent; pressed.disabled = false; }
 }
-addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
+addEventListener("pageshow", (event) => {
+  if (!event.persisted) return;
+  for (const form of document.forms) {
+    delete form.dataset.sent;
+    for (const button of form.querySelectorAll("button")) button.disabled = false;
+  }
+});

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from evals import servers
 from evals.faults import FAULTS
@@ -275,3 +275,51 @@ def fill_with_hostile_names(client: "redis.Redis") -> None:
                 pipeline.set(prefix + str(number).encode(), value)
         if any(isinstance(reply, redis.ResponseError) for reply in pipeline.execute(False)):
             return
+
+
+def test_a_part_that_is_new_keeps_what_a_person_is_at(gate: Oncall, browser: Browser) -> None:
+    """And says only what it has from the service: how long ago, and whether that still answers."""
+    incident = gate.incident(the_only(gate))
+    action = setting_of(incident)
+    with signed_in(browser, gate, "alice") as page:
+        changes: dict[str, str] = {}
+
+        def changed(route: Route) -> None:
+            html = route.fetch().text()
+            for old, new in changes.items():
+                assert old in html or re.search(old, html), old
+                html = re.sub(old, new, html)
+            route.fulfill(body=html, content_type="text/html")
+
+        page.goto(f"{gate.client.base_url}/incidents/{incident.id}?said=again")
+        assert page.url.endswith(incident.id)
+        page.route(f"**/incidents/{incident.id}*", changed)
+        approve = page.get_by_role("button", name=f"Approve {action.id}")
+        why, glass = page.locator(f"#{action.id}-why"), page.locator(f"#{action.id}-glass")
+        glass.check()
+        changes['id="plan" '] = 'id="plan" lang="en" '
+        approve.focus()
+        page.evaluate("refresh()")
+        expect(page.locator("#plan[lang]")).to_be_visible()
+        expect(approve).to_be_focused()
+        expect(glass).to_be_checked()
+        why.fill("because")
+        page.evaluate("document.activeElement.setSelectionRange(2, 4)")
+        # What was ticked for another action than is shown now confirms nothing.
+        changes['lang="en" '], changes[action.fingerprint] = 'lang="fr" ', "f" * 64
+        changes[r"\d+ (s|min) ago"], changes['name="csrf" value="[^"]*"'] = (
+            "5 d ago", 'name="csrf" value="new"',
+        )  # fmt: skip
+        page.evaluate("refresh()")
+        expect(page.locator("#plan[lang=fr]")).to_be_visible()
+        expect(why).to_be_focused()
+        assert page.evaluate("document.activeElement.selectionEnd") == 4
+        expect(why).to_have_value("because")
+        expect(glass).not_to_be_checked()
+        expect(page.locator("#summary time")).to_have_text("5 d ago")
+        expect(page.locator("#chat [name=csrf]")).to_have_value("new")
+        page.unroute_all()
+        page.route(f"**/incidents/{incident.id}*", lambda route: route.fulfill(status=503))
+        page.evaluate("refresh()")
+        expect(page.locator("body.stale")).to_be_visible()
+        expect(page.locator("#said")).to_contain_text("Not up to date")
