@@ -14,7 +14,7 @@ from agent.watched_metrics import METRICS, Metric, metric_of, shown
 MOST_CURVES = 6
 MOST_ROWS = 24
 MOST_POINTS = 60
-_BLOCKS = "▁▂▃▄▅▆▇█"
+BLOCKS = "▁▂▃▄▅▆▇█"
 _GAP = "·"
 _CALM = 0.25
 """Of the largest value: a range that is smaller does not fill the height."""
@@ -39,7 +39,7 @@ class Curve:
         for second, value in zip(self.seconds, self.values, strict=True):
             if second > 0 and not written and marks:
                 marks, written = marks + "|", True
-            marks += _GAP if value is None else _BLOCKS[round(self._share(value) * 7)]
+            marks += _GAP if value is None else BLOCKS[round(self._share(value) * 7)]
         return marks
 
     @property

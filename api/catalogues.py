@@ -1,6 +1,7 @@
 """What there is: targets, runbooks, tools, remedies."""
 
 import inspect
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -14,12 +15,14 @@ from api.auth import Viewer
 from api.listing import Page
 from api.problems import Problem, documented
 from api.service import Service
+from api.store import glances, incidents
 from api.thresholds import rules
 from tools.connection import display_url
 from tools.reads import READS
 from tools.remedies.catalogue import REMEDIES
 from tools.remedies.remedy import Need, Remedy, Risk
 
+TREND = timedelta(days=1)
 router = APIRouter(prefix="/v1", tags=["catalogues"])
 On = Annotated[Service, Depends(Service.of)]
 
@@ -38,6 +41,20 @@ class TargetShown(BaseModel):
     """Is there a second identity to apply approved actions with?"""
     watched: bool
     """Do thresholds of the runbooks raise alerts on it? Which ones, the runbooks say."""
+
+
+class MemoryKept(BaseModel):
+    """Used memory around one time."""
+
+    at: datetime
+    used_bytes: int
+
+
+class MemoryOfTarget(BaseModel):
+    """What is kept of a target's memory, oldest first."""
+
+    target: str
+    samples: list[MemoryKept]
 
 
 class ThresholdShown(BaseModel):
@@ -125,6 +142,22 @@ async def list_targets(service: On, _: Viewer) -> Page[TargetShown]:
             )
             for target in service.targets
         ]
+    )
+
+
+@router.get("/targets/{name}/memory", responses=documented(404))
+async def target_memory(
+    service: On, _: Viewer, name: Annotated[str, Path(max_length=200, description="A target")]
+) -> MemoryOfTarget:
+    """Its used memory of the last 24 hours as `watch` samples it: means of ten minutes."""
+    target = next((known for known in service.targets if known.name == name), None)
+    if target is None:
+        raise Problem(404, "there is no such target; GET /v1/targets has all of them")
+    async with service.database.reading() as session:
+        found = await glances.spans(session, [name], incidents.now() - TREND)
+    return MemoryOfTarget(
+        target=name,
+        samples=[MemoryKept(at=at, used_bytes=round(used)) for at, used in found.get(name, [])],
     )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import typer
 from rich.console import Console, RenderableType
@@ -30,7 +31,7 @@ def show(incident: str, *, as_json: bool, full: bool) -> None:
         return
     shown = Incident.model_validate(harmless(answer))
     out = render.console()
-    drawn = list(_memory(_looks(shown), out))
+    drawn = [*_memory(_looks(shown), out), *_trend(shown, out)]
     changed = list(_changed(shown, out))
     now = datetime.now(UTC)
     out.print(render.incident(shown, full=full, now=now, memory=drawn, changed=changed))
@@ -66,6 +67,20 @@ def _memory(looks: Sequence[Evidence], out: Console) -> Iterator[RenderableType]
     for piece in looks:
         if piece.tool == "metric_history" and (told := memory_bar.history(piece.reading)):
             yield _indented(Text(f"{told} [{piece.id}]", style="dim"))
+
+
+def _trend(shown: Incident, out: Console) -> Iterator[RenderableType]:
+    """The target's last day, as far as it is watched."""
+    if not shown.target:
+        return
+    try:
+        kept = request("GET", f"/v1/targets/{quote(shown.target, safe='')}/memory")["samples"]
+    except Refusal:
+        return  # it is not configured any more, or the service is older
+    samples = [(datetime.fromisoformat(each["at"]), int(each["used_bytes"])) for each in kept]
+    curve = memory_bar.trend(samples, out.width - INDENT, ascii_only=out.options.ascii_only)
+    if curve is not None:
+        yield _indented(curve)
 
 
 def _indented(part: RenderableType) -> RenderableType:

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.effects import Effect, Measured
+from agent.effects import BLOCKS, Effect, Measured
 from agent.facts import print_bytes, print_seconds, print_share
 from agent.memory_picture import MemoryPicture
 from agent.signals.memory import PRESSURE_ALERT, PRESSURE_HIGH
 from tools.reading import number, printable
 
 MOST_CELLS = 60
+MOST_TREND_CELLS = 40
 MOST_PARTS = 8
 MOST_PART_CELLS = 24
 MOST_CHANGES = 8
@@ -168,6 +170,33 @@ def curve(one: Measured, *, ascii_only: bool = False) -> str:
         marks = marks.translate(_PLAIN)
     ends = (print_seconds(at) for at in (found.seconds[0], found.seconds[-1]))
     return f"{marks}  {' to '.join(ends)}, {found.low} to {found.high}"
+
+
+def trend(
+    samples: Sequence[tuple[datetime, int]], columns: int, *, ascii_only: bool = False
+) -> Text | None:
+    """`▁▂▃▅█  11.0 MiB at 03:10 to 72.1 MiB at 12:20`, from zero up; None: no two samples.
+
+    The largest of those that share a place is drawn, in local time.
+    """
+    if len(samples) < 2:
+        return None
+    since, until = samples[0][0], samples[-1][0]
+    seconds = (until - since).total_seconds() or 1.0
+    cells = max(2, min(MOST_TREND_CELLS, columns - 40, len(samples)))
+    largest: dict[int, int] = {}
+    for at, used in samples:
+        place = round((at - since).total_seconds() / seconds * (cells - 1))
+        largest[place] = max(used, largest.get(place, 0))
+    most = max(largest.values()) or 1
+    marks = "".join(
+        BLOCKS[round(largest[place] / most * 7)] if place in largest else "·"
+        for place in range(cells)
+    )
+    drawn = Text(marks.translate(_PLAIN) if ascii_only else marks, style="cyan")
+    both = (samples[0], samples[-1])
+    ends = (f"{print_bytes(used)} at {at.astimezone():%H:%M}" for at, used in both)
+    return drawn.append(f"  {' to '.join(ends)}", style="dim")
 
 
 def history(reading: Mapping[str, Any]) -> str:

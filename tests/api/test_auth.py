@@ -25,6 +25,7 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/incidents/inc-1/transcript", None, "viewer"),
     ("GET", "/v1/usage", None, "viewer"),
     ("GET", "/v1/targets", None, "viewer"),
+    ("GET", "/v1/targets/cache-eu/memory", None, "viewer"),
     ("GET", "/v1/runbooks", None, "viewer"),
     ("GET", "/v1/runbooks/r-1", None, "viewer"),
     ("GET", "/v1/passages", None, "viewer"),
@@ -88,7 +89,7 @@ def test_the_table_above_holds_every_endpoint(settings: Callable[..., Settings])
         (method, path.replace("inc-1", "{incident_id}").replace("A1", "{action_id}")
          .replace("E1", "{evidence_id}").replace("t-1", "{thread_id}")
          .replace("f-1", "{freeze_id}").replace("s-1", "{silence_id}")
-             .replace("r-1", "{runbook_id}"))
+         .replace("r-1", "{runbook_id}").replace("cache-eu", "{name}"))
         for method, path, _, _ in NEEDS
     }  # fmt: skip
     assert declared - tested == {("GET", "/healthz"), ("GET", "/readyz")}

@@ -17,7 +17,10 @@ from agent.incident import Diagnosis, Incident, Plan
 from api.app import create_app
 from api.cli import incident_list, memory_bar
 from api.settings import Settings
+from api.store import samples
+from api.store.target_tables import SampleRow
 from tests.api.at_a_terminal import Shell, said
+from tests.api.serving import as_role
 from tests.api.test_actions import action
 
 NOW = datetime(2026, 11, 30, 3, 0, tzinfo=UTC)
@@ -169,6 +172,46 @@ def test_one_incident_is_shown_with_its_memory(shell: Shell) -> None:
     assert max(map(cell_len, shown.stdout.splitlines())) <= 80
     shell.columns = 40
     assert max(map(cell_len, shell.says("show", incident).stdout.splitlines())) <= 40
+
+
+def test_the_targets_last_day_is_a_curve(shell: Shell) -> None:
+    incident = shell.opens()
+    quiet = shell.says("show", incident).stdout
+    path = "/v1/targets/cache-eu/memory"
+    assert shell.client.get(path, headers=as_role("viewer")).json()["samples"] == []
+    now = datetime.now(UTC)
+
+    async def sampled(journal: Any) -> None:
+        async with journal._database.writing() as session:
+            for minutes, used in ((2_000, 70), (600, 10), (300, 20), (0, 40)):
+                at = now - timedelta(minutes=minutes)
+                row = SampleRow(target="cache-eu", at=at, used_bytes=used << 20)
+                await samples.keep(session, row)
+
+    shell.keeps(incident, sampled)
+    shown = shell.says("show", incident).stdout
+    assert re.search(r"▃·*▅·*█  10\.0 MiB at", shown)
+    assert "40.0 MiB at" in shown
+    assert "MiB at" not in quiet
+    assert "70" not in shown.split("█  ")[1]  # older than a day
+    assert shell.client.get("/v1/targets/none/memory", headers=as_role("viewer")).status_code == 404
+
+
+def test_a_curve_is_from_zero_up_and_as_wide_as_there_is_room() -> None:
+    rising = [(NOW + timedelta(minutes=n), n << 20) for n in range(1, 200)]
+    for columns in (40, 60, 200):
+        text = memory_bar.trend(rising, columns)
+        assert text is not None
+        marks = text.plain.partition("  ")[0]
+        assert len(marks) <= max(2, min(40, columns - 40))
+        assert marks == "".join(sorted(marks))
+        assert marks[-1] == "█"
+        assert columns == 40 or marks[0] == "▁"
+    plain = memory_bar.trend(rising, 80, ascii_only=True)
+    assert plain is not None
+    assert plain.plain.isascii()
+    assert memory_bar.trend(rising[:1], 80) is None
+    assert memory_bar.trend([(NOW, 0), (NOW, 0)], 80) is not None
 
 
 def test_where_the_bytes_are_adds_up_and_no_name_breaks_it(shell: Shell) -> None:
