@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from agent.report_html import page_environment
 from agent.waiting import WAITING
+from api.console.markdown import anchor_of
 from api.console.sessions import SignInNeeded, Visitor
 from api.problems import Problem
 from tools.reading import printable
@@ -184,10 +185,22 @@ def cited(text: str, incident_id: str, in_brackets: Literal[True, False] = True)
     return Markup(brackets.sub(lambda found: _CITED.sub(link, found[0]), safe))  # noqa: S704
 
 
+_PASSAGE = re.compile(r"^Runbook ([a-z0-9][a-z0-9-]{0,99}), (.{1,300}?): (?=“)")
+
+
 def answer(text: str, incident_id: str) -> Markup:
-    """An answer of the chat: its lines, with links to what it cites."""
-    shown = [cited(line, incident_id) for line in text.splitlines()[:200]]
-    return Markup("\n").join(shown)
+    """An answer of the chat: its lines, with links to the evidence and the runbooks it cites."""
+    return Markup("\n").join(_line(line, incident_id) for line in text.splitlines()[:200])
+
+
+def _line(line: str, incident_id: str) -> Markup:
+    if (found := _PASSAGE.match(line)) is None:
+        return cited(line, incident_id)
+    book, section = found.groups()
+    link = Markup('Runbook <a href="/runbooks/{}#{}">{}, {}</a>: ').format(
+        book, anchor_of(section), book, printable(section)
+    )
+    return link + cited(line[found.end() :], incident_id)
 
 
 def reading(value: Any) -> Markup:

@@ -1,5 +1,6 @@
 """What people do from a page: what their role allows, and exactly what was shown."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import httpx2
 import pytest
 
 from api.app import create_app
+from api.console.pages import answer
 from api.settings import Settings
 from tests.api.console.visiting import look, seal_of, sign_in
 from tests.api.house import at_the_gate
@@ -119,6 +121,22 @@ async def test_an_answer_is_on_the_page_or_told_to_a_script(client: httpx2.Async
     assert "event: end" in told.text
     await sign_in(client, "viewer")  # whose thread it is not
     assert "what waits for approval?" not in await look(client, f"/incidents/{incident}")
+
+
+def test_what_an_answer_cites_is_a_link_and_nothing_else_is() -> None:
+    said = answer(
+        "Used: 5 MiB [E1, E12]. E3 <b>\n"
+        "Runbook single-bigkey, Remediation, Option 1: “Trim”: “See E9 [E2] <i>”\n"
+        "Runbook <x>, y: “z”",
+        "inc-1",
+    )
+    first, second, third = said.split("\n")
+    place = "/incidents/inc-1/evidence"
+    assert re.findall(r'href="([^"]+)"', first) == [f"{place}/E1", f"{place}/E12"]
+    where = "/runbooks/single-bigkey#section-remediation-option-1"
+    assert re.findall(r'href="([^"]+)"', second) == [where, f"{place}/E2"]
+    assert "href" not in third
+    assert not re.search(r"<(?!/?a\b)", said)
 
 
 async def test_breaking_the_glass_by_hand_takes_an_admin(client: httpx2.AsyncClient) -> None:
