@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from agent import report
-from agent.arbitration import told
+from agent.arbitration import told, without_answer
 from agent.budget import cost
 from agent.effects import HEIGHT, WIDTH, effects
 from agent.facts import printed
@@ -74,7 +74,8 @@ def page_environment(folder: Path) -> Environment:
         lstrip_blocks=True,
     )
     functions: dict[str, Callable[..., Any]] = {
-        "told": told, "cost": cost, "printed": printed, "values": report.values,
+        "told": told, "without_answer": without_answer, "cost": cost, "printed": printed,
+        "values": report.values,
         "short": report.short, "quieted": report.quieted, "unchanged": report.unchanged,
         "signals": report.signals,
     }  # fmt: skip

@@ -19,10 +19,10 @@ from api.console.drawing import Treemap, Trend, treemaps, trend
 from api.console.sessions import Visitor
 from api.console.timeline import Moment, moments
 from api.service import Service
-from api.store import incidents, samples
+from api.store import incidents, leases, samples
 from api.store.evidence import newest_of, summaries
 from api.store.journal import to_evidence
-from api.store.tables import EventRow, EvidenceRow, LeaseRow, MessageRow, VerdictRow
+from api.store.tables import EventRow, EvidenceRow, MessageRow, VerdictRow
 
 MOST_EVENTS = 100
 MOST_EVIDENCE = 25
@@ -86,6 +86,8 @@ class IncidentView:
     @property
     def next_action(self) -> Action | None:
         """The first that waits for an approval."""
+        if self.incident.status != "awaiting_approval":
+            return None
         return next((one for one in self.executable if one.status == "proposed"), None)
 
 
@@ -101,15 +103,17 @@ async def view_of(
         seen = await newest_of(session, incident_id, incident.attempt, TOOLS, MOST_LOOKS)
         turns = await _turns(session, visitor, incident_id)
         verdicts = await _verdicts(session, incident_id)
-        other = await held_by(session, incident)
-        since = incidents.now() - TREND
-        kept = await samples.recent(session, incident.target, since)
+        held = await leases.at_work(session, service.database, [incident.target])
+        until = incident.updated_at if incident.status in incidents.CLOSED else incidents.now()
+        kept = await samples.recent(session, incident.target, until - TREND, until)
     picture = memory_picture(map(to_evidence, seen))
     first = events[0].number if events else 0
     known = [(k.at, k.used_memory_bytes) for k in kept if k.used_memory_bytes is not None]
     return IncidentView(
         incident=incident,
-        waits=waits_for(incident, other) if incident.status not in incidents.CLOSED else "",
+        waits=waits_for(incident, held.get(incident.target, ""))
+        if incident.status not in incidents.CLOSED
+        else "",
         happened=moments([(row.number, row.at, row.kind, row.data) for row in events]),
         earlier=first if first > 1 else None,
         last_event=last_event,
@@ -118,7 +122,7 @@ async def view_of(
         picture=picture,
         treemaps=treemaps(picture) if picture else (),
         thresholds=thresholds_of(service.library, incident),
-        trend=trend(_with_looks(known, seen), picture.limit if picture else None),
+        trend=trend(_with_looks(known, seen, until - TREND), picture.limit if picture else None),
         effects=effects(incident.plan.actions),
         turns=turns,
         verdicts=verdicts,
@@ -127,12 +131,12 @@ async def view_of(
 
 
 def _with_looks(
-    known: list[tuple[datetime, float]], looks: Sequence[EvidenceRow]
+    known: list[tuple[datetime, float]], looks: Sequence[EvidenceRow], since: datetime
 ) -> list[tuple[datetime, float]]:
     """What `watch` kept and what this incident saw."""
     for row in looks:
         used = row.reading.get("used_memory")
-        if row.tool == "memory_info" and isinstance(used, int):
+        if row.tool == "memory_info" and isinstance(used, int) and row.taken_at >= since:
             known.append((row.taken_at, float(used)))
     return sorted(known)
 
@@ -159,12 +163,6 @@ def _approvable(service: Service, visitor: Visitor, incident: Incident) -> froze
         for action in incident.plan.actions
         if action.executable and may_approve(role, action.risk, environment, policy)
     )
-
-
-async def held_by(session: AsyncSession, incident: Incident) -> str:
-    """The other incident that its target is worked on for; empty: none."""
-    lease = await session.get(LeaseRow, incident.target)
-    return lease.incident_id if lease and lease.incident_id != incident.id else ""
 
 
 async def _events(session: AsyncSession, incident_id: str, before: int | None) -> list[EventRow]:

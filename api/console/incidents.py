@@ -5,7 +5,6 @@ from typing import Annotated, get_args
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, Response
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from agent.incident import Incident, Status
@@ -17,10 +16,10 @@ from api.console.sessions import Visiting, Visitor, person_now
 from api.listing import Cursor, EvidenceId, IncidentId
 from api.problems import Problem
 from api.service import Service
-from api.store import incidents
+from api.store import incidents, leases
 from api.store.evidence import summaries
 from api.store.journal import to_evidence
-from api.store.tables import EvidenceRow, LeaseRow
+from api.store.tables import EvidenceRow
 
 MOST_OPEN = 100
 MOST_OVER = 20
@@ -64,12 +63,13 @@ async def list_page(
         of_open = None if closed else before
         burning, more = await _some(session, open_ones, target, of_open, MOST_OPEN)
         over, older = await _some(session, closed, target, before, MOST_OVER)
-        holders = await _holders(session, burning)
+        queued = {row.target for row in burning if row.status == "queued"}
+        holders = await leases.at_work(session, service.database, queued) if queued else {}
     await service.seen.note(visitor.person, "list")
     return page(
         "incidents",
         visitor,
-        burning=[(row, waits_for(row, holders.get(row.id, ""))) for row in burning],
+        burning=[(row, waits_for(row, holders.get(row.target, ""))) for row in burning],
         over=over,
         statuses=known,
         targets=sorted({*(known.name for known in service.targets), *filter(None, [target])}),
@@ -95,14 +95,6 @@ async def _some(
         evidence=False,
     )
     return rows[:most], rows[most - 1].id if len(rows) > most else ""
-
-
-async def _holders(session: AsyncSession, rows: list[Incident]) -> dict[str, str]:
-    """By queued incident the other one that its target is worked on for."""
-    waiting = {row.target: row.id for row in rows if row.status == "queued"}
-    leases = await session.scalars(select(LeaseRow).where(LeaseRow.target.in_(waiting)))
-    found = {lease.target: lease.incident_id for lease in leases if lease.incident_id}
-    return {waiting[target]: other for target, other in found.items() if other != waiting[target]}
 
 
 @router.get("/incidents/{incident_id}")

@@ -6,7 +6,7 @@ Every text is made printable and escaped by the template's engine, wherever it c
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -112,7 +112,7 @@ def _environment() -> Environment:
         {
             "ago": ago, "cited": cited, "span": span, "bytes": size, "percent": percent,
             "reading": reading, "clock": lambda moment: f"{moment:%H:%M:%S}", "answer": answer,
-            "lines": lines,
+            "lines": lines, "spelled": spelled,
         }
     )  # fmt: skip
     return environment
@@ -168,6 +168,19 @@ def lines(text: str) -> Markup:
     return Markup(escape("\n".join(printable(line, 2_000) for line in text.splitlines()[:400])))  # noqa: S704
 
 
+def spelled(command: Sequence[str]) -> Markup:
+    """A command as redis-cli takes it: what has a space in it stands in quotes."""
+    return Markup(escape(" ".join(map(_argument, command))))  # noqa: S704 - escaped
+
+
+def _argument(text: str) -> str:
+    if text and not _TO_QUOTE.search(text):
+        return printable(text, 2_000)
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(quoted, 2_000)}"'
+
+
+_TO_QUOTE = re.compile(r"[\s\"'\\]")
 _CITED = re.compile(r"\bE[1-9][0-9]{0,8}\b")
 
 

@@ -1,5 +1,6 @@
 """Leases: one investigation per target at a time, with a fencing number."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, select, update
@@ -70,6 +71,15 @@ async def release(database: Database, lease: Lease) -> None:
     """Give it back. The row stays: its fencing number must never be used again."""
     async with database.writing() as session:
         await session.execute(update(LeaseRow).where(*_is(lease)).values(expires=0.0))
+
+
+async def at_work(
+    session: AsyncSession, database: Database, targets: Collection[str]
+) -> dict[str, str]:
+    """By target, of those that somebody works on now, the incident."""
+    alive = LeaseRow.expires > await database.clock(session)
+    query = select(LeaseRow.target, LeaseRow.incident_id).where(LeaseRow.target.in_(targets), alive)
+    return {target: incident for target, incident in await session.execute(query) if incident}
 
 
 async def is_held(session: AsyncSession, database: Database, incident_id: str) -> bool:

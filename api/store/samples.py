@@ -43,8 +43,11 @@ async def newest(session: AsyncSession, target: str) -> list[MemorySample]:
     return [MemorySample(at=at, used_bytes=round(used)) for at, used in rows][::-1]
 
 
-async def recent(session: AsyncSession, target: str, since: datetime) -> list[KeptSpan]:
+async def recent(
+    session: AsyncSession, target: str, since: datetime, until: datetime | None = None
+) -> list[KeptSpan]:
     """Everything that is kept of a target since then, by spans of ten minutes, oldest first."""
+    of_time = [SampleRow.at >= since, *([SampleRow.at <= until] if until else [])]
     span = cast(extract("epoch", SampleRow.at) / SPAN_SECONDS, Integer)
     rows = await session.execute(
         select(
@@ -54,7 +57,7 @@ async def recent(session: AsyncSession, target: str, since: datetime) -> list[Ke
             func.max(SampleRow.limit_bytes),
             func.avg(SampleRow.keys),
         )
-        .where(SampleRow.target == target, SampleRow.at >= since)
+        .where(SampleRow.target == target, *of_time)
         .group_by(span)
         .order_by(func.max(SampleRow.at).desc())
         .limit(MOST_SPANS)

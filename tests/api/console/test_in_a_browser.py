@@ -316,7 +316,7 @@ def test_a_part_that_is_new_keeps_what_a_person_is_at(gate: Oncall, browser: Bro
         assert page.evaluate("document.activeElement.selectionEnd") == 4
         expect(why).to_have_value("because")
         expect(glass).not_to_be_checked()
-        expect(page.locator("#summary time")).to_have_text("5 d ago")
+        expect(page.locator("#summary .head time")).to_have_text("5 d ago")
         expect(page.locator("#chat [name=csrf]")).to_have_value("new")
         page.unroute_all()
         page.route(f"**/incidents/{incident.id}*", lambda route: route.fulfill(status=503))

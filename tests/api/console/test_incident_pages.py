@@ -1,18 +1,24 @@
 """Incidents' pages: that they say what is so, and refuse what is not meant."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
+from agent.incident import Overruled
 from api.app import create_app
 from api.settings import Settings
-from api.store import incidents
+from api.store import incidents, leases
 from api.store.database import Database
+from api.store.tables import ActionRow, EvidenceRow, IncidentRow
+from api.store.target_tables import SampleRow
 from tests.api.console.visiting import look, seal_of, sign_in
 from tests.api.house import at_the_gate
 from tests.api.serving import serving
 from tests.api.test_incidents_api import service_of
+from tests.api.test_store import diagnosis, opened
 
 
 @pytest.fixture
@@ -82,3 +88,90 @@ async def test_a_page_before_what_is_no_incident_is_refused(app: FastAPI) -> Non
         await sign_in(client, "viewer")
         await look(client, "/incidents?before=%00", 422)
         await look(client, f"/incidents/{'long' * 2_000}", 414)
+
+
+async def an_incident(database: Database, target: str, **row: Any) -> str:
+    incident_id = await opened(database, target)
+    async with database.writing() as session:
+        kept = await session.get_one(IncidentRow, incident_id)
+        for name, value in row.items():
+            setattr(kept, name, value)
+    return incident_id
+
+
+async def test_nobody_is_waited_for_who_has_gone(app: FastAPI) -> None:
+    async with serving(app) as client:
+        database = service_of(client).database
+        incident = await an_incident(database, "cache-eu")
+        await sign_in(client, "viewer")
+        lease = await leases.acquire(database, "cache-eu", "inc-other", "me")
+        assert lease is not None
+        for path in ("/incidents", f"/incidents/{incident}"):
+            assert "inc-other on the same target" in await look(client, path)
+        await leases.release(database, lease)
+        for path in ("/incidents", f"/incidents/{incident}"):
+            shown = await look(client, path)
+            assert "inc-other" not in shown
+            assert "a worker" in shown
+
+
+async def test_the_trend_of_what_is_over_ends_with_it(app: FastAPI) -> None:
+    async with serving(app) as client:
+        database = service_of(client).database
+        at = datetime.now(UTC) - timedelta(days=30)
+        incident = await an_incident(database, "cache-eu", status="resolved", updated_at=at)
+        async with database.writing() as session:
+            for when, used in ((at - timedelta(hours=5), 3), (at - timedelta(hours=1), 5),
+                               (datetime.now(UTC) - timedelta(hours=1), 9)):  # fmt: skip
+                session.add(SampleRow(target="cache-eu", at=when, used_bytes=used * 2**20))
+            session.add(looked(incident, at))
+        await sign_in(client, "viewer")
+        shown = await look(client, f"/incidents/{incident}")
+        assert "3.0 MiB to 7.0 MiB, last <strong>7.0 MiB</strong>" in shown
+        # On top, too, it is said of which node that is, and when it was seen.
+        assert "<bdi>10.0.0.1:6379 (master)</bdi>" in shown.partition('id="memory"')[0]
+        assert "30 d ago" in shown.partition("</figcaption>")[0].partition('class="gauge"')[2]
+
+
+def looked(incident_id: str, at: datetime) -> EvidenceRow:
+    reading = {"used_memory": 7 * 2**20, "counted_memory": 7 * 2**20, "limit": 8 * 2**20}
+    return EvidenceRow(incident_id=incident_id, number=1, tool="memory_info", args={}, attempt=1,
+                       reading=reading, target="cache-eu", node="10.0.0.1:6379 (master)",
+                       measured=True, summary="", taken_at=at)  # fmt: skip
+
+
+async def test_what_cannot_be_decided_is_not_to_do_and_who_said_yes_is_told(app: FastAPI) -> None:
+    async with serving(app) as client:
+        database = service_of(client).database
+        incident = await at_the_gate(database, "cache-eu", approved=False)
+        await sign_in(client, "approver")
+        asked = await look(client, f"/incidents/{incident}")
+        form = {"csrf": seal_of(asked), "fingerprint": "a" * 64, "target": "cache-eu"}
+        assert "To do:" in asked
+        async with database.writing() as session:
+            action = await session.get_one(ActionRow, (incident, 1, "A1"))
+            commands = [["CONFIG", "SET", "save", '3600 1  "x"'], *([["PING"]] * 13), ["LAST"]]
+            action.body = {**action.body, "approvals_required": 3, "commands": commands}
+        await client.post(f"/incidents/{incident}/actions/A1/approve", data=form)
+        shown = await look(client, f"/incidents/{incident}")
+        assert "You said yes: somebody else has to, too." in shown
+        assert "Approve A1" not in shown
+        assert "Reject" in shown
+        # What is approved is seen to the last word, as it would be typed.
+        assert "CONFIG SET save &#34;3600 1  \\&#34;x\\&#34;&#34;\n" in shown
+        assert "LAST\n" in shown
+        async with database.writing() as session:
+            (await session.get_one(IncidentRow, incident)).status = "failed"
+        assert "To do:" not in await look(client, f"/incidents/{incident}")
+
+
+async def test_a_model_without_an_answer_disagrees_with_nobody(app: FastAPI) -> None:
+    async with serving(app) as client:
+        lost = Overruled(reasoner="openai", root_cause="unknown", confidence=0.0,
+                         reason="no usable answer: it took too long")  # fmt: skip
+        kept = diagnosis(overruled=lost).model_dump(mode="json")
+        incident = await an_incident(service_of(client).database, "cache-eu", diagnosis=kept)
+        await sign_in(client, "viewer")
+        shown = await look(client, f"/incidents/{incident}")
+        assert "it took too long" in shown
+        assert "do not agree" not in shown
