@@ -193,7 +193,7 @@ async def _verdicts(session: AsyncSession, incident_id: str) -> list[VerdictRow]
     rows = await session.scalars(
         select(VerdictRow)
         .where(VerdictRow.incident_id == incident_id)
-        .order_by(VerdictRow.id)
+        .order_by(VerdictRow.id.desc())
         .limit(MOST_VERDICTS)
     )
-    return list(rows)
+    return list(rows)[::-1]

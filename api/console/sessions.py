@@ -160,7 +160,8 @@ async def form_of(request: Request, session: str) -> dict[str, str]:
         pairs = parse_qsl(body, keep_blank_values=True, max_num_fields=MOST_FIELDS)
     except ValueError:
         raise Problem(422, "the form cannot be read") from None
-    fields = dict(pairs)
+    # A browser sends a line's end as two characters, and counts it as one.
+    fields = {name: text.replace("\r\n", "\n") for name, text in pairs}
     sessions: Sessions = request.app.state.sessions
     form: Any = sessions.opened(fields.pop("csrf", "")).get("form")
     if not form or not secrets.compare_digest(str(form).encode(), session.encode()):

@@ -1,9 +1,11 @@
 """Incidents' pages: that they say what is so, and refuse what is not meant."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -16,7 +18,7 @@ from api.store.tables import ActionRow, EvidenceRow, IncidentRow
 from api.store.target_tables import SampleRow
 from tests.api.console.visiting import look, seal_of, sign_in
 from tests.api.house import at_the_gate
-from tests.api.serving import serving
+from tests.api.serving import listening, serving
 from tests.api.test_incidents_api import service_of
 from tests.api.test_store import diagnosis, opened
 
@@ -175,3 +177,39 @@ async def test_a_model_without_an_answer_disagrees_with_nobody(app: FastAPI) -> 
         shown = await look(client, f"/incidents/{incident}")
         assert "it took too long" in shown
         assert "do not agree" not in shown
+
+
+async def test_the_newest_verdicts_are_shown_and_a_line_ends_with_one_character(
+    app: FastAPI,
+) -> None:
+    async with serving(app) as client:
+        incident = await opened(service_of(client).database, "cache-eu")
+        await sign_in(client, "responder")
+        csrf = seal_of(await look(client, f"/incidents/{incident}"))
+        for number in range(21):
+            long = "x\r\n" * 1_000
+            comment = f"it was {number}." if number else long
+            form = {"csrf": csrf, "root_cause": "unknown", "comment": comment}
+            answer = await client.post(f"/incidents/{incident}/verdict", data=form)
+            assert answer.status_code == 303, answer.text
+        assert "it was 20." in await look(client, f"/incidents/{incident}")
+
+
+async def test_a_stream_ends_with_the_token_it_was_opened_with(
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings()
+    app = create_app(chosen, worker=False)
+    async with listening(app, chosen) as url, httpx2.AsyncClient(base_url=url) as client:
+        incident = await opened(app.state.service.database, "cache-eu")
+        path = f"/incidents/{incident}/live"
+        assert (await client.get(path)).headers["location"].startswith("/sign-in")
+        await sign_in(client, "viewer")
+        async with client.stream("GET", path) as stream:
+            lines = stream.aiter_lines()
+            while await anext(lines) != "event: status":
+                pass
+            monkeypatch.setattr(type(app.state.tokens), "person_of_digest", lambda *_: None)
+            async with asyncio.timeout(5):
+                assert "end" not in [line async for line in lines]
+        assert (await client.get(path)).status_code == 303
