@@ -169,17 +169,19 @@ def lines(text: str) -> Markup:
 
 
 def spelled(command: Sequence[str]) -> Markup:
-    """A command as redis-cli takes it: what has a space in it stands in quotes."""
+    """A command as redis-cli takes it: an argument with a space in it stands in quotes."""
     return Markup(escape(" ".join(map(_argument, command))))  # noqa: S704 - escaped
 
 
 def _argument(text: str) -> str:
-    if text and not _TO_QUOTE.search(text):
+    if (text and not _TO_QUOTE.search(text)) or _STANDS_FOR.fullmatch(text):
         return printable(text, 2_000)
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{printable(quoted, 2_000)}"'
 
 
+_STANDS_FOR = re.compile(r"<[^<>\"\\\n]+>")
+"""`<each of a batch>`: what is not known before."""
 _TO_QUOTE = re.compile(r"[\s\"'\\]")
 _CITED = re.compile(r"\bE[1-9][0-9]{0,8}\b")
 

@@ -152,7 +152,11 @@ async def test_what_cannot_be_decided_is_not_to_do_and_who_said_yes_is_told(app:
         assert "To do:" in asked
         async with database.writing() as session:
             action = await session.get_one(ActionRow, (incident, 1, "A1"))
-            commands = [["CONFIG", "SET", "save", '3600 1  "x"'], *([["PING"]] * 13), ["LAST"]]
+            commands = [
+                ["CONFIG", "SET", "save", '3600 1  "x"'],
+                *([["PING"]] * 13),
+                ["DEL", "<each of them>"],
+            ]
             action.body = {**action.body, "approvals_required": 3, "commands": commands}
         await client.post(f"/incidents/{incident}/actions/A1/approve", data=form)
         shown = await look(client, f"/incidents/{incident}")
@@ -161,7 +165,7 @@ async def test_what_cannot_be_decided_is_not_to_do_and_who_said_yes_is_told(app:
         assert "Reject" in shown
         # What is approved is seen to the last word, as it would be typed.
         assert "CONFIG SET save &#34;3600 1  \\&#34;x\\&#34;&#34;\n" in shown
-        assert "LAST\n" in shown
+        assert "DEL &lt;each of them&gt;\n" in shown
         async with database.writing() as session:
             (await session.get_one(IncidentRow, incident)).status = "failed"
         assert "To do:" not in await look(client, f"/incidents/{incident}")
