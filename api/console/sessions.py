@@ -25,6 +25,7 @@ from agent.incident import Role
 from api.auth import LOCAL_ADMIN, OutOfTime, Tokens, is_at_least, must_be_local
 from api.keys import subkey
 from api.problems import Problem
+from api.security_headers import host_of
 from api.settings import Settings
 from api.store.audit import Person
 
@@ -48,6 +49,7 @@ class Sessions:
     def __init__(self, settings: Settings) -> None:
         """Blocks on the disk. Raises KeyUnusable."""
         self._seal = Fernet(base64.urlsafe_b64encode(subkey(settings, "sessions")))
+        self._http = settings.config.http
 
     def sealed(self, **content: str) -> str:
         """Content that only this installation can have written."""
@@ -60,6 +62,13 @@ class Sessions:
         except (InvalidToken, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
+
+    def is_https(self, request: Request) -> bool:
+        """Does the browser speak TLS? What ends it may stand before us: the configuration says."""
+        if request.url.scheme == "https" or self._http.hsts:
+            return True
+        public = self._http.url.startswith("https:") and host_of(self._http.url)
+        return public == host_of(f"http://{request.headers.get('host', '')}")
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,8 @@ def person_now(tokens: Tokens, digest: str) -> Person | None:
 
 def cookie_name(request: Request) -> str:
     """With TLS one that no other host and no plain connection can set (`__Host-`)."""
-    return f"__Host-{COOKIE}" if request.url.scheme == "https" else COOKIE
+    sessions: Sessions = request.app.state.sessions
+    return f"__Host-{COOKIE}" if sessions.is_https(request) else COOKIE
 
 
 def let_in(request: Request, response: Response, digest: str) -> None:
@@ -127,7 +137,7 @@ def let_in(request: Request, response: Response, digest: str) -> None:
         sessions.sealed(digest=digest, session=secrets.token_hex(8)),
         max_age=SECONDS,
         path="/",
-        secure=request.url.scheme == "https",
+        secure=sessions.is_https(request),
         httponly=True,
         samesite="lax",  # strict: a link in a message would ask to sign in again
     )
@@ -135,8 +145,9 @@ def let_in(request: Request, response: Response, digest: str) -> None:
 
 def send_out(request: Request, response: Response) -> None:
     """No session any more in this browser."""
+    sessions: Sessions = request.app.state.sessions
     response.delete_cookie(
-        cookie_name(request), path="/", secure=request.url.scheme == "https", httponly=True,
+        cookie_name(request), path="/", secure=sessions.is_https(request), httponly=True,
         samesite="lax",
     )  # fmt: skip
 

@@ -63,6 +63,25 @@ async def test_the_cookie_is_for_this_site_and_no_script_and_holds_no_token(
 
 
 @pytest.mark.parametrize(
+    ("http", "host", "secure"),
+    [
+        ({"url": "https://oncall.example"}, "oncall.example", True),
+        ({"url": "https://oncall.example"}, "127.0.0.1", False),
+        ({"url": "http://oncall.example"}, "oncall.example", False),
+        ({"hsts": True}, "oncall.example", True),
+    ],
+)
+async def test_what_ends_tls_before_the_service_is_known_by_the_configuration(
+    settings: Made, http: dict[str, Any], host: str, secure: bool
+) -> None:
+    async with serving(create_app(settings(http=http), worker=False)) as client:
+        client.headers["Host"] = host
+        fields = {"csrf": await seal(client), "token": TOKENS["admin"], "next": ""}
+        cookie = (await client.post("/sign-in", data=fields)).headers["set-cookie"]
+        assert ("Secure" in cookie) == cookie.startswith("__Host-") == secure
+
+
+@pytest.mark.parametrize(
     "wanted", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:x", "/\n/e"]
 )
 async def test_no_sign_in_leads_to_another_site(app: FastAPI, wanted: str) -> None:
