@@ -47,6 +47,7 @@ BODIES: dict[str, Any] = {
 NOWHERE = {
     "incident_id": "inc-none", "thread_id": "t-none", "evidence_id": "E999", "action_id": "A999",
     "freeze_id": "999", "silence_id": "999", "runbook_id": "none",
+    "name": "none",
 }  # fmt: skip
 Operation = tuple[str, str]
 
@@ -178,6 +179,7 @@ async def an_incident(asked: Asked) -> None:
 async def what_else_there_is(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evidence, a conversation, a freeze, a silence, what runbooks say."""
     await asked.ask(("GET", "/v1/runbooks/{runbook_id}"), names={"runbook_id": "memory-pressure"})
+    await asked.ask(("GET", "/v1/targets/{name}/memory"), names={"name": "cache-eu"})
     await asked.ask(("GET", "/v1/passages"), query="?query=eviction")
     incident = (await opened(asked.client, "cache-us"))["id"]
     journal = await journal_of(asked.client, incident)

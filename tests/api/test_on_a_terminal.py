@@ -108,7 +108,7 @@ def test_followed_from_its_alert_to_its_end(oncall: Oncall, tmp_path: Path) -> N
     oncall.wait(lambda: "needs human" in files[2].read_text() or "resolved" in files[2].read_text(),
                 "the tail of all tells its end")  # fmt: skip
     tails[2].send_signal(2)
-    assert tails[2].wait(10) == 130
+    assert tails[2].wait(60) == 130
 
     assert without_blocks.returncode == 0, without_blocks.stderr
     for told in ("[####", "^75%", "%  #", "session:", "What it changed"):

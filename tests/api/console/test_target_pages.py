@@ -1,6 +1,7 @@
 """Targets as pages: worst first, silence is not health, no more is asked for many than for few."""
 
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,6 +40,12 @@ SAVED = {
     "seconds_since_last_save": 7_200, "rdb_saves": 3, "rdb_last_bgsave_status": "err",
     "aof_enabled": 0,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def begins_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suite may take ten minutes from reading this file to its last test."""
+    monkeypatch.setattr(sys.modules[__name__], "NOW", datetime.now(UTC))
 
 
 @pytest.fixture
