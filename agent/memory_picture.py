@@ -7,7 +7,7 @@ the others.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from tools.reading import Evidence, number
@@ -15,6 +15,8 @@ from tools.reading import Evidence, number
 TOOLS = ("memory_info", "memory_stats", "bigkeys")
 """What the picture is drawn of."""
 MOST_PREFIXES = 24
+SAME_TIME = timedelta(seconds=30)
+"""Looks of one round are closer together; a remedy is watched for longer."""
 OTHER = "(other)"
 """How `bigkeys` calls what is not among its prefixes."""
 Kind = Literal["keys", "unseen", "tables", "clients", "replication", "persistence", "scripts",
@@ -108,7 +110,7 @@ def memory_picture(evidence: Iterable[Evidence]) -> MemoryPicture | None:
         peak=_bytes(info, "used_memory_peak"),
         parts=sorted(parts, key=lambda part: -part.bytes),
         types=_types(walk),
-        basis=_basis(walk),
+        basis=_basis(walk) + _age(walk, memory),
         evidence=[piece.id for piece in (memory, stats, walk) if piece is not None],
     )
 
@@ -191,6 +193,13 @@ def _basis(walk: Evidence | None) -> str:
         return f"sizes of all {seen or 0:,.0f} keys, as the server estimates them"
     of = f" of {total:,.0f}" if total else ""
     return f"shares of {seen or 0:,.0f}{of} keys that were looked at, taken for all"
+
+
+def _age(walk: Evidence | None, memory: Evidence) -> str:
+    """What was changed between the two looks is seen by one of them alone."""
+    if walk is None or abs(memory.taken_at - walk.taken_at) < SAME_TIME:
+        return ""
+    return f"; the keys as they were at {walk.taken_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _rows(walk: Evidence | None, field: str) -> list[Mapping[str, Any]]:

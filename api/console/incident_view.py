@@ -96,9 +96,10 @@ async def view_of(
 ) -> IncidentView:
     """Events before that number, or the newest. Raises NoSuchIncident."""
     async with service.database.reading() as session:
+        # First: what happens while the rest is read is told by the stream.
+        last_event, count = await _counts(session, incident_id)
         incident = await incidents.load(session, incident_id, evidence=False)
         events = await _events(session, incident_id, before)
-        last_event, count = await _counts(session, incident_id)
         looks = (await summaries(session, [incident_id], newest=MOST_EVIDENCE))[incident_id]
         seen = await newest_of(session, incident_id, incident.attempt, TOOLS, MOST_LOOKS)
         turns = await _turns(session, visitor, incident_id)

@@ -1,6 +1,6 @@
 """Where every byte is: parts that add up, on real servers and where little was measured."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -132,3 +132,12 @@ def test_what_a_server_makes_up_stays_a_picture() -> None:
         piece(2, "bigkeys", strange),
     )
     assert sizes(picture)["<script>"] == 300
+
+
+def test_keys_that_were_seen_at_another_time_are_said_to_be() -> None:
+    """After a remedy memory is looked at again, and the keys are not."""
+    seen = piece(1, "bigkeys", walk(True, 400, cart=400))
+    at_once = drawn(seen, piece(2, "memory_info", INFO))
+    later = drawn(seen, piece(2, "memory_info", INFO, taken_at=AT + timedelta(minutes=2)))
+    assert "as they were" not in at_once.basis
+    assert "the keys as they were at 2026-01-31 03:00:00 UTC" in later.basis

@@ -18,6 +18,7 @@ from api.store.tables import ActionRow, EvidenceRow, IncidentRow
 from api.store.target_tables import SampleRow
 from tests.api.console.visiting import look, seal_of, sign_in
 from tests.api.house import at_the_gate
+from tests.api.postgresql_tables import AsGoodAsNew
 from tests.api.serving import listening, serving
 from tests.api.test_incidents_api import service_of
 from tests.api.test_store import diagnosis, opened
@@ -217,3 +218,27 @@ async def test_a_stream_ends_with_the_token_it_was_opened_with(
             async with asyncio.timeout(5):
                 assert "end" not in [line async for line in lines]
         assert (await client.get(path)).status_code == 303
+
+
+async def test_what_happens_while_the_page_is_made_is_told_by_its_stream(
+    settings: Callable[..., Settings], as_good_as_new: AsGoodAsNew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL each statement sees what is new by then."""
+    app = create_app(settings(as_good_as_new.url()), worker=False)
+    async with serving(app) as client:
+        database = service_of(client).database
+        incident = await opened(database, "cache-eu")
+        load = incidents.load
+
+        async def and_then(*what: Any, **how: Any) -> Any:
+            loaded = await load(*what, **how)
+            async with database.writing() as session:
+                await incidents.move(session, await incidents.lock(session, incident), "failed")
+            return loaded
+
+        await sign_in(client, "viewer")
+        with monkeypatch.context() as patch:
+            patch.setattr(incidents, "load", and_then)
+            shown = await look(client, f"/incidents/{incident}")
+        assert "Waits for a worker" in shown
+        assert f"/incidents/{incident}/live?after=1" in shown
