@@ -115,9 +115,9 @@ def test_what_was_not_measured_is_one_part_and_no_zero() -> None:
 def test_the_newest_look_is_drawn_and_no_other_nodes() -> None:
     picture = drawn(
         piece(1, "memory_info", INFO),
-        piece(2, "bigkeys", walk(True, 700, other=700), node="10.0.0.2:6379 (master)"),
-        piece(3, "memory_info", {**INFO, "used_memory": 2_000}, node="10.0.0.1:6379 (slave)"),
-        piece(4, "bigkeys", walk(True, 700, mine=700)),
+        piece(2, "memory_info", {**INFO, "used_memory": 2_000}, node="10.0.0.1:6379 (slave)"),
+        piece(3, "bigkeys", walk(True, 700, mine=700)),
+        piece(4, "bigkeys", walk(True, 700, other=700), node="10.0.0.2:6379 (master)"),
     )
     assert picture.used == 2_000
     assert "mine" in sizes(picture)

@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.auth import digest_of
 from api.console import sessions
 from api.settings import Settings
 from api.sign_ins import MOST_FAILURES
@@ -122,6 +123,17 @@ async def test_a_session_ends_with_its_token_and_after_a_shift(
         assert (await client.get("/incidents")).status_code == 200
         kept = [entry for entry in app.state.tokens._settings.tokens if entry.role != "responder"]
         monkeypatch.setattr(type(app.state.tokens), "_entries", property(lambda _: kept))
+        assert (await client.get("/incidents")).status_code == 303
+
+
+async def test_a_token_that_is_no_persons_any_more_ends_its_session(app: FastAPI) -> None:
+    async with serving(app) as client:
+        client.headers.pop("Authorization")
+        for token, code in ((TOKENS["viewer"], 200), ("roc_source1_x", 303)):
+            sealed = app.state.sessions.sealed(digest=digest_of(token), session="s")
+            client.cookies.set("redis-oncall", sealed)
+            assert (await client.get("/incidents")).status_code == code
+        client.cookies.set("redis-oncall", app.state.sessions.sealed(form="nobody"))
         assert (await client.get("/incidents")).status_code == 303
 
 
