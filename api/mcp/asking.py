@@ -10,6 +10,8 @@ from api.problems import ProblemDetails
 from tools.reading import printable
 
 LONGEST_REFUSAL = 2_000
+NOWHERE = ("", ".", "..")
+"""Parts that lead elsewhere in a path."""
 
 
 class Refused(Exception):
@@ -23,8 +25,8 @@ class Api:
         self._client = client
 
     async def get(self, *path: str, **query: Any) -> Any:
-        """JSON of `/v1/…`. Parts of a path hold no separators, whatever is in them."""
-        return (await self._ask("GET", path, query)).json()
+        """JSON of `/v1/…`."""
+        return _json(await self._ask("GET", path, query))
 
     async def text(self, *path: str) -> str:
         """What is no JSON."""
@@ -32,7 +34,7 @@ class Api:
 
     async def post(self, *path: str, body: dict[str, Any]) -> Any:
         """JSON that answers JSON. Only of what reads."""
-        return (await self._ask("POST", path, {}, body)).json()
+        return _json(await self._ask("POST", path, {}, body))
 
     async def _ask(
         self,
@@ -41,6 +43,9 @@ class Api:
         query: dict[str, Any],
         body: dict[str, Any] | None = None,
     ) -> httpx2.Response:
+        if any(part in NOWHERE or "/" in part for part in path):
+            # An escaped separator is one again for whoever routes: each part is one, or nothing.
+            raise Refused("there is no such id")
         wanted = {name: value for name, value in query.items() if value not in (None, "", ())}
         where = "/v1/" + "/".join(quote(part, safe="") for part in path)
         try:
@@ -55,6 +60,13 @@ class Api:
         if not response.is_success:
             raise Refused(_reason(response))
         return response
+
+
+def _json(response: httpx2.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        raise Refused("what answers at REDIS_ONCALL_URL is not redis-oncall: no JSON") from None
 
 
 def _reason(response: httpx2.Response) -> str:

@@ -270,7 +270,8 @@ SMUGGLED: list[tuple[str, dict[str, Any], str]] = [
     ("config_get", {"target": "cache", "parameters": ["requirepass"]}, "args.parameters"),
     ("get_incident", {"incident_id": "../targets"}, "incident_id: String should match"),
     ("get_incident", {"incident_id": "inc-0"}, "404: there is no such incident"),
-    ("get_runbook", {"runbook_id": "../incidents"}, "404"),
+    ("get_runbook", {"runbook_id": "../incidents"}, "there is no such id"),
+    ("get_runbook", {"runbook_id": "."}, "there is no such id"),
     ("list_incidents", {"cursor": "%2e%2e", "x": 1}, "x: Extra inputs are not permitted"),
 ]
 
@@ -288,7 +289,8 @@ async def test_arguments_lead_nowhere_else(oncall: Oncall, incident_id: str) -> 
         assert said_by(refused) == "the reading has nothing at that path"
         for address in (
             "incidents/..%2Ftargets", "incidents/x/../targets", "runbooks/%00", "x",
-            "incidents/inc-1/evidence/E1%2F..%2F..", "incidents?limit=100",
+            "incidents/inc-1/evidence/E1%2F..%2F..", "incidents?limit=100", "incidents/.",
+            f"incidents/{incident_id}%2Fevents", f"incidents/{incident_id}%2Freport",
         ):  # fmt: skip
             with pytest.raises(MCPError, match=r"no such|404|422"):
                 await speaking.read_resource(f"redis-oncall://{address}")
@@ -343,3 +345,14 @@ async def test_a_service_that_is_away_is_said_to_be() -> None:
         assert "no answer from the service (ConnectError)" in said_by(refused)
         with pytest.raises(MCPError, match="no answer from the service"):
             await speaking.list_resources()
+
+
+async def test_what_is_another_service_is_said_to_be_one() -> None:
+    page = httpx2.MockTransport(lambda _: httpx2.Response(200, text="<html>sign in</html>"))
+    async with (
+        httpx2.AsyncClient(base_url="http://other", transport=page) as http,
+        in_process(http) as speaking,
+    ):
+        refused = await speaking.call_tool("list_targets", {})
+        assert refused.is_error
+        assert "is not redis-oncall" in said_by(refused)
