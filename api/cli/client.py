@@ -6,7 +6,9 @@ from urllib.parse import quote
 
 import httpx2
 import typer
+from pydantic import ValidationError
 
+from agent.incident import Incident
 from api.cli.oneshot import failure, settings_or_exit
 from tools.reading import printable
 
@@ -52,11 +54,14 @@ def request(
             headers=headers,
             timeout=SECONDS,
         )
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise Refusal(no_answer(error)) from None
-    if response.is_success:
+    if not response.is_success:
+        raise Refusal(refusal(response), response.status_code)
+    try:
         return response.json()
-    raise Refusal(refusal(response), response.status_code)
+    except ValueError:
+        raise Refusal(_stranger(), response.status_code) from None
 
 
 def call(
@@ -73,8 +78,33 @@ def call(
         raise Refused(error.status) from None
 
 
+def items(answer: Any) -> list[Any]:
+    """Of a page; an answer that is none is one sentence on stderr and exit 1."""
+    found = answer.get("items") if isinstance(answer, dict) else None
+    if not isinstance(found, list):
+        raise failure(_stranger())
+    return found
+
+
+def incident_of(answer: Any) -> Incident:
+    """Harmless to show; an answer that is none is one sentence on stderr and exit 1."""
+    try:
+        return Incident.model_validate(harmless(answer))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "all of it"
+        raise failure(f"{_stranger()} ({printable(where, 100)} is not understood)") from None
+
+
+def _stranger() -> str:
+    url = settings_or_exit().service_url
+    return f"what answers at {url} is not redis-oncall, or of another version than this command"
+
+
 def path_of(incident: str, *more: str) -> str:
     """Of an incident, or of something in it; an id is only ever one part of the path."""
+    for part in (incident, *more):
+        if part in ("", ".", "..") or "/" in part:
+            raise failure(f"there is no such id: {printable(part, 100) or 'nothing'}", code=2)
     return "/".join(["/v1/incidents", *(quote(part, safe="") for part in (incident, *more))])
 
 
@@ -94,11 +124,13 @@ def address(path: str) -> tuple[str, dict[str, str]]:
     """The URL of a path of the service, and the headers that authenticate."""
     settings = settings_or_exit()
     secret = settings.token.get_secret_value() if settings.token else ""
+    if not (secret.isascii() and secret.isprintable()):
+        raise failure("REDIS_ONCALL_TOKEN: no token has such characters", code=2)
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     return settings.service_url.rstrip("/") + path, headers
 
 
-def no_answer(error: httpx2.HTTPError) -> str:
+def no_answer(error: httpx2.HTTPError | httpx2.InvalidURL) -> str:
     """That the service cannot be reached, and what to do."""
     return (
         f"no answer from {settings_or_exit().service_url} ({type(error).__name__}); start it with "

@@ -11,7 +11,7 @@ import typer
 
 from agent.incident import Action, Incident
 from api.cli import render
-from api.cli.client import Refused, call, harmless, path_of
+from api.cli.client import Refused, call, harmless, incident_of, path_of
 from api.cli.oneshot import failure
 from tools.reading import printable
 
@@ -83,7 +83,7 @@ def decide_all(incident: str, wish: Wish) -> None:
 
 
 def _incident(incident: str) -> Incident:
-    return Incident.model_validate(harmless(call("GET", path_of(incident))))
+    return incident_of(call("GET", path_of(incident)))
 
 
 def _sent(

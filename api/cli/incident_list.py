@@ -17,7 +17,7 @@ from rich.text import Text
 from agent.incident import Incident
 from agent.waiting import waits_for
 from api.cli import render
-from api.cli.client import Refusal, call, harmless, request
+from api.cli.client import Refusal, call, incident_of, items, request
 from api.cli.oneshot import failure
 from tools.reading import printable
 
@@ -66,7 +66,7 @@ def show(wish: Wish, *, as_json: bool) -> None:
         if as_json:
             typer.echo(json.dumps(listed, indent=2))
         else:
-            _print_lines(listed["items"])
+            _print_lines(items(listed))
         return
     out = render.console(most=WIDEST)
     try:
@@ -98,13 +98,16 @@ def watch(wish: Wish) -> None:
 
 def _burning(wish: Wish) -> list[Incident]:
     """What is open, the worst first, then what ended last. Raises Refusal."""
-    listed = request("GET", "/v1/incidents", **wish.query(MOST_OPEN))["items"]
+    found = _listed(wish)
     if wish.statuses is None:
-        burning = replace(wish, only_open=True).query(MOST_OPEN)
-        over = [item for item in listed if item["status"] not in OPEN][:RECENT]
-        listed = request("GET", "/v1/incidents", **burning)["items"] + over
-    found = [Incident.model_validate(harmless(item)) for item in listed]
+        over = [one for one in found if one.status not in OPEN][:RECENT]
+        found = _listed(replace(wish, only_open=True)) + over
     return sorted(found, key=lambda one: (one.status not in OPEN, _rank(one), _newest(one)))
+
+
+def _listed(wish: Wish) -> list[Incident]:
+    page = request("GET", "/v1/incidents", **wish.query(MOST_OPEN))
+    return [incident_of(item) for item in items(page)]
 
 
 def _rank(incident: Incident) -> int:
@@ -115,11 +118,11 @@ def _newest(incident: Incident) -> float:
     return -incident.opened_at.timestamp()
 
 
-def _print_lines(items: Sequence[dict[str, Any]]) -> None:
+def _print_lines(found: Sequence[dict[str, Any]]) -> None:
     """For programs: the same columns as ever, whole."""
-    if not items:
+    if not found:
         typer.echo("no incidents", err=True)
-    for item in items:
+    for item in found:
         cause = (item.get("diagnosis") or {}).get("root_cause", "")
         target = printable(item["target"])
         line = f"{item['id']}  {item['status']:<17} {target:<16} {printable(cause)}"

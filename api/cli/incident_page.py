@@ -14,7 +14,7 @@ from agent.effects import effects
 from agent.incident import Incident
 from agent.memory_picture import memory_picture
 from api.cli import memory_bar, render
-from api.cli.client import Refusal, call, harmless, path_of, request
+from api.cli.client import Refusal, call, harmless, incident_of, path_of, request
 from tools.reading import Evidence
 
 MOST_NODES = 3
@@ -29,7 +29,7 @@ def show(incident: str, *, as_json: bool, full: bool) -> None:
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
         return
-    shown = Incident.model_validate(harmless(answer))
+    shown = incident_of(answer)
     out = render.console()
     drawn = [*_memory(_looks(shown), out), *_trend(shown, out)]
     changed = list(_changed(shown, out))

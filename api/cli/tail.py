@@ -16,7 +16,7 @@ from rich.text import Text
 
 from agent.incident import Incident
 from api.cli import render
-from api.cli.client import Refusal, harmless, path_of, request
+from api.cli.client import Refusal, incident_of, items, path_of, request
 from api.cli.following import LONGEST_PAUSE, PATIENCE_SECONDS, Event, Following
 from api.cli.incident_list import OPEN, waiting
 from api.cli.oneshot import failure
@@ -98,7 +98,7 @@ class Going:
 
 
 def _one(incident: str, *, follow: bool, as_json: bool) -> None:
-    shown = Incident.model_validate(harmless(request("GET", path_of(incident))))
+    shown = incident_of(request("GET", path_of(incident)))
     printer = Printer(as_json)
     with _living(printer, printer.stories.setdefault(shown.id, Story())):
         for event in Following(shown.id, say=_say).events(past_the_end=follow):
@@ -191,8 +191,8 @@ def _all(*, as_json: bool) -> None:
 
 def _open() -> list[Incident]:
     """Raises Refusal."""
-    listed = request("GET", "/v1/incidents", status=OPEN, limit="100")["items"]
-    return [Incident.model_validate(harmless(item)) for item in listed]
+    listed = items(request("GET", "/v1/incidents", status=OPEN, limit="100"))
+    return [incident_of(item) for item in listed]
 
 
 def _print_for(seconds: float, crowd: Crowd, printer: Printer, before: dict[str, datetime]) -> None:

@@ -148,8 +148,34 @@ def test_what_is_refused_says_what_helps(shell: Shell) -> None:
         assert "REDIS_ONCALL_TOKEN" in said(refused)
         assert "redis-oncall token" in said(refused)
     shell.role = "admin"
-    assert "404" in said(shell.says("show", "../healthz"))
-    assert shell.asked[-1] == "GET /v1/incidents/..%2Fhealthz"
+    shell.asked.clear()
+    for words in (["show", "../healthz"], ["show", ".."], ["tail", "x/events"], ["show", ""]):
+        refused = shell.says(*words)
+        assert refused.exit_code == 2
+        assert "there is no such id" in said(refused)
+    assert shell.asked == []
+
+
+@pytest.mark.parametrize("answer", [b"<html>sign in</html>", b"[]", b'{"items": [{"new": 1}]}'])
+def test_what_is_not_our_service_is_said_to_be_another(
+    shell: Shell, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = httpx2.Response(200, content=answer)
+    monkeypatch.setattr("api.cli.client.httpx2.request", lambda *_, **__: strange)
+    shell.watched = True
+    for words in (["incidents"], ["show", "x"], ["tail"], ["tail", "x"], ["approve", "x", "A1"]):
+        refused = shell.says(*words)
+        assert refused.exit_code == 1, words
+        assert "is not redis-oncall, or of another version" in said(refused), words
+
+
+def test_a_token_that_none_can_be_is_not_sent(shell: Shell) -> None:
+    for token in ("roc_x\n", "roc_\u00e9"):
+        shell.role = token
+        refused = shell.says("incidents")
+        assert refused.exit_code == 2
+        assert "REDIS_ONCALL_TOKEN" in said(refused)
+    assert shell.asked == []
 
 
 def test_one_incident_is_shown_with_its_memory(shell: Shell) -> None:
