@@ -4,7 +4,10 @@ Which services really thread, and how, is in api/README.md.
 """
 
 import asyncio
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
 TRY_SECONDS = 30.0
 """One address, one try. Less than a claim lasts."""
+MOST_HANGING = 3
+"""Tries of one address that never end: a receiver that sends a byte a second outlasts any time-out
+of a socket. While so many hang, none is begun."""
 SHORTEST_BODY = 300
 _MAIL = {"+References": "<{}@redis-oncall>", "+In-Reply-To": "<{}@redis-oncall>"}
 _ALERT = {"action": "map", "dedup": "{}"}
@@ -60,6 +66,10 @@ class Address:
     service: str
     most: int
     """Characters of a message that it takes."""
+    _room: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(MOST_HANGING), init=False, repr=False,
+        compare=False,
+    )  # fmt: skip
 
     @classmethod
     def of(cls, place: str, url: str) -> "Address":
@@ -76,9 +86,19 @@ class Address:
 
     async def take(self, message: Message, conversation: str = "") -> Taken:
         """Was it accepted? `conversation`: what the service calls the one of this incident."""
+        if not self._room.acquire(blocking=False):
+            log.warning("notice_failed", service=self.service, error="earlier tries still hang")
+            return Taken(False)
+
+        def run() -> Taken:
+            try:
+                return self._notify(message, conversation)
+            finally:
+                self._room.release()
+
         try:
             async with asyncio.timeout(TRY_SECONDS):
-                return await asyncio.to_thread(self._notify, message, conversation)
+                return await _apart(run)
         except Exception as error:  # noqa: BLE001 - a service's plugin may raise anything
             log.warning("notice_failed", service=self.service, error=type(error).__name__)
             return Taken(False)
@@ -93,6 +113,24 @@ class Address:
             body=message.body, title=title, notify_type=message.tone, body_format="text"
         )
         return Taken(bool(accepted), times[0] if begins and times and message.thread else "")
+
+
+async def _apart(run: Callable[[], Taken]) -> Taken:
+    """In a thread that nobody has to wait for.
+
+    Those of asyncio are few, names are resolved by them, and its loop ends after they do.
+    """
+    answer = Future[Taken]()
+    answer.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            answer.set_result(run())
+        except Exception as error:  # noqa: BLE001 - for whoever waits
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await asyncio.wrap_future(answer)
 
 
 def threaded(url: str, thread: str, *, rings: bool = False) -> str:

@@ -157,7 +157,9 @@ async def claim(session: AsyncSession, address: str, per_hour: int, at: datetime
     )
     groups = _ready(rows.all(), at)
     full = await session.scalar(
-        select(func.max(NoticeRow.full_at)).where(NoticeRow.address == address)
+        select(func.max(NoticeRow.full_at)).where(
+            NoticeRow.address == address, NoticeRow.full_at > at
+        )
     )
     every = timedelta(hours=1) / per_hour
     taken = chosen(groups, room(full, every, at))
@@ -165,7 +167,9 @@ async def claim(session: AsyncSession, address: str, per_hour: int, at: datetime
         return None
     counts_as = timedelta() if taken[0].rank == news.PAGE else every
     for row in taken:
-        row.tries, row.due_at, row.failure = row.tries + 1, at + CLAIMED, ""
+        # What goes along with something newer before its own next try has that still before it.
+        row.tries += row.due_at <= at or not row.tries
+        row.due_at, row.failure = at + CLAIMED, ""
         row.full_at = max(full or at, at) + counts_as
     return Claim(address, [_notice(row) for row in taken])
 
@@ -229,7 +233,9 @@ async def settle(
     """
     ids = [notice.id for notice in claim.notices]
     given_up = False
-    for row in await session.scalars(select(NoticeRow).where(NoticeRow.id.in_(ids))):
+    # Whoever comes so late that another has sent it changes nothing of that.
+    still = (NoticeRow.id.in_(ids), NoticeRow.sent_at.is_(None))
+    for row in await session.scalars(select(NoticeRow).where(*still)):
         over = not failure or row.tries >= MOST_TRIES
         given_up = given_up or (over and bool(failure))
         row.failure, row.sent_at, row.conversation = failure, at if over else None, began

@@ -1,6 +1,8 @@
 """What becomes of an incident is told to people: once, in order, not too often, by real servers."""
 
+import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from agent.incident import Diagnosis, Plan
-from api import notifications
+from api import addresses, notifications
 from api.addresses import Address, Taken
 from api.cli.main import app
 from api.notifications import Notifier
@@ -260,6 +262,67 @@ async def test_the_next_message_about_an_incident_waits_for_the_one_under_way(
     await told.looked_at(one.id, status="needs_human")
     assert await claimed(now) == []
     assert await claimed(now + notices.CLAIMED) == ["opened", "diagnosis", "needs_human"]
+
+
+async def test_a_receiver_that_never_ends_its_answer_takes_no_thread_from_anybody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(addresses, "TRY_SECONDS", 0.05)
+    goes_on, begun = threading.Event(), []
+
+    def hang(self: Address, message: Message, conversation: str) -> Taken:
+        begun.append(threading.current_thread())
+        goes_on.wait(20)
+        return Taken(True)
+
+    monkeypatch.setattr(Address, "_notify", hang)
+    address, asked = Address.of("pages.to.0", "json://127.0.0.1:1/"), Message("t", "b", "info")
+    for _ in range(addresses.MOST_HANGING + 2):
+        assert not (await address.take(asked)).accepted
+    assert len(begun) == addresses.MOST_HANGING
+    assert all(thread.daemon for thread in begun), "or the worker would not end"
+    goes_on.set()
+    for thread in begun:
+        await asyncio.to_thread(thread.join)
+    assert (await address.take(asked)).accepted, "it is tried again"
+
+
+async def test_what_goes_along_with_something_newer_has_its_own_tries_before_it(
+    tell: Tell, house: Pagerhouse
+) -> None:
+    told = tell({"to": house.url})
+    house.down = True
+    one = await told.room.one(alert("f", "single"))
+    await told.send()
+    async with told.database.writing() as session:
+        row = await incidents.lock(session, one.id)
+        for because in ("a", "b", "c"):
+            await incidents.move(session, row, "needs_human", because)
+            await incidents.move(session, row, "queued")
+    async with told.database.writing() as session:
+        past = incidents.now() - timedelta(seconds=1)
+        await session.execute(update(NoticeRow).where(NoticeRow.tries == 0).values(due_at=past))
+    await told.send(due=False)
+    assert [row.tries for row in await told.kept()] == [1] * 4
+
+
+async def test_a_try_that_ends_after_another_was_accepted_changes_nothing(
+    tell: Tell, house: Pagerhouse
+) -> None:
+    told = tell({"to": house.url})
+    await told.room.one(alert("f", "single"))
+    (mark,) = told.notifier.addresses
+    now = incidents.now() + timedelta(minutes=1)
+    async with told.database.writing() as session:
+        late = await notices.claim(session, mark, 60, now)
+        again = await notices.claim(session, mark, 60, now + notices.CLAIMED)
+        assert late is not None
+        assert again is not None
+        await notices.settle(session, again, now + notices.CLAIMED)
+        await notices.settle(session, late, now + notices.CLAIMED, "not accepted")
+    (row,) = await told.kept()
+    assert row.sent_at is not None
+    assert not row.failure
 
 
 async def test_what_a_service_calls_the_conversation_is_known_to_the_next_message(
