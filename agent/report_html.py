@@ -72,6 +72,7 @@ def page_environment(folder: Path) -> Environment:
         finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # templates of the next version are for its code
     )
     functions: dict[str, Callable[..., Any]] = {
         "told": told, "without_answer": without_answer, "cost": cost, "printed": printed,

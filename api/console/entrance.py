@@ -16,11 +16,12 @@ from api.store import audit
 router = APIRouter(include_in_schema=False)
 On = Annotated[Service, Depends(Service.of)]
 LONGEST_TOKEN = 500
+LONGEST_PATH = 2_000
 
 
 @router.get("/sign-in")
 async def sign_in_page(
-    request: Request, wanted: Annotated[str, Query(alias="next", max_length=2_000)] = ""
+    request: Request, wanted: Annotated[str, Query(alias="next")] = ""
 ) -> Response:
     """A form for a token; whoever is signed in already goes on."""
     try:
@@ -75,5 +76,9 @@ def _form(request: Request, wanted: str, problem: Problem | None = None) -> Resp
 
 def _ours(wanted: str) -> str:
     """A path of this site, whatever was asked for: no other site, no other scheme."""
-    fine = wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
+    fine = (
+        len(wanted) <= LONGEST_PATH
+        and wanted.startswith("/")
+        and not wanted.startswith(("//", "/\\"))
+    )
     return wanted if fine and wanted.isprintable() else "/incidents"

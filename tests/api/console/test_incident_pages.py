@@ -10,7 +10,9 @@ import pytest
 from fastapi import FastAPI
 
 from agent.incident import Overruled
+from agent.report_html import page_environment
 from api.app import create_app
+from api.console import pages
 from api.settings import Settings
 from api.store import incidents, leases
 from api.store.database import Database
@@ -74,6 +76,8 @@ async def test_what_was_typed_is_not_lost_with_a_refusal(app: FastAPI) -> None:
                                    headers={"Accept": "text/html"})  # fmt: skip
         assert answer.status_code == 422
         assert "a &lt;long&gt; reason" in answer.text
+        # Enter within a reason begins a line: it is not the same as a click on "Approve".
+        assert '<textarea id="A1-why"' in answer.text
 
 
 async def test_a_long_number_in_a_form_is_text(app: FastAPI) -> None:
@@ -170,6 +174,11 @@ async def test_what_cannot_be_decided_is_not_to_do_and_who_said_yes_is_told(app:
         async with database.writing() as session:
             (await session.get_one(IncidentRow, incident)).status = "failed"
         assert "To do:" not in await look(client, f"/incidents/{incident}")
+
+
+def test_pages_of_the_next_version_wait_for_its_code() -> None:
+    """Whoever replaces files under a running service: new templates ask for what old code has not."""
+    assert not page_environment(pages.FOLDER / "templates").auto_reload
 
 
 async def test_a_model_without_an_answer_disagrees_with_nobody(app: FastAPI) -> None:

@@ -39,6 +39,8 @@ async def test_without_a_session_every_page_leads_to_the_form_and_back(app: Fast
         form = await client.get((await client.get(wanted)).headers["location"])
         fields = {"csrf": seal_of(form.text), "token": TOKENS["viewer"], "next": wanted}
         assert f'value="{wanted}"' in form.text
+        far = (await client.get(f"/audit?before={'9' * 2_500}")).headers["location"]
+        assert 'name="next" value="/incidents"' in (await client.get(far)).text
         assert (await client.post("/sign-in", data=fields)).headers["location"] == wanted
         assert (await client.get(wanted)).status_code == 200
         # A bearer token is for programs: it opens no page, and a session no part of the API.
