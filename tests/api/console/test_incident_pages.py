@@ -177,7 +177,7 @@ async def test_what_cannot_be_decided_is_not_to_do_and_who_said_yes_is_told(app:
 
 
 def test_pages_of_the_next_version_wait_for_its_code() -> None:
-    """Whoever replaces files under a running service: new templates ask for what old code has not."""
+    """Files are replaced under a running service: new templates need what old code has not."""
     assert not page_environment(pages.FOLDER / "templates").auto_reload
 
 
