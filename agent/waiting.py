@@ -27,7 +27,7 @@ def _at_the_gate(actions: list[Action]) -> str:
     if urgent := [action.id for action in actions if action.status in CALLS_PEOPLE]:
         return f"a person to look at {', '.join(urgent)}"
     if open_ones := [action for action in actions if action.status == "proposed"]:
-        more = f" +{len(open_ones) - 1}" if len(open_ones) > 1 else ""
+        more = f" and {len(open_ones) - 1} more" if len(open_ones) > 1 else ""
         return f"approval of {_wanted(open_ones[0])}{more}"
     for action in actions:
         if action.status == "approved" and action.not_before is not None:

@@ -32,7 +32,7 @@ def waiting(status: str, *actions: dict[str, Any]) -> Incident:
                 {"id": "A2", "status": "proposed", "risk": "R3", "approvals_required": 2},
                 {"id": "A3", "status": "proposed", "executable": False},
             ),
-            "approval of A1 (R1) +1",
+            "approval of A1 (R1) and 1 more",
         ),
         (
             waiting("awaiting_approval", {"id": "A1", "status": "outcome_unknown"}),

@@ -82,7 +82,7 @@ def test_a_row_holds_everything_at_every_width(width: int) -> None:
         ("awaiting_approval", [action("R0", executable=False), action("R1", id="A2")],
          "approval of A2 (R1)"),
         ("awaiting_approval", [action("R3", approvals_required=2), action("R1", id="A2")],
-         "approval of A1 (R3), 0 of 2 +1"),
+         "approval of A1 (R3), 0 of 2 and 1 more"),
         ("awaiting_approval", [action("R1", status="approved")], "a worker, for A1"),
         ("remediating", [action("R1", status="verified"), action("R1", id="A2", status="applying")],
          "A2 is being applied"),
