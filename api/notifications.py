@@ -4,6 +4,8 @@ Everybody in `pages.to` gets every page; where nobody is, a page is a line in th
 """
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 import structlog
 from sqlalchemy import select
@@ -44,6 +46,11 @@ class Notifier:
 
     async def send_due(self, database: Database) -> None:
         """Send what is due, to all addresses side by side."""
+        due = await self._due(database)
+        await asyncio.gather(*(self._send_to(database, mark) for mark in due))
+
+    async def _due(self, database: Database) -> list[str]:
+        """The addresses that something is due for."""
         await self._address_pages(database)
         async with database.reading() as session:
             due = await notices.due(session, incidents.now())
@@ -53,7 +60,7 @@ class Notifier:
                 lost = await notices.give_up_strangers(session, self.addresses, incidents.now())
             if lost:
                 log.error("notices_given_up", number=lost, because="no longer configured")
-        await asyncio.gather(*(self._send_to(database, mark) for mark in known))
+        return known
 
     async def _address_pages(self, database: Database) -> None:
         async with database.reading() as session:
@@ -112,13 +119,34 @@ class Notifier:
         return message(claim.notices, subject, self._links, most)
 
     async def send_forever(self, database: Database) -> None:
-        """Every few seconds; the database being away for a while is survived."""
-        while True:
-            try:
-                await self.send_due(database)
-            except Exception:
-                log.exception("notifying_failed")
-            await asyncio.sleep(LOOK_SECONDS)
+        """Every few seconds; the database being away for a while is survived.
+
+        Who takes long is left alone with what they get: the others are not waited for.
+        """
+        at_it: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                with _survived():
+                    for mark in await self._due(database):
+                        if mark not in at_it or at_it[mark].done():
+                            at_it[mark] = asyncio.create_task(self._send_alone(database, mark))
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            for task in at_it.values():
+                task.cancel()
+            await asyncio.gather(*at_it.values(), return_exceptions=True)
+
+    async def _send_alone(self, database: Database, mark: str) -> None:
+        with _survived():
+            await self._send_to(database, mark)
+
+
+@contextlib.contextmanager
+def _survived() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("notifying_failed")
 
 
 async def kept(database: Database) -> dict[str, dict[str, int]]:

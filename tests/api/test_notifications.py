@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from agent.incident import Diagnosis, Plan
-from api import addresses, notifications
+from api import addresses, news, notifications
 from api.addresses import Address, Taken
 from api.cli.main import app
 from api.notifications import Notifier
@@ -285,6 +285,33 @@ async def test_a_receiver_that_never_ends_its_answer_takes_no_thread_from_anybod
     for thread in begun:
         await asyncio.to_thread(thread.join)
     assert (await address.take(asked)).accepted, "it is tried again"
+
+
+async def test_whoever_takes_long_is_not_waited_for_by_the_others(
+    tell: Tell, house: Pagerhouse, other: Pagerhouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(news, "PATIENCE", {})
+    monkeypatch.setattr(news, "LITTLE_PATIENCE", timedelta())
+    told = tell({"to": [house.url, other.url]})
+    arrived, take = asyncio.Queue[str](), Address.take
+
+    async def slow(address: Address, message: Message, conversation: str = "") -> Taken:
+        if address.url == house.url:
+            await asyncio.sleep(60)
+        taken = await take(address, message, conversation)
+        asyncio.get_running_loop().call_later(0.1, arrived.put_nowait, message.thread)
+        return taken
+
+    monkeypatch.setattr(Address, "take", slow)
+    sending = asyncio.create_task(told.notifier.send_forever(told.database))
+    for target in ("single", "alone"):
+        one = await told.room.one(alert(target, target))
+        assert await asyncio.wait_for(arrived.get(), 10) == one.id
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert len(asyncio.all_tasks()) == 1, "nothing goes on by itself"
 
 
 async def test_what_goes_along_with_something_newer_has_its_own_tries_before_it(
