@@ -17,7 +17,7 @@ from api.cli import memory_bar, render
 from api.cli.client import Refusal, harmless
 from api.cli.following import Event, Following
 from api.cli.story import Story
-from api.cli.tail import REFRESHES, spinner
+from api.cli.tail import REFRESHES, aside, spinner
 from tools.reading import printable
 
 LONGEST_SECONDS = 7_200.0
@@ -42,7 +42,7 @@ def follow(incident: Incident, answers: Sequence[dict[str, Any]]) -> list[dict[s
     out = render.console(stderr=True)
     try:
         with _living(out) as living:
-            for event in _events(incident.id, waiting):
+            for event in _events(incident.id, waiting, out):
                 name = str(event.data.get("fingerprint"))
                 if event.kind == "action" and name in waiting:
                     found[name] = event.data
@@ -66,12 +66,12 @@ def _goes_on(action: dict[str, Any]) -> bool:
     return action["status"] not in SETTLED and action["status"] != "proposed" and not waits
 
 
-def _events(incident: str, waiting: set[str]) -> Iterator[Event]:
+def _events(incident: str, waiting: set[str], out: Console) -> Iterator[Event]:
     """While anything is waited for. Raises Refusal."""
     if not waiting:
         return
     until = time.monotonic() + LONGEST_SECONDS
-    following = Following(incident, say=lambda told: typer.echo(f"redis-oncall: {told}", err=True))
+    following = Following(incident, say=lambda told: aside(out, told))
     for event in following.events(past_the_end=True, pings=True):
         yield event
         if not waiting:

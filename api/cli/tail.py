@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import typer
 from rich.console import Console
@@ -101,7 +102,8 @@ def _one(incident: str, *, follow: bool, as_json: bool) -> None:
     shown = incident_of(request("GET", path_of(incident)))
     printer = Printer(as_json)
     with _living(printer, printer.stories.setdefault(shown.id, Story())):
-        for event in Following(shown.id, say=_say).events(past_the_end=follow):
+        say = partial(aside, printer.status.console) if printer.status else _say
+        for event in Following(shown.id, say=say).events(past_the_end=follow):
             printer.event(shown, event, named=False)
 
 
@@ -121,6 +123,11 @@ def _living(printer: Printer, story: Story) -> Iterator[None]:
 def spinner(out: Console) -> str:
     """One that the output can show."""
     return "line" if out.options.ascii_only else "dots"
+
+
+def aside(out: Console, told: str) -> None:
+    """Above a living line, which it would be in otherwise."""
+    out.print(Text(f"redis-oncall: {printable(told, 500)}"))
 
 
 def _say(told: str) -> None:

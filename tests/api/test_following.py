@@ -4,14 +4,16 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from io import StringIO
 from typing import Any
 
 import httpx2
 import pytest
 import typer
+from rich.console import Console
 
 from agent.incident import Incident
-from api.cli import carried_out, following
+from api.cli import carried_out, following, render, tail
 from api.cli.client import Refusal
 from api.cli.following import Event, Following
 from api.cli.story import Story
@@ -154,6 +156,24 @@ def test_an_approval_stands_when_nobody_waits_any_more(
         carried_out.follow(INCIDENT, [approved()])
     assert left.value.exit_code == 130
     assert "redis-oncall tail inc-1" in capsys.readouterr().err
+
+
+def test_a_lost_connection_is_told_above_the_living_line(
+    wire: Callable[..., Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Console(file=StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(render, "console", lambda **_: out)
+    monkeypatch.setattr(render, "at_terminal", lambda **_: True)
+    lost = httpx2.ConnectError("gone")
+    wire(lost, block(1, "action", **approved(status="verified")))
+    carried_out.follow(INCIDENT, [approved()])
+    monkeypatch.setattr("api.cli.tail.request", lambda *_: INCIDENT.model_dump(mode="json"))
+    wire(lost, block(1, "end", status="closed"))
+    tail.tail("inc-1", follow=False, as_json=False)
+    lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    said = [line for line in lines if "redis-oncall: no answer" in line]
+    assert len(said) == 2
+    assert not any("waiting" in line for line in said)
 
 
 def told(*events: tuple[str, dict[str, Any]]) -> list[str]:
