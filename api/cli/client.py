@@ -126,8 +126,18 @@ def address(path: str) -> tuple[str, dict[str, str]]:
     secret = settings.token.get_secret_value() if settings.token else ""
     if not (secret.isascii() and secret.isprintable()):
         raise failure("REDIS_ONCALL_TOKEN: no token has such characters", code=2)
+    if not _is_web(settings.service_url):
+        raise failure("REDIS_ONCALL_URL: an address is expected, such as http://127.0.0.1:8321", 2)
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     return settings.service_url.rstrip("/") + path, headers
+
+
+def _is_web(url: str) -> bool:
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.host)
 
 
 def no_answer(error: httpx2.HTTPError | httpx2.InvalidURL) -> str:

@@ -169,12 +169,18 @@ def test_what_is_not_our_service_is_said_to_be_another(
         assert "is not redis-oncall, or of another version" in said(refused), words
 
 
-def test_a_token_that_none_can_be_is_not_sent(shell: Shell) -> None:
+def test_a_token_or_an_address_that_none_can_be_is_not_used(shell: Shell) -> None:
     for token in ("roc_x\n", "roc_\u00e9"):
         shell.role = token
         refused = shell.says("incidents")
         assert refused.exit_code == 2
         assert "REDIS_ONCALL_TOKEN" in said(refused)
+    shell.role = "admin"
+    for url in ("oncall.example", "http://[::1", "http://"):
+        for command in ("incidents", "mcp", "tail"):
+            refused = shell.says(command, REDIS_ONCALL_URL=url)
+            assert refused.exit_code == 2, (url, command)
+            assert "REDIS_ONCALL_URL: an address is expected" in said(refused)
     assert shell.asked == []
 
 
