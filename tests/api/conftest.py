@@ -30,6 +30,7 @@ from tests.api.paging_room import Room, targets
 from tests.api.postgresql_tables import AsGoodAsNew, created
 from tests.api.process import fill
 from tests.api.serving import TARGETS, serving, token_entries
+from tests.api.telling import Tell, Told
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -177,3 +178,11 @@ def ill(start_server: Callable[..., servers.Server]) -> servers.Server:
     server = start_server(servers.BUILDS[-1], "--maxmemory", "24mb")
     fill(server.port)
     return server
+
+
+@pytest.fixture
+def tell(room: Room, settings: Callable[..., Settings]) -> Tell:
+    def make(*routes: dict[str, Any], **config: Any) -> Told:
+        return Told(room, settings(targets=targets(), notifications=list(routes), **config))
+
+    return make

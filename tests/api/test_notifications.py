@@ -1,19 +1,15 @@
 """What becomes of an incident is told to people: once, in order, not too often, by real servers."""
 
-import asyncio
 import contextlib
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 from typer.testing import CliRunner
 
-from agent.incident import Diagnosis, Plan
-from api import addresses, news, notifications
+from api import notifications
 from api.addresses import Address, Taken
 from api.cli.main import app
 from api.notifications import Notifier
@@ -23,58 +19,14 @@ from api.store.journal import SqlJournal
 from api.store.notice_table import NoticeRow
 from api.wording import Message
 from tests.api.pagerhouse import Mailhouse, Pagerhouse
-from tests.api.paging_room import Room, action, alert, targets
+from tests.api.paging_room import action, alert
+from tests.api.telling import Tell
 from tests.api.test_doctor import examined
 from tests.api.test_intake_queries import statements
 from tests.api.test_settings import load
 from tests.api.test_silences import hush
-from tests.api.version_before import DIAGNOSIS
 
-Tell = Callable[..., "Told"]
 SOON = datetime.now(UTC) + timedelta(days=1)
-
-
-class Told:
-    """A room of which people are told."""
-
-    def __init__(self, room: Room, settings: Settings) -> None:
-        self.room, self.database = room, room.database
-        self.notifier = Notifier(settings)
-        self.database.routes = self.notifier.routes
-
-    async def send(self, *, due: bool = True) -> None:
-        if due:
-            async with self.database.writing() as session:
-                past = incidents.now() - timedelta(seconds=1)
-                await session.execute(update(NoticeRow).values(due_at=past))
-        await self.notifier.send_due(self.database)
-
-    async def kept(self) -> list[NoticeRow]:
-        async with self.database.reading() as session:
-            return list(await session.scalars(select(NoticeRow).order_by(NoticeRow.id)))
-
-    async def kinds(self) -> list[str]:
-        return [row.kind for row in await self.kept()]
-
-    async def looked_at(self, incident_id: str, *actions: Any, status: Any = "") -> None:
-        """An investigation comes to its end, with a diagnosis."""
-        shown = await self.room.shown(incident_id)
-        lease = await leases.acquire(self.database, shown.target, incident_id, "a worker")
-        assert lease is not None
-        journal = SqlJournal(self.database, incident_id, shown.attempt, lease)
-        await journal.set_status("investigating")
-        await journal.set_diagnosis(Diagnosis.model_validate(DIAGNOSIS))
-        await journal.set_plan(Plan(actions=list(actions)))
-        await journal.set_status(status or "awaiting_approval", "" if actions else "no remedy")
-        await leases.release(self.database, lease)
-
-
-@pytest.fixture
-def tell(room: Room, settings: Callable[..., Settings]) -> Tell:
-    def make(*routes: dict[str, Any], **config: Any) -> Told:
-        return Told(room, settings(targets=targets(), notifications=list(routes), **config))
-
-    return make
 
 
 async def test_what_comes_within_seconds_is_one_message_with_all_that_is_needed_to_decide(
@@ -262,94 +214,6 @@ async def test_the_next_message_about_an_incident_waits_for_the_one_under_way(
     await told.looked_at(one.id, status="needs_human")
     assert await claimed(now) == []
     assert await claimed(now + notices.CLAIMED) == ["opened", "diagnosis", "needs_human"]
-
-
-async def test_a_receiver_that_never_ends_its_answer_takes_no_thread_from_anybody_else(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(addresses, "TRY_SECONDS", 0.05)
-    goes_on, begun = threading.Event(), []
-
-    def hang(self: Address, message: Message, conversation: str) -> Taken:
-        begun.append(threading.current_thread())
-        goes_on.wait(20)
-        return Taken(True)
-
-    monkeypatch.setattr(Address, "_notify", hang)
-    address, asked = Address.of("pages.to.0", "json://127.0.0.1:1/"), Message("t", "b", "info")
-    for _ in range(addresses.MOST_HANGING + 2):
-        assert not (await address.take(asked)).accepted
-    assert len(begun) == addresses.MOST_HANGING
-    assert all(thread.daemon for thread in begun), "or the worker would not end"
-    goes_on.set()
-    for thread in begun:
-        await asyncio.to_thread(thread.join)
-    assert (await address.take(asked)).accepted, "it is tried again"
-
-
-async def test_whoever_takes_long_is_not_waited_for_by_the_others(
-    tell: Tell, house: Pagerhouse, other: Pagerhouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(notifications, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(news, "PATIENCE", {})
-    monkeypatch.setattr(news, "LITTLE_PATIENCE", timedelta())
-    told = tell({"to": [house.url, other.url]})
-    arrived, take = asyncio.Queue[str](), Address.take
-
-    async def slow(address: Address, message: Message, conversation: str = "") -> Taken:
-        if address.url == house.url:
-            await asyncio.sleep(60)
-        taken = await take(address, message, conversation)
-        asyncio.get_running_loop().call_later(0.1, arrived.put_nowait, message.thread)
-        return taken
-
-    monkeypatch.setattr(Address, "take", slow)
-    sending = asyncio.create_task(told.notifier.send_forever(told.database))
-    for target in ("single", "alone"):
-        one = await told.room.one(alert(target, target))
-        assert await asyncio.wait_for(arrived.get(), 10) == one.id
-    sending.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await sending
-    assert len(asyncio.all_tasks()) == 1, "nothing goes on by itself"
-
-
-async def test_what_goes_along_with_something_newer_has_its_own_tries_before_it(
-    tell: Tell, house: Pagerhouse
-) -> None:
-    told = tell({"to": house.url})
-    house.down = True
-    one = await told.room.one(alert("f", "single"))
-    await told.send()
-    async with told.database.writing() as session:
-        row = await incidents.lock(session, one.id)
-        for because in ("a", "b", "c"):
-            await incidents.move(session, row, "needs_human", because)
-            await incidents.move(session, row, "queued")
-    async with told.database.writing() as session:
-        past = incidents.now() - timedelta(seconds=1)
-        await session.execute(update(NoticeRow).where(NoticeRow.tries == 0).values(due_at=past))
-    await told.send(due=False)
-    assert [row.tries for row in await told.kept()] == [1] * 4
-
-
-async def test_a_try_that_ends_after_another_was_accepted_changes_nothing(
-    tell: Tell, house: Pagerhouse
-) -> None:
-    told = tell({"to": house.url})
-    await told.room.one(alert("f", "single"))
-    (mark,) = told.notifier.addresses
-    now = incidents.now() + timedelta(minutes=1)
-    async with told.database.writing() as session:
-        late = await notices.claim(session, mark, 60, now)
-        again = await notices.claim(session, mark, 60, now + notices.CLAIMED)
-        assert late is not None
-        assert again is not None
-        await notices.settle(session, again, now + notices.CLAIMED)
-        await notices.settle(session, late, now + notices.CLAIMED, "not accepted")
-    (row,) = await told.kept()
-    assert row.sent_at is not None
-    assert not row.failure
 
 
 async def test_what_a_service_calls_the_conversation_is_known_to_the_next_message(
