@@ -62,16 +62,17 @@ class Following:
         """Of one connection after the other. Raises Refusal."""
         pause = FIRST_PAUSE
         while True:
-            why = Refusal("the service ended the stream")
+            why, is_over = Refusal("the service ended the stream"), False
             try:
                 for event in self._stream():
-                    self._lost, pause = 0.0, FIRST_PAUSE
+                    self._lost, pause, is_over = 0.0, FIRST_PAUSE, event.is_end
                     yield event
             except Refusal as error:
-                why = error
+                why, is_over = error, False
             if why.status not in _PASSES or self._lost >= PATIENCE_SECONDS:
                 raise why
-            self.say(f"{why}; it is tried again" + (f" in {pause:.0f} s" if pause >= 1 else ""))
+            if not is_over:  # nothing was lost
+                self.say(f"{why}; it is tried again" + (f" in {pause:.0f} s" if pause >= 1 else ""))
             time.sleep(pause)
             self._lost += pause
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -101,10 +101,11 @@ def test_a_service_that_stays_away_is_given_up(wire: Callable[..., Wire]) -> Non
 
 def test_past_the_end_of_one_attempt_comes_the_next(wire: Callable[..., Wire]) -> None:
     again = [*block(2, "status", status="queued"), *block(3, "end", status="closed")]
-    wire(block(1, "end", status="needs_human"), again)
-    found = Following("inc-1").events(past_the_end=True)
+    one = wire(block(1, "end", status="needs_human"), again)
+    found = Following("inc-1", say=one.said.append).events(past_the_end=True)
     seen = [next(found).number for _ in range(3)]
     assert seen == [1, 2, 3]
+    assert one.said == [], "that a stream ends with its incident is nothing to be told of"
 
 
 def approved(**changes: Any) -> dict[str, Any]:
