@@ -57,6 +57,17 @@ def of_incident(row: IncidentRow, before: str, after: str) -> Iterator[News]:
         yield News("over", facts | {"status": after})
 
 
+def of_worse(row: IncidentRow, before: str) -> Iterator[News]:
+    """For those who are told of its new severity and were not of the one before: how it stands."""
+    facts = {"attempt": row.attempt, "because": row.ended_because, "was": before}
+    if row.status not in _OVER:
+        yield News("opened", facts)
+    if row.status == "awaiting_approval":
+        yield News("approval", facts)
+    if row.status == "needs_human":
+        yield News("needs_human", facts)
+
+
 def of_action(row: ActionRow, after: str) -> Iterator[News]:
     """What its new status means."""
     if kind := _OF_ACTIONS.get(after):

@@ -190,6 +190,8 @@ def _told(
 
 
 def _opened(incident: Incident, one: Notice) -> str:
+    if was := one.facts.get("was"):
+        return harmless(f"Opened as {was}, {incident.severity} now")
     if one.facts.get("attempt", 1) > 1:
         return f"Opened again, {incident.severity}: it is looked at once more"
     asked = f": {incident.question}" if incident.question else ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, event, func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import news
@@ -32,7 +32,7 @@ MOST_READ = 1_000
 MOST_PAGES = 20
 STRANGE_AFTER = timedelta(minutes=10)
 """Another process may know an address that this one does not: so long it may send to it."""
-_OPENED = "opened"
+_OPENED, _WORSE = "opened", "worse"
 _UNTRIED: dict[str, Any] = {
     "tries": 0, "failure": "", "sent_at": None, "full_at": None, "conversation": "",
 }  # fmt: skip
@@ -70,9 +70,17 @@ def opened(session: AsyncSession, row: IncidentRow) -> None:
     session.info.setdefault(_OPENED, []).append(row)
 
 
+@event.listens_for(IncidentRow.severity, "set", active_history=True)
+def _became(row: IncidentRow, value: str, before: Any, _: Any) -> None:
+    session = inspect(row).session
+    if session is not None and value != before:
+        session.info.setdefault(_WORSE, []).append((row, before))
+
+
 async def keep_news(session: AsyncSession, routes: Routes) -> None:
     """Keep what this transaction has to tell. Called at its end, when all is in place."""
     new: Sequence[IncidentRow] = session.info.pop(_OPENED, ())
+    worse: Sequence[tuple[IncidentRow, str]] = session.info.pop(_WORSE, ())
     if not routes.routes:
         return
     for made in new:
@@ -83,11 +91,18 @@ async def keep_news(session: AsyncSession, routes: Routes) -> None:
         elif told := list(news.of_action(row, after)):
             whole = await session.get_one(IncidentRow, row.incident_id)
             _keep(session, routes, whole, told)
+    for row, before in worse:
+        _keep(session, routes, row, news.of_worse(row, before), but_not=before)
 
 
 def _keep(
-    session: AsyncSession, routes: Routes, row: IncidentRow, told: Iterable[news.News]
+    session: AsyncSession,
+    routes: Routes,
+    row: IncidentRow,
+    told: Iterable[news.News],
+    but_not: str = "",
 ) -> None:
+    """`but_not`: not for those who are told of what has that severity."""
     at, in_production = datetime.now(UTC), routes.in_production(row.target)
     for one in told:
         about = {
@@ -99,7 +114,10 @@ def _keep(
             "at": at,
             "due_at": at + news.PATIENCE.get(one.kind, news.LITTLE_PATIENCE),
         }
+        know = routes.to(one.kind, but_not, row.target) if but_not else ()
         for address in routes.to(one.kind, row.severity, row.target):
+            if address in know:
+                continue
             append(session, NoticeRow, address=address, **about, **_UNTRIED)
 
 

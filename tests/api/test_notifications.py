@@ -107,6 +107,22 @@ async def test_each_route_gets_what_it_asked_for(
     assert "Needs" not in other.got[0]["message"]
 
 
+async def test_what_becomes_critical_is_told_to_those_who_want_to_know_that(
+    tell: Tell, house: Pagerhouse, other: Pagerhouse
+) -> None:
+    told = tell({"to": house.url, "severities": "critical"}, {"to": other.url})
+    one = await told.room.one(alert("f", "single"))
+    await told.looked_at(one.id, action())
+    await told.send()
+    assert house.got == []
+    await told.room.send(alert("f", "single", labels={"severity": "critical"}))
+    await told.send()
+    (message,) = house.got
+    assert message["message"].startswith("Waits for approval:\nA1 R1 Raise maxmemory")
+    assert "Opened as warning, critical now" in message["message"]
+    assert len(other.got) == 1, "who knows of it is not told again"
+
+
 async def test_where_nobody_wants_to_know_nothing_is_kept_and_a_silence_is_silent(
     tell: Tell, house: Pagerhouse
 ) -> None:
