@@ -83,6 +83,8 @@ def begin(
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(handle, number)
         os.close(handle)
+    # Whoever began the tests in the background ignores Ctrl-C, and so would all that they fork.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     counts = Path(stdout).with_name("counts")
     counts.mkdir(exist_ok=True)
