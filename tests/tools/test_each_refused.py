@@ -110,7 +110,7 @@ async def test_what_is_refused_is_said_and_the_rest_is_read(server: Server) -> N
     with in_use(server, "s"):
         _, sends = await look(server.url)
     used = sorted(set[str]().union(*sends.values()))
-    assert len(used) >= 25
+    assert len(used) >= 20  # a walk that meets a busy server asks less
     users = {}
     for number, command in enumerate(used):
         # 6.2 cannot refuse a part of a command, and not every version has each.
