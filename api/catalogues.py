@@ -1,6 +1,7 @@
 """What there is: targets, runbooks, tools, remedies."""
 
 import inspect
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from api.listing import Page
 from api.problems import Problem, documented
 from api.service import Service
 from api.store import glances, incidents
-from api.thresholds import rules
+from api.thresholds import Rule, rules
 from tools.connection import display_url
 from tools.reads import READS
 from tools.remedies.catalogue import REMEDIES
@@ -161,6 +162,20 @@ async def target_memory(
     )
 
 
+def thresholds_shown(known: Sequence[Rule], book: str) -> list[ThresholdShown]:
+    """Those that this runbook asks for."""
+    return [
+        ThresholdShown(
+            threshold=spoken(rule.threshold),
+            lasts=rule.threshold.for_,
+            severity=rule.threshold.severity,
+            not_watched=rule.because,
+        )
+        for rule in known
+        if book in rule.runbooks
+    ]
+
+
 @router.get("/runbooks")
 async def list_runbooks(service: On, _: Viewer) -> Page[RunbookShown]:
     """The runbooks that are loaded."""
@@ -173,16 +188,7 @@ async def list_runbooks(service: On, _: Viewer) -> Page[RunbookShown]:
                 severity=book.front.severity,
                 causes=[cause.id for cause in book.front.causes],
                 alerts=book.front.matches.alerts,
-                thresholds=[
-                    ThresholdShown(
-                        threshold=spoken(rule.threshold),
-                        lasts=rule.threshold.for_,
-                        severity=rule.threshold.severity,
-                        not_watched=rule.because,
-                    )
-                    for rule in known
-                    if book.id in rule.runbooks
-                ],
+                thresholds=thresholds_shown(known, book.id),
                 prose_only=book.prose_only,
             )
             for book in service.library.runbooks

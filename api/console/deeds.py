@@ -24,6 +24,7 @@ from api.listing import ActionId, IncidentId
 from api.problems import Problem, fields_of
 from api.service import Service
 from api.store import incidents
+from api.store.audit import Person
 from api.store.decisions import NoSuchAction, Stale
 
 router = APIRouter(include_in_schema=False)
@@ -87,13 +88,8 @@ async def stop(
 @router.post("/incidents/{incident_id}/close")
 async def close(service: On, visitor: Visiting, form: Posted, incident_id: IncidentId) -> Response:
     """Nothing more to do here."""
-
-    async def deed() -> None:
-        must_be(visitor.person, "responder")
-        body = _made(incident_api.Reason, comment=form.get("comment", ""))
-        await incident_api.close(service, visitor.person, incident_id, body)
-
-    return await _done(service, visitor, incident_id, deed, form, "closed")
+    do = incident_api.close
+    return await _for_a_reason(service, visitor, form, incident_id, do, "closed")
 
 
 @router.post("/incidents/{incident_id}/reinvestigate")
@@ -101,13 +97,8 @@ async def reinvestigate(
     service: On, visitor: Visiting, form: Posted, incident_id: IncidentId
 ) -> Response:
     """Look again."""
-
-    async def deed() -> None:
-        must_be(visitor.person, "responder")
-        body = _made(incident_api.Reason, comment=form.get("comment", ""))
-        await incident_api.reinvestigate(service, visitor.person, incident_id, body)
-
-    return await _done(service, visitor, incident_id, deed, form, "again")
+    do = incident_api.reinvestigate
+    return await _for_a_reason(service, visitor, form, incident_id, do, "again")
 
 
 @router.post("/incidents/{incident_id}/verdict")
@@ -158,6 +149,22 @@ async def ask(
         await asked(stream=False)
 
     return await _done(service, visitor, incident_id, deed, form, "", "chat")
+
+
+async def _for_a_reason(
+    service: Service,
+    visitor: Visitor,
+    form: Mapping[str, str],
+    incident_id: str,
+    do: Callable[[Service, Person, str, incident_api.Reason], Awaitable[object]],
+    said: str,
+) -> Response:
+    async def deed() -> None:
+        must_be(visitor.person, "responder")
+        body = _made(incident_api.Reason, comment=form.get("comment", ""))
+        await do(service, visitor.person, incident_id, body)
+
+    return await _done(service, visitor, incident_id, deed, form, said)
 
 
 async def _done(

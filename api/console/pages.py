@@ -10,17 +10,20 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from agent.facts import print_bytes, print_seconds, print_share
+from agent.incident import CulpritKind
 from agent.report_html import page_environment
 from agent.waiting import WAITING
 from api.console.markdown import anchor_of
-from api.console.sessions import SignInNeeded, Visitor
+from api.console.sessions import Visitor
 from api.problems import Problem
 from tools.reading import printable
 
@@ -87,15 +90,10 @@ async def static(name: str) -> Response:
 async def to_sign_in(request: Request, _: Exception) -> Response:
     """The answer to SignInNeeded: a form to sign in with, and then the page that was asked for."""
     if request.method == "GET":
-        from urllib.parse import quote
-
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/sign-in?next={quote(wanted)}", 303)
     problem = Problem(401, "you are not signed in any more: sign in, and do it again")
     return as_page(request, problem) or problem.response()
-
-
-__all__ = ["SignInNeeded", "as_page", "go_to", "page", "router", "to_sign_in"]
 
 
 @cache
@@ -107,10 +105,12 @@ def _asset(name: str) -> str:
 @cache
 def _environment() -> Environment:
     environment = page_environment(FOLDER / "templates")
-    environment.globals.update({"asset": _asset, "RISKS": RISKS, "WAITING": WAITING})
+    environment.globals.update(
+        {"asset": _asset, "RISKS": RISKS, "WAITING": WAITING, "CULPRITS": get_args(CulpritKind)}
+    )
     environment.filters.update(
         {
-            "ago": ago, "cited": cited, "span": span, "bytes": size, "percent": percent,
+            "ago": ago, "span": span, "bytes": size, "percent": percent,
             "reading": reading, "clock": lambda moment: f"{moment:%H:%M:%S}", "answer": answer,
             "lines": lines, "spelled": spelled,
         }
@@ -135,32 +135,23 @@ RISKS = {
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """How long ago: `12 min`."""
+    """How long ago: `12 min 3 s`."""
     return span((now - moment).total_seconds())
 
 
 def span(seconds: float) -> str:
-    """A time in its two largest units at most: `3 h 5 min`."""
-    left = max(0, round(seconds))
-    for unit, name, smaller, small in (
-        (86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"),
-    ):  # fmt: skip
-        if left >= unit:
-            rest = left % unit // smaller if left < 10 * unit and unit > 60 else 0
-            return f"{left // unit} {name}" + (f" {rest} {small}" if rest else "")
-    return f"{left} s"
+    """A time in whole seconds."""
+    return print_seconds(max(0, round(seconds)))
 
 
 def size(value: float | None) -> str:
     """Bytes, as people read them."""
-    from agent.figures import printed
-
-    return "not measured" if value is None else printed(value, "bytes")
+    return "not measured" if value is None else print_bytes(value)
 
 
 def percent(value: float | None) -> str:
     """A share."""
-    return "not measured" if value is None else f"{value * 100:.1f} %"
+    return "not measured" if value is None else print_share(value)
 
 
 def lines(text: str) -> Markup:
@@ -183,10 +174,11 @@ def _argument(text: str) -> str:
 _STANDS_FOR = re.compile(r"<[^<>\"\\\n]+>")
 """`<each of a batch>`: what is not known before."""
 _TO_QUOTE = re.compile(r"[\s\"'\\]")
+_BRACKETS = re.compile(r"\[[^\[\]]{0,200}\]")
 _CITED = re.compile(r"\bE[1-9][0-9]{0,8}\b")
 
 
-def cited(text: str, incident_id: str, in_brackets: Literal[True, False] = True) -> Markup:
+def cited(text: str, incident_id: str) -> Markup:
     """A text of ours in which `[E7]` is a link to that evidence; everything is escaped first."""
     safe = str(escape(printable(" ".join(text.split()), 4_000)))
     place = escape(incident_id)
@@ -194,10 +186,7 @@ def cited(text: str, incident_id: str, in_brackets: Literal[True, False] = True)
     def link(match: re.Match[str]) -> str:
         return f'<a class="cite" href="/incidents/{place}/evidence/{match[0]}">{match[0]}</a>'
 
-    if not in_brackets:
-        return Markup(_CITED.sub(link, safe))  # noqa: S704 - escaped above
-    brackets = re.compile(r"\[[^\[\]]{0,200}\]")
-    return Markup(brackets.sub(lambda found: _CITED.sub(link, found[0]), safe))  # noqa: S704
+    return Markup(_BRACKETS.sub(lambda found: _CITED.sub(link, found[0]), safe))  # noqa: S704
 
 
 _PASSAGE = re.compile(r"^Runbook ([a-z0-9][a-z0-9-]{0,99}), (.{1,300}?): (?=“)")

@@ -12,8 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from agent.runbook import ProposedRemedy, Runbook
 from agent.runbook_library import PACKAGED
-from agent.thresholds import spoken
-from api.catalogues import ThresholdShown
+from api.catalogues import thresholds_shown
 from api.console.markdown import rendered
 from api.console.pages import page
 from api.console.sessions import Visiting
@@ -122,23 +121,9 @@ async def runbook_page(service: On, visitor: Visiting, book_id: str) -> HTMLResp
         if service.settings.config.watches_thresholds
         else "no: alerts come from elsewhere",
         body=await asyncio.to_thread(rendered, book.body, book.front.title, known),
-        thresholds=_thresholds(service, book),
+        thresholds=thresholds_shown(rules(service.library, service.settings.config.watch), book.id),
         remedies=remedies_of(book),
         used=used,
         uses=len(ids),
         looked_through=MOST_LOOKED_THROUGH,
     )
-
-
-def _thresholds(service: Service, book: Runbook) -> list[ThresholdShown]:
-    known = rules(service.library, service.settings.config.watch)
-    return [
-        ThresholdShown(
-            threshold=spoken(rule.threshold),
-            lasts=rule.threshold.for_,
-            severity=rule.threshold.severity,
-            not_watched=rule.because,
-        )
-        for rule in known
-        if book.id in rule.runbooks
-    ]

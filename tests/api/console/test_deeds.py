@@ -6,10 +6,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from api.app import create_app
 from api.console.pages import answer
 from api.settings import Settings
+from api.store.tables import VerdictRow
 from tests.api.console.visiting import look, seal_of, sign_in
 from tests.api.house import at_the_gate
 from tests.api.serving import as_role, serving
@@ -100,8 +102,15 @@ async def test_a_verdict_and_its_culprit_are_kept(client: httpx2.AsyncClient) ->
     await sign_in(client, "responder")
     path = f"/incidents/{incident}/verdict"
     assert (await does(client, path, root_cause="nonsense")).status_code == 422
-    done = await does(client, path, root_cause="single-bigkey", comment="<b>seen</b>")
+    assert (await does(client, path, root_cause="unknown", culprit_kind="cat")).status_code == 422
+    offered = await look(client, f"/incidents/{incident}")
+    assert 'name="culprit_kind"' in offered
+    culprit = {"culprit_kind": "key", "culprit_name": "cart:7"}
+    done = await does(client, path, root_cause="single-bigkey", comment="<b>seen</b>", **culprit)
     assert done.status_code == 303
+    async with service_of(client).database.reading() as session:
+        said = await session.scalar(select(VerdictRow.culprit))
+    assert said == {"kind": "key", "name": "cart:7"}
     page = await look(client, f"/incidents/{incident}")
     assert "single-bigkey, by <bdi>responder-1</bdi>: <bdi>&lt;b&gt;seen&lt;/b&gt;</bdi>" in page
 
