@@ -277,7 +277,9 @@ async def _reading(
     read = [stream for stream in readable if stream.failure is None]
     if found.streams and not read:
         failures = [stream.failure for stream in found.streams if stream.failure is not None]
-        reasons = list(dict.fromkeys(failure.because for failure in failures))[:MOST_REASONS]
+        sizes = [each.bytes for each in found.streams if isinstance(each.bytes, NotMeasured)]
+        # A size that was refused is told here or nowhere: the stream has no row.
+        reasons = list(dict.fromkeys(each.because for each in [*sizes, *failures]))[:MOST_REASONS]
         return failures[-1].model_copy(update={"because": "; ".join(reasons)})
     dataset = await _dataset(connection)
     rows = [_row(stream, dataset, seconds) for stream in read]

@@ -130,6 +130,23 @@ async def test_an_idle_stream_is_left_alone_where_a_look_would_show(
     assert idle >= 500
 
 
+@pytest.mark.parametrize("build", OLD)
+async def test_a_refused_size_is_told_when_no_stream_may_be_looked_into(
+    server: Server, admin: redis.Redis
+) -> None:
+    produce(admin, "quiet", 50)
+    admin.execute_command("RESTORE", "quiet", 0, admin.dump("quiet"), "REPLACE", "IDLETIME", 500)  # type: ignore[no-untyped-call]
+    admin.acl_setuser("u", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-memory"])
+    connection = await open_for_reading(server.url.replace("//", "//u:p@"))
+    try:
+        reading = await stream_info(connection, StreamInfoArguments(keys=["quiet"], seconds=0))
+    finally:
+        await connection.close()
+    assert isinstance(reading, NotMeasured)
+    assert "permission" in reading.because
+    assert "OBJECT IDLETIME" in reading.because
+
+
 async def look_once_with_one_in_use(connection: Any, admin: redis.Redis) -> Streams:
     for _ in range(20):
         admin.xadd("busy", {"a": "1"})
