@@ -56,14 +56,14 @@ class ExpirePrefix(Remedy[ExpirePrefixArguments]):
         size = int(keys * (seen.mean_bytes or 0))
         pattern = escaped(args.prefix).decode("utf-8", "backslashreplace") + "*"
         when = f"server time + {args.ttl_seconds} s + 0..{spread} s by key"
-        freed = f" ({sized(size)})" if seen.mean_bytes else ""
+        of_memory = f" (about {sized(size)})" if seen.mean_bytes else ""
         return Preview(
             title=f"Give keys of {name}* without expiry a TTL of {spoken(args.ttl_seconds)}",
             commands=[
                 ["SCAN", "<cursor>", "MATCH", printable(pattern), "COUNT", str(args.batch_size)],
                 ["PEXPIREAT", f"<each key of {name}* without expiry>", f"<{when}>", "NX"],
             ],
-            predicted_effect=f"About {keys:,} keys{freed} expire between "
+            predicted_effect=f"About {keys:,} keys{of_memory} expire between "
             f"{spoken(args.ttl_seconds)} and {spoken(args.ttl_seconds + spread)} from now, "
             f"about {keys / max(spread, 1):,.0f} keys/s. {_before_that(policy)} "
             f"{_takes(vitals, keys)} Keys that the "

@@ -14,7 +14,8 @@ MOST_SCANNED = 50_000
 SURVEY_SECONDS = 2.0
 MOST_LOOKED_AT = 2_000
 """Keys of the prefix whose expiry is read in a survey."""
-MOST_SIZED = 100
+MOST_SIZED = 1_000
+"""Whose mean size is taken. Its standard error: 6 % where one key in ten is 20 times as large."""
 MOST_PAGES = 1_000_000
 """Far above any keyspace's pages, far below forever."""
 
@@ -65,8 +66,8 @@ async def survey(connection: Connection, prefix: str, *, size_of_all: bool = Fal
         if cursor == 0:
             complete = True
             break
-    # Evenly: the first of a scan are just those that a batch cut short has been to.
-    looked_at = found[:: math.ceil(len(found) / MOST_LOOKED_AT) or 1]
+    # The first of a scan are just those that a batch cut short has been to.
+    looked_at = _evenly(found, MOST_LOOKED_AT)
     left = await connection.execute_many([("PTTL", k) for k in looked_at]) if looked_at else []
     for ttl in left:  # counted as one that expires, a refusal would look like success
         if isinstance(ttl, CommandFailure):
@@ -83,7 +84,7 @@ async def survey(connection: Connection, prefix: str, *, size_of_all: bool = Fal
         keys=round(of_all),
         keys_without_ttl=round(of_all * share),
         mean_bytes=await _mean_bytes(
-            connection, (looked_at if size_of_all else forever)[:MOST_SIZED]
+            connection, _evenly(looked_at if size_of_all else forever, MOST_SIZED)
         ),
         complete=complete,
         has_nx=(await read_vitals(connection)).at_least(7),
@@ -113,6 +114,10 @@ async def pages_like(
         yield keys
         if cursor == 0:
             return
+
+
+def _evenly(keys: list[bytes], most: int) -> list[bytes]:
+    return keys[:: math.ceil(len(keys) / most) or 1]
 
 
 async def _mean_bytes(connection: Connection, keys: list[bytes]) -> float | None:

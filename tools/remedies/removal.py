@@ -66,7 +66,7 @@ class RemovePrefix(Remedy[RemovePrefixArguments]):
                 ["UNLINK", "<each of a batch>"],
                 ["EXEC"],
             ],
-            predicted_effect=f"About {keys:,} keys go ({size} of memory freed), of about "
+            predicted_effect=f"About {keys:,} keys go (about {size} of memory), of about "
             f"{seen.keys:,} under {name}, {1 - seen.without_ttl_share:.0%} of those seen with an "
             "expiry. A key that is written to meanwhile is left alone and counted, and so is one "
             f"above {sized(args.largest_key_bytes)}. Whoever reads a removed key misses it; what "

@@ -11,6 +11,7 @@ from tests.tools.load import failing, fill
 from tools.connection import Command, CommandFailure, LiveConnection, Reply
 from tools.permissions import READ_WRITE
 from tools.remedies.expiry import ExpirePrefix, ExpirePrefixArguments
+from tools.remedies.prefix_scan import survey
 
 EXPIRE = ExpirePrefix()
 
@@ -30,6 +31,18 @@ async def test_a_part_of_the_keys_is_not_verified_as_all(
     assert "the limit of 3,000 keys" in judged.because
     refused = failing(await EXPIRE.preconditions(connection, args))
     assert any("at most 3,000" in text for text in refused)
+
+
+async def test_the_first_keys_of_a_scan_do_not_tell_the_size_of_all(
+    connection: LiveConnection, client: "redis.Redis"
+) -> None:
+    fill(client, "session:", 2_000, size=10)
+    order = list(client.scan_iter("session:*", count=500))
+    for key in order[:200]:
+        client.set(key, "x" * 1_000)
+    sizes = [client.memory_usage(key) or 0 for key in order]
+    seen = await survey(connection, "session:")
+    assert seen.mean_bytes == pytest.approx(sum(sizes) / len(sizes), rel=0.05)
 
 
 @pytest.mark.parametrize("known", [True, False])
