@@ -10,6 +10,7 @@ from api.problems import ProblemDetails
 from tools.reading import printable
 
 LONGEST_REFUSAL = 2_000
+STRANGER = "what answers at REDIS_ONCALL_URL is not redis-oncall, or of another version"
 NOWHERE = ("", ".", "..")
 """Parts that lead elsewhere in a path."""
 
@@ -62,11 +63,21 @@ class Api:
         return response
 
 
+class _Answer(dict[str, Any]):
+    """An object that says what it lacks."""
+
+    def __missing__(self, name: str) -> Any:
+        raise Refused(f"{STRANGER}: its answer has no {name}")
+
+
 def _json(response: httpx2.Response) -> Any:
     try:
-        return response.json()
+        found = response.json(object_hook=_Answer)
     except ValueError:
-        raise Refused("what answers at REDIS_ONCALL_URL is not redis-oncall: no JSON") from None
+        raise Refused(f"{STRANGER}: no JSON") from None
+    if not isinstance(found, _Answer):
+        raise Refused(f"{STRANGER}: its answer is no object")
+    return found
 
 
 def _reason(response: httpx2.Response) -> str:

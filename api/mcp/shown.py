@@ -48,7 +48,7 @@ def part_of(value: Any, path: str, start: int) -> Any:
     for step in path.split(".") if path else ():
         if isinstance(value, list) and step.isascii() and step.isdigit():
             value = value[int(step[:9])]
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and step in value:
             value = value[step]
         else:
             raise LookupError(step)

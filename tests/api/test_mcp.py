@@ -347,8 +347,9 @@ async def test_a_service_that_is_away_is_said_to_be() -> None:
             await speaking.list_resources()
 
 
-async def test_what_is_another_service_is_said_to_be_one() -> None:
-    page = httpx2.MockTransport(lambda _: httpx2.Response(200, text="<html>sign in</html>"))
+@pytest.mark.parametrize("other", ["<html>sign in</html>", '{"status": "ok"}', "[]", "null"])
+async def test_what_is_another_service_is_said_to_be_one(other: str) -> None:
+    page = httpx2.MockTransport(lambda _: httpx2.Response(200, text=other))
     async with (
         httpx2.AsyncClient(base_url="http://other", transport=page) as http,
         in_process(http) as speaking,
@@ -356,3 +357,5 @@ async def test_what_is_another_service_is_said_to_be_one() -> None:
         refused = await speaking.call_tool("list_targets", {})
         assert refused.is_error
         assert "is not redis-oncall" in said_by(refused)
+        with pytest.raises(MCPError, match="is not redis-oncall"):
+            await speaking.list_resources()
