@@ -12,7 +12,7 @@ KEEP ?=
 # Where Python may not keep what it compiled, every process of the tests compiles all of it again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test llama check audit format serve clean
+.PHONY: help demo test soak llama check audit format serve clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,7 +21,10 @@ demo: $(VENV)/.demo ## the main job on an embedded real server (SCENARIO=…, AP
 	@SCENARIO="$(SCENARIO)" APPROVE="$(APPROVE)" KEEP="$(KEEP)" $(BIN)/redis-oncall demo
 
 test: $(VENV)/.dev ## the tests, on real servers (more workers than cores: most of it is waiting)
-	$(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist worksteal -m "not soak" $(ARGS)
+
+soak: $(VENV)/.dev ## what takes longer: hours in minutes, storms, blow after blow, millions of keys
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m soak $(ARGS)
 
 llama: $(VENV)/.llama ## llama.cpp and a tiny real model (130 MB), for tests/llama
 

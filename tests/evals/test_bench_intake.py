@@ -15,6 +15,7 @@ from evals.bench.senders import Senders, wire
 from evals.bench.tally import Tally
 
 
+@pytest.mark.soak
 @pytest.mark.long
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 async def test_a_small_storm_loses_nothing(database: Literal["sqlite", "postgresql"]) -> None:

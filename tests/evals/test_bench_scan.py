@@ -11,7 +11,7 @@ from evals.bench.options import Options
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("redis-cli") is None, reason="no redis-cli (redis-tools)"),
-    pytest.mark.long,
+    pytest.mark.soak,
 ]
 
 

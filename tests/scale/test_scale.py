@@ -1,4 +1,4 @@
-"""An eighth of what `python -m tests.scale` walks over, with as many prefixes."""
+"""What `python -m tests.scale` walks over."""
 
 import subprocess
 import sys
@@ -6,8 +6,9 @@ import sys
 import pytest
 
 
+@pytest.mark.soak
 @pytest.mark.long
 def test_a_million_prefixes_stay_within_memory() -> None:
-    command = [sys.executable, "-m", "tests.scale", "1250000", "1000000"]
+    command = [sys.executable, "-m", "tests.scale"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout.split()[-2]) < 150, done.stdout

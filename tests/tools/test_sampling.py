@@ -48,6 +48,7 @@ def told(space: list[tuple[str, int]], sample: list[tuple[str, int]], dataset: i
     return said.body.low <= body <= said.body.high and all(shares)
 
 
+@pytest.mark.soak
 def test_the_truth_is_within_the_bounds_of_all_groups_at_once() -> None:
     spaces = map(keyspace, range(SPACES))
     assert sum(told(space, space[:DRAWN]) for space in spaces) >= 95

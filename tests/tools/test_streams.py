@@ -136,7 +136,9 @@ async def test_a_refused_size_is_told_when_no_stream_may_be_looked_into(
 ) -> None:
     produce(admin, "quiet", 50)
     admin.execute_command("RESTORE", "quiet", 0, admin.dump("quiet"), "REPLACE", "IDLETIME", 500)  # type: ignore[no-untyped-call]
-    admin.acl_setuser("u", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-memory"])
+    admin.acl_setuser(
+        "u", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-memory"]
+    )
     connection = await open_for_reading(server.url.replace("//", "//u:p@"))
     try:
         reading = await stream_info(connection, StreamInfoArguments(keys=["quiet"], seconds=0))

@@ -11,14 +11,12 @@ from evals import servers
 from tests.torture import run, scenes
 from tests.torture.proxy import Bad, Proxy
 
-QUICK = ("set_config", "expire_prefix", "remove_prefix")
 
-
-@pytest.mark.parametrize("kind", QUICK)
+@pytest.mark.soak
 @pytest.mark.long
-def test_whatever_strikes_it_nothing_is_done_twice_or_half_or_silently(kind: str) -> None:
+@pytest.mark.parametrize("which", range(len(scenes.SCENES)))
+def test_whatever_strikes_it_nothing_is_done_twice_or_half_or_silently(which: int) -> None:
     """Not one of the invariants of `run.py` breaks; the seeds are other ones for each remedy."""
-    which = [scene.kind for scene in scenes.SCENES].index(kind)
     if servers.binary(scenes.BUILDS[0]) is None:
         pytest.skip(f"{scenes.BUILDS[0]} is not installed here")
     with run.bench(scenes.BUILDS[0]) as bench:
