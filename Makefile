@@ -1,6 +1,6 @@
 # Two commands do everything on a machine that has Python >= 3.11, make and a package index:
 #   make demo    a real server, a real fault, a real alert, a diagnosis, a gated plan
-#   make test    the tests
+#   make test    the tests; what takes longer is `make soak`
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## the main job on an embedded real server (SCENARIO=…, AP
 	@SCENARIO="$(SCENARIO)" APPROVE="$(APPROVE)" KEEP="$(KEEP)" $(BIN)/redis-oncall demo
 
 test: $(VENV)/.dev ## the tests, on real servers (more workers than cores: most of it is waiting)
-	$(BIN)/python -m pytest -n 5 --dist worksteal -m "not soak" $(ARGS)
+	$(BIN)/python -m pytest -n 7 --dist worksteal -m "not soak" $(ARGS)
 
 soak: $(VENV)/.dev ## what takes longer: hours in minutes, storms, blow after blow, millions of keys
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m soak $(ARGS)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -86,6 +87,7 @@ def _first_paragraph(text: str) -> str:
     return first.partition(" Source:")[0][:LONGEST_DESCRIPTION]
 
 
+@cache
 def _offered(args: type[BaseModel]) -> dict[str, Any]:
     """What a model may set, and no more about it than its type, bounds and default."""
     properties = args.model_json_schema().get("properties", {})

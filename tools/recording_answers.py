@@ -28,6 +28,14 @@ KEYED: frozenset[bytes] = frozenset(
     b"TYPE TTL PTTL EXPIRETIME PEXPIRETIME STRLEN HLEN LLEN SCARD ZCARD".split()
 )
 KEYED_CONTAINERS: frozenset[bytes] = frozenset({b"OBJECT", b"MEMORY"})
+ASKED_OF_KEYS: dict[tuple[Argument, ...], str] = {
+    tuple(column.split()): column
+    for column in (
+        *(word.decode() for word in KEYED),
+        "MEMORY USAGE", "OBJECT ENCODING", "OBJECT FREQ", "OBJECT IDLETIME",
+    )
+}  # fmt: skip
+"""A command without its key, as tools write it, and its column."""
 INTRODUCTION = "client|setname"
 """Answered without asking: it changes nothing that a tool can see."""
 _NOT_BY_DEFAULT = frozenset({b"commandstats", b"latencystats", b"modules", b"keysizes"})

@@ -16,11 +16,11 @@ from tools.capture import capture
 from tools.catalogue import Tool
 from tools.connection import CommandFailure, LiveConnection
 from tools.opening import UnreachableConnection, open_for_reading
-from tools.permissions import CONFIG_PARAMETERS
+from tools.permissions import CONFIG_PARAMETERS, READ_ONLY
 from tools.reading import NotMeasured
 from tools.reads import READS
 from tools.recording import RecordedConnection, RecordingConnection, RecordingUnreadable
-from tools.recording_answers import matches
+from tools.recording_answers import ASKED_OF_KEYS, cell_of, matches, normalised
 from tools.recording_file import Header, KeyTable, Recording
 from tools.recording_privacy import Pseudonyms, command_and_key, tidy
 
@@ -269,6 +269,12 @@ async def test_what_follows_from_what_was_recorded() -> None:
         with pytest.raises(CommandFailure, match="recording"):
             await connection.execute(*command)
     assert connection.missing == {"config|get": 1, "type": 1, "role": 1, "xlen": 1}
+
+
+def test_what_is_answered_at_once_may_be_asked() -> None:
+    for words, column in ASKED_OF_KEYS.items():
+        assert READ_ONLY.refusal((*words, b"k")) is None
+        assert cell_of(normalised((*words, b"k"))) == (column, b"k")
 
 
 async def test_refusals_are_recorded_as_such(server: Server, tmp_path: Path) -> None:
