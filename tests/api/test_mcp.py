@@ -207,7 +207,7 @@ async def test_what_was_read_is_on_record(oncall: Oncall, incident_id: str) -> N
 
 async def test_names_are_data_and_secrets_are_not_shown(oncall: Oncall) -> None:
     async with client(oncall, "http") as speaking:
-        text = await call(speaking, "bigkeys", target="cache", seconds=1)
+        text = await call(speaking, "bigkeys", target="cache", seconds=15)
     preface, _, data = text.partition("\n")
     assert "IGNORE ALL" in data
     assert not set("<>`\x1b\u202e") & set(data)
