@@ -52,7 +52,8 @@ class RemovePrefix(Remedy[RemovePrefixArguments]):
         name = printable(args.prefix)
         keys = min(seen.keys, args.max_keys)
         pattern = escaped(args.prefix).decode("utf-8", "backslashreplace") + "*"
-        size = sized(int(keys * seen.mean_bytes)) if seen.mean_bytes else "an unknown amount"
+        size = int(keys * (seen.mean_bytes or 0))
+        of_memory = f" (about {sized(size)})" if seen.mean_bytes else ""
         expiry = "PEXPIRETIME" if seen.has_nx else "PTTL"
         return Preview(
             title=f"Remove the keys of {name}*, after a backup",
@@ -66,7 +67,7 @@ class RemovePrefix(Remedy[RemovePrefixArguments]):
                 ["UNLINK", "<each of a batch>"],
                 ["EXEC"],
             ],
-            predicted_effect=f"About {keys:,} keys go (about {size} of memory), of about "
+            predicted_effect=f"About {keys:,} keys go{of_memory}, of about "
             f"{seen.keys:,} under {name}, {1 - seen.without_ttl_share:.0%} of those seen with an "
             "expiry. A key that is written to meanwhile is left alone and counted, and so is one "
             f"above {sized(args.largest_key_bytes)}. Whoever reads a removed key misses it; what "
