@@ -1,7 +1,9 @@
 """`redis-oncall`: every command, each importing what it needs only when it runs."""
 
+import errno
 import gc
 import io
+import os
 import sys
 from typing import Annotated, Literal
 
@@ -315,6 +317,21 @@ def main() -> None:
     if isinstance(out, io.TextIOWrapper) and not out.encoding.lower().startswith("utf"):
         out.reconfigure(errors="backslashreplace")  # names of keys may be of any alphabet
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except KeyboardInterrupt:  # between two commands; within one, typer says the same
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE):
+            raise
+        # What is not written yet would be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno != errno.EPIPE:
+            from tools.reading import printable
+
+            where = printable(str(error.filename or "the output"), 200)
+            sys.stderr.write(f"redis-oncall: {where} cannot be written: {error.strerror}\n")
+        sys.exit(1)

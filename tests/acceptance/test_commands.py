@@ -1,6 +1,8 @@
 """Every command, as its user runs it."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from redis import Redis
 from api.cli.demo import Service, running_service
 from evals import servers
 from evals.pouring import pour
-from tests.acceptance.program import run, started
+from tests.acceptance.program import ROOT, clean, run, started
 from tests.forked import Forked
 
 
@@ -123,6 +125,18 @@ def test_graph_token_runbooks_and_evals_print_what_they_promise() -> None:
     assert report["n"] >= 3
     assert report["hallucinated_evidence"] == 0
     assert report["false_positive_rate"] == 0
+
+
+@pytest.mark.parametrize("command", [["runbooks", "list"], ["acl", "7.0"]])
+def test_output_that_cannot_be_written_is_said_in_a_sentence(command: list[str]) -> None:
+    """More than a buffer holds, and less: that fails at the end."""
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "api.cli", *command],
+            cwd=ROOT, env=clean({}), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    wanted = "redis-oncall: the output cannot be written: No space left on device\n"
+    assert (told.returncode, told.stderr) == (1, wanted)
 
 
 def test_a_bad_runbook_fails_lint_with_file_and_field(tmp_path: Path) -> None:
