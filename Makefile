@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## the main job on an embedded real server (SCENARIO=…, AP
 	@SCENARIO="$(SCENARIO)" APPROVE="$(APPROVE)" KEEP="$(KEEP)" $(BIN)/redis-oncall demo
 
 test: $(VENV)/.dev ## the tests, on real servers (more workers than cores: most of it is waiting)
-	$(BIN)/python -m pytest -n 7 --dist worksteal -m "not soak" $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist worksteal -m "not soak" $(ARGS)
 
 soak: $(VENV)/.dev ## what takes longer: hours in minutes, storms, blow after blow, millions of keys
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m soak $(ARGS)

@@ -132,7 +132,8 @@ async def test_a_change_that_slows_everything_is_undone_and_pages_if_it_stays_sl
     with slowed(desk.server.port) as slower:
         applied = await executor.apply(context, action)
         slower(200)
-        judged = await verification.verify(context, applied, hold_seconds=8)
+        # It ends as soon as it is seen; a busy machine takes longer for as many looks.
+        judged = await verification.verify(context, applied, hold_seconds=40)
         assert judged.status == "rolling_back", judged.comment
         assert "round trip" in judged.comment
         undone = await rollback.roll_back(context, judged)
