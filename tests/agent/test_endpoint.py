@@ -15,6 +15,7 @@ from agent.endpoint import address
 from agent.model import Model
 from tests.agent.endpoint import KEY, reply
 from tests.agent.wire import Line, serving, whole
+from tests.answering import answering
 
 HELLO = [{"role": "user", "content": "hello"}]
 OLD = "2024-10-21"
@@ -185,16 +186,12 @@ async def test_tls_to_a_port_without_tls_cannot_be_reached() -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(plain, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    model = Model(ModelSettings("m", KEY, f"https://127.0.0.1:{port}/v1"))
-    with pytest.raises(ReasonerUnavailable, match="cannot be reached"):
-        await model.ask(HELLO, [], Budget(model.settings))
-    await model.close()
-    server.close()
-    await server.wait_closed()
+    async with answering(plain) as port:
+        model = Model(ModelSettings("m", KEY, f"https://127.0.0.1:{port}/v1"))
+        with pytest.raises(ReasonerUnavailable, match="cannot be reached"):
+            await model.ask(HELLO, [], Budget(model.settings))
+        await model.close()
 
 
 async def test_an_error_without_end_is_not_read_to_its_end() -> None:

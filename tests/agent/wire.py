@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from tests.agent.endpoint import streamed
+from tests.answering import answering
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -71,34 +72,15 @@ def whole(reply: httpx.Response) -> Script:
 async def serving(*scripts: Script) -> AsyncIterator[Wire]:
     """A server that plays a script for each request, the last one again and again."""
     wire = Wire("")
-    at_work: set[asyncio.Task[Any]] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        at_work.add(task)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = int(head.lower().partition("content-length:")[2].split("\r\n")[0])
-            wire.heads.append(head)
-            wire.bodies.append(json.loads(await reader.readexactly(length)))
-            script = scripts[min(len(wire.bodies), len(scripts)) - 1]
-            await script(Line(wire.bodies[-1], writer, reader))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            at_work.discard(task)
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().partition("content-length:")[2].split("\r\n")[0])
+        wire.heads.append(head)
+        wire.bodies.append(json.loads(await reader.readexactly(length)))
+        script = scripts[min(len(wire.bodies), len(scripts)) - 1]
+        await script(Line(wire.bodies[-1], writer, reader))
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    wire.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    try:
+    async with answering(answer) as port:
+        wire.url = f"http://127.0.0.1:{port}/v1"
         yield wire
-    finally:
-        server.close()
-        for task in list(at_work):
-            task.cancel()
-        await asyncio.gather(*at_work, return_exceptions=True)
-        await server.wait_closed()

@@ -18,6 +18,7 @@ from api.notifications import Notifier
 from api.settings import Settings
 from api.wording import Message
 from evals import servers
+from tests.answering import answering
 from tests.api.serving import as_role, serving, until
 from tests.api.test_openapi import documented
 
@@ -51,15 +52,11 @@ class Canary:
 async def canary() -> AsyncIterator[Canary]:
     canary = Canary(0)
 
-    async def arrived(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def arrived(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         canary.heard.append(await reader.read(200))
-        writer.close()
 
-    server = await asyncio.start_server(arrived, "127.0.0.1", 0)
-    canary.port = server.sockets[0].getsockname()[1]
-    yield canary
-    server.close()
-    await server.wait_closed()
+    async with answering(arrived) as canary.port:
+        yield canary
 
 
 async def test_the_canary_hears(canary: Canary) -> None:
@@ -193,14 +190,10 @@ async def test_a_page_does_not_follow_a_redirect_to_another_server(
         location = f"Location: http://{canary.address}/x".encode()
         writer.write(b"HTTP/1.1 307 x\r\nContent-Length: 0\r\n" + location + b"\r\n\r\n")
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(redirecting, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    notifier = Notifier(settings(pages={"to": [f"json://127.0.0.1:{port}/"]}))
-    (address,) = notifier.addresses.values()
-    assert not (await address.take(Message("x", "x", "info"))).accepted
+    async with answering(redirecting) as port:
+        notifier = Notifier(settings(pages={"to": [f"json://127.0.0.1:{port}/"]}))
+        (address,) = notifier.addresses.values()
+        assert not (await address.take(Message("x", "x", "info"))).accepted
     assert asked
     assert canary.heard == []
-    server.close()
-    await server.wait_closed()

@@ -1,7 +1,6 @@
 """A target's metrics over days: from a real Prometheus, one that lies, our own samples."""
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from api.sizing_config import PrometheusEntry
 from api.store.database import Database
 from api.store.target_tables import SampleRow
 from evals.servers import Server
+from tests.answering import answering
 from tests.api.real_prometheus import Sample, redis_exporter, running
 from tools.growth import History
 from tools.metric_history import METRICS, MetricHistory, Track, history_of
@@ -232,31 +232,19 @@ async def test_one_that_says_nothing_is_waited_for_only_so_long(
     """It takes the connection, and a byte comes now and then: no read times out."""
     monkeypatch.setattr(prometheus, "SECONDS", 0.5)
 
-    over, ended = asyncio.Event(), asyncio.Event()
-
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-            while not over.is_set():
-                writer.write(b" ")
-                await writer.drain()
-                await asyncio.sleep(0.05)
-        with contextlib.suppress(ConnectionError):
-            writer.close()
-            await writer.wait_closed()
-        ended.set()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.05)
 
-    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    began = time.monotonic()
-    found = await ranges(entry(f"http://127.0.0.1:{port}", token="t0ken-s3cr3t"), LABELS)
-    assert time.monotonic() - began < 3
+    async with answering(trickle) as port:
+        began = time.monotonic()
+        found = await ranges(entry(f"http://127.0.0.1:{port}", token="t0ken-s3cr3t"), LABELS)
+        assert time.monotonic() - began < 3
     assert found.because == "Prometheus did not answer (TimeoutError)"
-    over.set()
-    await asyncio.wait_for(ended.wait(), 10)
-    server.close()
-    await server.wait_closed()
 
 
 async def test_values_that_are_no_numbers_are_gaps() -> None:

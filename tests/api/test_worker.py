@@ -25,6 +25,7 @@ from api.store.database import Database, database_url
 from api.store.journal import SqlJournal
 from api.store.migrate import migrate
 from api.store.tables import LeaseRow
+from tests.answering import answering
 from tests.api.serving import serving, until
 from tests.api.test_incidents_api import opened, service_of
 
@@ -96,19 +97,14 @@ async def test_a_queue_that_says_nothing_does_not_slow_down_every_alert(
     settings: Callable[..., Settings],
 ) -> None:
     """Its machine is frozen: it takes connections and answers none."""
-    silent = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
-    held: list[asyncio.StreamWriter] = []
-    port = silent.sockets[0].getsockname()[1]
-    away = settings().model_copy(update={"queue": SecretStr(f"redis://127.0.0.1:{port}/0")})
-    async with serving(create_app(away, worker=False)) as client:
-        began = time.monotonic()
-        for name in ("cache-eu", "cache-us"):
-            for _ in range(4):
-                await opened(client, name)
-        assert time.monotonic() - began < 3 * NUDGE_SECONDS, "eight times 2 s would be 16"
-    silent.close()
-    for writer in held:
-        writer.close()
+    async with answering(lambda *_: asyncio.Event().wait()) as port:
+        away = settings().model_copy(update={"queue": SecretStr(f"redis://127.0.0.1:{port}/0")})
+        async with serving(create_app(away, worker=False)) as client:
+            began = time.monotonic()
+            for name in ("cache-eu", "cache-us"):
+                for _ in range(4):
+                    await opened(client, name)
+            assert time.monotonic() - began < 3 * NUDGE_SECONDS, "eight times 2 s would be 16"
 
 
 async def test_a_rejection_and_an_expiry_end_the_waiting(

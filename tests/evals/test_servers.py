@@ -13,10 +13,20 @@ def test_a_port_leaves_room_for_a_clusters_bus_and_is_given_to_no_connection() -
     assert all(port >= 10_000 and port + 10_000 < 32_768 for port in ports)
 
 
+def test_a_port_that_was_just_picked_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr("evals.servers.secrets.randbelow", lambda _: port - 10_000)
+    with pytest.raises(OSError, match="no free pair"):
+        free_port()
+    monkeypatch.setattr("evals.servers.PICKED_SECONDS", 0.0)
+    assert free_port() == port
+
+
 def test_a_port_whose_bus_is_taken_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         port = free_port()
         taken.bind(("127.0.0.1", port + 10_000))
+        monkeypatch.setattr("evals.servers.PICKED_SECONDS", 0.0)
         monkeypatch.setattr("evals.servers.secrets.randbelow", lambda _: port - 10_000)
         with pytest.raises(OSError, match="no free pair"):
             free_port()

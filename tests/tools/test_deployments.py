@@ -15,6 +15,7 @@ from agent.reaching import recorded_target
 from evals import servers
 from evals.servers import Server
 from tests.acceptance.program import run
+from tests.answering import answering
 from tests.deployments import AT_ONCE, cluster, kill, say, told, until, watched
 from tools.capture import capture
 from tools.catalogue import tool
@@ -246,14 +247,11 @@ async def test_a_node_that_names_no_nodes_is_told() -> None:
                 writer.write(b"+OK\r\n")
             elif said.strip().upper() == b"NODES":
                 writer.write(b"$0\r\n\r\n")
-        writer.close()
 
-    node = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = node.sockets[0].getsockname()[1]
-    found = await open_for_reading(f"redis-cluster://127.0.0.1:{port}")
+    async with answering(answer) as port:
+        found = await open_for_reading(f"redis-cluster://127.0.0.1:{port}")
     assert isinstance(found, UnreachableConnection)
     assert "names no node" in str(found.failure)
-    node.close()
 
 
 async def test_credentials_go_to_no_node_that_the_url_does_not_lead_to(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from evals.servers import Server, free_port
+from tests.answering import answering
 from tests.tools.looking import (
     StartServer,
     client_of,
@@ -59,10 +60,7 @@ async def test_a_stopped_server_is_a_timeout_and_is_measured_again_when_it_goes_
 async def line_by_line(server: Server, told: list[float]) -> AsyncIterator[str]:
     """URL of the same server behind a link that waits before each line; for the last for ever."""
 
-    relaying: set[asyncio.Task[None] | None] = set()
-
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        relaying.add(asyncio.current_task())
         replies, commands = await asyncio.open_connection("127.0.0.1", server.port)
 
         async def back() -> None:
@@ -71,18 +69,17 @@ async def line_by_line(server: Server, told: list[float]) -> AsyncIterator[str]:
                 writer.write(line)
                 await writer.drain()
 
-        answering = asyncio.create_task(back())
-        while sent := await reader.read(65_536):
-            commands.write(sent)
-        answering.cancel()
-        for each in (commands, writer):
-            each.close()
-            await each.wait_closed()
+        coming_back = asyncio.create_task(back())
+        try:
+            while sent := await reader.read(65_536):
+                commands.write(sent)
+        finally:
+            coming_back.cancel()
+            commands.close()
+            await commands.wait_closed()
 
-    listener = await asyncio.start_server(relay, "127.0.0.1", 0)
-    async with listener:
-        yield f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-        await asyncio.gather(*filter(None, relaying))
+    async with answering(relay) as port:
+        yield f"redis://127.0.0.1:{port}"
 
 
 async def test_each_reply_has_its_own_time_however_many_are_asked_for(server: Server) -> None:
@@ -233,11 +230,8 @@ async def test_something_that_is_not_redis() -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n\x1b[31m")
         await writer.drain()
-        writer.close()
 
-    listener = await asyncio.start_server(greet, "127.0.0.1", 0)
-    async with listener:
-        port = listener.sockets[0].getsockname()[1]
+    async with answering(greet) as port:
         failure = await look_and_fail(
             await open_for_reading(f"redis://127.0.0.1:{port}"), "memory_info"
         )
