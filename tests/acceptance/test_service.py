@@ -68,8 +68,8 @@ def test_an_alert_becomes_a_diagnosis_a_report_a_chat_and_an_applied_action(
     accepted = service.request("POST", "/v1/alerts/generic", alert())
     incident_id = accepted["incidents"][0]["id"]
     seconds = until(service, incident_id, {"awaiting_approval"})
-    # 5 s of it are the two samples. Twice the goal of 8 s: this machine is shared with other tests.
-    assert seconds < 16
+    # The goal of 8 s is for `bench investigate` to show: this machine is shared with other tests.
+    assert seconds < 40
 
     incident = service.incident(incident_id)
     assert incident.diagnosis is not None

@@ -183,9 +183,9 @@ def test_every_shipped_runbook_is_short_enough_for_three_in_the_morning(library:
 
 
 def test_loading_everything_takes_less_than_a_second() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     load_library()
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 # -- matching ---------------------------------------------------------------------------------
@@ -239,9 +239,9 @@ def test_a_hostile_alert_is_matched_in_bounded_time(library: Library) -> None:
     flood = alert(
         "A" * 10_000, "\x1b[31m stream " * 100_000, **{f"l{n}": "x" * 500 for n in range(99)}
     )
-    started = time.perf_counter()
+    started = time.process_time()
     found = match(library, [flood], "?" * 1_000_000)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
     assert all("\x1b" not in m.why and len(m.why) < 2_000 for m in found)
 
 
@@ -391,6 +391,6 @@ def test_escapes_and_overrides_in_a_file_become_harmless_text(tmp_path: Path) ->
 )
 def test_a_large_file_of_anything_loads_in_bounded_time(line: str, tmp_path: Path) -> None:
     path = write(tmp_path, "flood.md", "```\n" + line * (LARGEST_FILE // len(line) - 10))
-    started = time.perf_counter()
+    started = time.process_time()
     load_runbook(path)
-    assert time.perf_counter() - started < 3.0
+    assert time.process_time() - started < 3.0

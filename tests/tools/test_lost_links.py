@@ -51,7 +51,7 @@ async def test_a_stopped_server_is_a_timeout_and_is_measured_again_when_it_goes_
         began = time.monotonic()
         failure = await look_and_fail(connection, "memory_info")
         assert failure.failure == "timeout"
-        assert time.monotonic() - began < 2, "bounded"
+        assert time.monotonic() - began < 5, "bounded"
         os.kill(server.pid, signal.SIGCONT)
         assert not isinstance(await look(connection, "memory_info"), NotMeasured)
 
