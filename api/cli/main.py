@@ -317,11 +317,7 @@ def main() -> None:
     if isinstance(out, io.TextIOWrapper) and not out.encoding.lower().startswith("utf"):
         out.reconfigure(errors="backslashreplace")  # names of keys may be of any alphabet
     try:
-        try:
-            app()
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+        app()
     except KeyboardInterrupt:  # between two commands; within one, typer says the same
         sys.exit(130)
     except OSError as error:

@@ -1,6 +1,5 @@
 """`redis-oncall report`: what happened and what it changed, to hand on."""
 
-import sys
 from pathlib import Path
 
 import httpx2
@@ -21,7 +20,7 @@ def report(incident: str, output: str, *, html: bool) -> None:
     if not response.is_success:
         raise failure(refusal(response))
     if output == "-":
-        sys.stdout.buffer.write(response.text.encode("utf-8"))
+        typer.echo(response.text.encode("utf-8"), nl=False)
         return
     try:
         Path(output).write_text(response.text, encoding="utf-8")
